@@ -1,0 +1,278 @@
+//! Agent specs: what answers a call. Versioned; a running call keeps the version it began with.
+//!
+//! Control holds them, a relay receives them over the link (with the provider's key, in memory
+//! only) or reads them from a file when it runs alone. Over the link unknown fields are skipped; in
+//! a file they are mistakes, which the reader of the file reports (with `serde_ignored`).
+
+use serde::{Deserialize, Serialize};
+
+use crate::id::{AgentName, TenantId};
+use crate::secret::Secret;
+
+/// Everything a relay must know to let a model answer a call.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AgentSpec {
+    /// Whose agent it is.
+    #[serde(default = "default_tenant")]
+    pub tenant: TenantId,
+    /// The agent's name, unique in its tenant.
+    pub name: AgentName,
+    /// Grows with every change; a ticket names the version it wants.
+    #[serde(default = "first_version")]
+    pub version: u32,
+    /// The service that speaks.
+    pub provider: Provider,
+    /// The model's standing instructions. Never empty: a provider's default persona on the phone
+    /// is a mistake that only callers would notice.
+    pub instructions: String,
+    /// What the agent says first, as an instruction to the model; `None` waits for the caller.
+    #[serde(default)]
+    pub greeting: Option<String>,
+    /// The provider's voice name; `None` takes the provider's default.
+    #[serde(default)]
+    pub voice: Option<String>,
+    /// The audio format on the agent's socket.
+    #[serde(default)]
+    pub audio: AgentAudio,
+    /// How the provider finds the ends of the caller's turns.
+    #[serde(default)]
+    pub turn_detection: TurnDetection,
+    /// What the agent may do besides speaking.
+    #[serde(default)]
+    pub tools: Vec<Tool>,
+    /// Where a call is stopped.
+    #[serde(default)]
+    pub limits: Limits,
+}
+
+fn default_tenant() -> TenantId {
+    TenantId::new("default").expect("a plain word is an id")
+}
+
+fn first_version() -> u32 {
+    1
+}
+
+/// The service that speaks, and how to reach it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Provider {
+    /// OpenAI Realtime, the GA WebSocket interface.
+    OpenaiRealtime {
+        /// The base URL, `wss` (or `ws` to loopback), without the query.
+        #[serde(default = "openai_realtime_url")]
+        url: String,
+        /// The model's name, free text to the provider.
+        #[serde(default = "openai_realtime_model")]
+        model: String,
+        /// The provider key. Control fills it in; it is never stored in a spec file.
+        #[serde(default = "no_key")]
+        api_key: Secret,
+    },
+}
+
+fn openai_realtime_url() -> String {
+    "wss://api.openai.com/v1/realtime".into()
+}
+
+fn openai_realtime_model() -> String {
+    "gpt-realtime-2.1".into()
+}
+
+fn no_key() -> Secret {
+    Secret::new("")
+}
+
+/// The audio format on the agent's socket, both ways.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AgentAudio {
+    /// G.711 mu-law at 8 kHz: the caller's bytes pass through untouched.
+    #[default]
+    Mulaw,
+    /// 16-bit PCM at 24 kHz: transcoded both ways.
+    Pcm24k,
+}
+
+/// Server-side voice activity detection. Defaults are the ones that hold on 8 kHz phone audio.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TurnDetection {
+    /// Speech probability above which a frame counts as speech, 0 to 1.
+    pub threshold: f32,
+    /// Audio kept from before the detected start, in milliseconds.
+    pub prefix_padding_ms: u32,
+    /// Silence that ends a turn, in milliseconds.
+    pub silence_duration_ms: u32,
+}
+
+impl Default for TurnDetection {
+    fn default() -> Self {
+        Self { threshold: 0.5, prefix_padding_ms: 300, silence_duration_ms: 500 }
+    }
+}
+
+/// Something the agent may do besides speaking.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Tool {
+    /// The agent says goodbye and the call ends once the caller has heard it.
+    EndCall,
+}
+
+/// Where a call is stopped, whatever is being said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// The longest call, in seconds. Doubling it doubles what a stuck call can cost.
+    pub call_seconds_max: u32,
+    /// The longest answer, in provider tokens; bounds what one answer reserves of a rate limit.
+    pub output_tokens_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { call_seconds_max: 3_600, output_tokens_max: 2_048 }
+    }
+}
+
+/// What is wrong with a spec, with the field it is wrong in.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("agent `{agent}`: {field}: {problem}")]
+pub struct SpecProblem {
+    /// The agent's name.
+    pub agent: AgentName,
+    /// The field, as it is written in a spec file.
+    pub field: &'static str,
+    /// What is wrong and what would be right.
+    pub problem: &'static str,
+}
+
+impl AgentSpec {
+    /// The longest instructions, in bytes: a spec stays inside one link frame.
+    pub const INSTRUCTIONS_BYTES_MAX: usize = 32 * 1024;
+
+    /// Lists everything that is wrong with the spec. A relay refuses a spec with problems, so
+    /// that a call never begins with one.
+    #[must_use]
+    pub fn problems(&self) -> Vec<SpecProblem> {
+        let mut found = Vec::new();
+        let mut say = |field, problem| {
+            found.push(SpecProblem { agent: self.name.clone(), field, problem });
+        };
+        if self.instructions.trim().is_empty() {
+            say("instructions", "empty; say who answers and how");
+        }
+        if self.instructions.len() > Self::INSTRUCTIONS_BYTES_MAX {
+            say("instructions", "longer than 32 KiB");
+        }
+        if self.greeting.as_ref().is_some_and(|text| text.len() > 4_096) {
+            say("greeting", "longer than 4 KiB");
+        }
+        let Provider::OpenaiRealtime { url, model, .. } = &self.provider;
+        if !is_secure_or_loopback(url) {
+            say("provider.url", "must be wss://, or ws:// to a loopback address");
+        }
+        if model.is_empty() {
+            say("provider.model", "empty");
+        }
+        if !(0.0..=1.0).contains(&self.turn_detection.threshold) {
+            say("turn_detection.threshold", "outside 0 to 1");
+        }
+        if self.turn_detection.silence_duration_ms > 10_000 {
+            say("turn_detection.silence_duration_ms", "above 10000");
+        }
+        if !(10..=86_400).contains(&self.limits.call_seconds_max) {
+            say("limits.call_seconds_max", "outside 10 to 86400");
+        }
+        if !(1..=4_096).contains(&self.limits.output_tokens_max) {
+            say("limits.output_tokens_max", "outside 1 to 4096");
+        }
+        found
+    }
+}
+
+/// Whether a provider key may travel over this URL: `wss`, or `ws` to loopback.
+#[must_use]
+pub fn is_secure_or_loopback(url: &str) -> bool {
+    if url.starts_with("wss://") {
+        return true;
+    }
+    let Some(rest) = url.strip_prefix("ws://") else { return false };
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains('@') {
+        return false;
+    }
+    let host = match authority.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => authority.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(json: serde_json::Value) -> AgentSpec {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn a_small_spec_has_phone_defaults() {
+        let spec = spec(serde_json::json!({
+            "name": "front-desk", "instructions": "You answer the phone.",
+            "provider": {"kind": "openai_realtime"},
+        }));
+        assert_eq!(spec.audio, AgentAudio::Mulaw);
+        assert_eq!(spec.turn_detection.silence_duration_ms, 500);
+        assert_eq!(spec.version, 1);
+        assert_eq!(spec.problems(), []);
+    }
+
+    #[test]
+    fn every_problem_is_listed_at_once() {
+        let spec = spec(serde_json::json!({
+            "name": "x", "instructions": " ",
+            "provider": {"kind": "openai_realtime", "url": "ws://api.example.com"},
+            "turn_detection": {"threshold": 3.0},
+        }));
+        let fields: Vec<_> = spec.problems().iter().map(|p| p.field).collect();
+        assert_eq!(fields, ["instructions", "provider.url", "turn_detection.threshold"]);
+    }
+
+    #[test]
+    fn a_field_of_a_newer_control_is_skipped() {
+        let spec = spec(serde_json::json!({
+            "name": "x", "instructions": "y", "provider": {"kind": "openai_realtime"},
+            "mood": "sunny",
+        }));
+        assert_eq!(spec.problems(), []);
+    }
+
+    #[test]
+    fn keys_travel_in_clear_to_loopback_only() {
+        for good in
+            ["wss://api.openai.com", "ws://127.0.0.1:9/v1", "ws://[::1]:9", "ws://localhost"]
+        {
+            assert!(is_secure_or_loopback(good), "{good}");
+        }
+        for bad in [
+            "ws://10.0.0.1",
+            "http://127.0.0.1",
+            "ws://localhost@evil.example",
+            "ws://127.evil.example",
+        ] {
+            assert!(!is_secure_or_loopback(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_provider_key_is_not_shown_by_debug() {
+        let spec = spec(serde_json::json!({
+            "name": "x", "instructions": "y",
+            "provider": {"kind": "openai_realtime", "api_key": "sk-secret"},
+        }));
+        assert!(!format!("{spec:?}").contains("sk-secret"));
+    }
+}

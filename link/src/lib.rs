@@ -1,0 +1,21 @@
+//! What relay and control say to each other: tickets, agent specs, events, commands, framing.
+//!
+//! Pure: bytes and values in, bytes and values out. Nothing here opens a socket, reads a clock
+//! or logs; the two ends of the link (QUIC) sit in `relay/src/node.rs` and
+//! `control/src/fleet/link.rs`. Both are compiled against the types below, so a message that one
+//! side cannot say does not compile on the other.
+//!
+//! Suggested reading order: [`id`], [`ticket`], [`agent`], [`event`], [`message`], [`frame`].
+
+pub mod id;
+pub mod secret;
+
+pub mod ticket;
+
+pub mod agent;
+pub mod event;
+
+pub mod message;
+
+pub mod frame;
+pub mod join;

@@ -1,0 +1,231 @@
+//! The messages of the link, one enum per direction.
+//!
+//! The relay dials and says [`ToControl::Hello`]; control answers [`ToRelay::Welcome`] or
+//! [`ToRelay::Refused`], then pushes keys, signatures and agents, then [`ToRelay::Synced`]. From
+//! there on both sides speak when they have something to say. Bodies are self-describing JSON:
+//! unknown messages and fields are skipped and counted; only another major version is refused.
+
+use serde::{Deserialize, Serialize};
+
+use crate::agent::AgentSpec;
+use crate::event::NodeEvent;
+use crate::frame::{Channel, Frame, FrameError};
+use crate::id::{CallId, Epoch, EventNumber, Gen, NodeId};
+use crate::secret::Secret;
+use crate::ticket::VerifyingKey;
+
+/// The protocol name that both QUIC ends offer.
+pub const ALPN: &[u8] = b"linecard-link/1";
+
+/// The server name that control's certificate carries, whatever address it is dialled at: the
+/// join token's CA is what is trusted.
+pub const SERVER_NAME: &str = "control.linecard.internal";
+
+/// The version of this protocol.
+pub const VERSION: Version = Version { major: 1, minor: 0 };
+
+/// A version of the link's protocol. Another major version is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// Changes when an old side would misunderstand a new one.
+    pub major: u16,
+    /// Changes when something was added.
+    pub minor: u16,
+}
+
+/// The most events in one batch: with turns of ordinary length it stays far inside a frame.
+pub const BATCH_EVENTS_MAX: usize = 64;
+
+/// What a relay says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "m", rename_all = "snake_case")]
+pub enum ToControl {
+    /// The first message.
+    Hello(Hello),
+    /// Events in order, without gaps; sent again from the last acknowledged one after a
+    /// reconnect.
+    Events {
+        /// At most [`BATCH_EVENTS_MAX`], ascending by number.
+        events: Vec<NodeEvent>,
+    },
+    /// How the node is doing; sent on change and every second.
+    Load(Load),
+    /// What a newer relay says.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Who is dialling.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Hello {
+    /// The protocol's version.
+    pub version: Version,
+    /// The join token's secret.
+    pub secret: Secret,
+    /// The node's name.
+    pub node: NodeId,
+    /// The life of the process.
+    pub epoch: Epoch,
+    /// The origin at which Twilio reaches this node, `wss://host[:port]`, no path.
+    pub public_url: String,
+    /// The software's version, for people.
+    pub software: String,
+}
+
+/// How a node is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    /// Calls with media on the node.
+    pub calls: u32,
+    /// The most calls it takes.
+    pub calls_max: u32,
+    /// Whether it takes new calls.
+    pub ready: bool,
+}
+
+/// What control says.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "m", rename_all = "snake_case")]
+pub enum ToRelay {
+    /// The relay is in.
+    Welcome {
+        /// The protocol's version.
+        version: Version,
+        /// The last event of this epoch that control has committed.
+        acked: EventNumber,
+    },
+    /// The relay is not let in; the connection ends.
+    Refused {
+        /// What is wrong and what to do.
+        why: String,
+    },
+    /// The whole set of keys that tickets are signed with.
+    TicketKeys {
+        /// Replaces what was pushed before.
+        keys: Vec<VerifyingKey>,
+    },
+    /// The values that `X-Twilio-Signature` may have on this node's upgrade.
+    Signatures {
+        /// Replaces what was pushed before; compared in constant time.
+        values: Vec<Secret>,
+    },
+    /// One agent spec; each version is kept until the relay stops.
+    Agent(Box<AgentSpec>),
+    /// Everything that a call needs has been pushed: the node may be ready.
+    Synced,
+    /// All events up to this number are committed.
+    Ack {
+        /// The highest committed number.
+        through: EventNumber,
+    },
+    /// Something to do in a call.
+    Command {
+        /// Which call.
+        call: CallId,
+        /// The generation it is meant for; another one ignores it.
+        generation: Gen,
+        /// What to do.
+        command: Command,
+    },
+    /// What a newer control says.
+    #[serde(other)]
+    Unknown,
+}
+
+/// Something to do in a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum Command {
+    /// End the call.
+    HangUp,
+    /// Another generation has taken over: fall silent without finalising.
+    Yield,
+    /// What a newer control asks for.
+    #[serde(other)]
+    Unknown,
+}
+
+impl ToControl {
+    /// The channel that the message travels on.
+    #[must_use]
+    pub fn channel(&self) -> Channel {
+        match self {
+            Self::Hello(_) | Self::Load(_) | Self::Unknown => Channel::Session,
+            Self::Events { .. } => Channel::Events,
+        }
+    }
+
+    /// Writes the message as a frame onto the end of `out`.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLong`] when the body would not fit a frame.
+    pub fn write(&self, out: &mut Vec<u8>) -> Result<(), FrameError> {
+        Frame::write(out, self.channel(), self)
+    }
+
+    /// Reads a frame's body; an unknown message is [`ToControl::Unknown`].
+    ///
+    /// # Errors
+    /// When the body is not JSON of a known shape.
+    pub fn read(frame: &Frame) -> Result<Self, FrameError> {
+        frame.json()
+    }
+}
+
+impl ToRelay {
+    /// The channel that the message travels on.
+    #[must_use]
+    pub fn channel(&self) -> Channel {
+        match self {
+            Self::Welcome { .. } | Self::Refused { .. } | Self::Unknown => Channel::Session,
+            Self::TicketKeys { .. } | Self::Signatures { .. } | Self::Agent(_) | Self::Synced => {
+                Channel::Config
+            }
+            Self::Ack { .. } => Channel::Events,
+            Self::Command { .. } => Channel::Commands,
+        }
+    }
+
+    /// Writes the message as a frame onto the end of `out`.
+    ///
+    /// # Errors
+    /// [`FrameError::TooLong`] when the body would not fit a frame.
+    pub fn write(&self, out: &mut Vec<u8>) -> Result<(), FrameError> {
+        Frame::write(out, self.channel(), self)
+    }
+
+    /// Reads a frame's body; an unknown message is [`ToRelay::Unknown`].
+    ///
+    /// # Errors
+    /// When the body is not JSON of a known shape.
+    pub fn read(frame: &Frame) -> Result<Self, FrameError> {
+        frame.json()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::Decoder;
+
+    #[test]
+    fn a_message_crosses_as_one_frame() {
+        let mut bytes = Vec::new();
+        ToRelay::Ack { through: EventNumber(9) }.write(&mut bytes).unwrap();
+        let mut decoder = Decoder::default();
+        decoder.push(&bytes);
+        let frame = decoder.next_frame().unwrap().unwrap();
+        assert!(matches!(ToRelay::read(&frame), Ok(ToRelay::Ack { through: EventNumber(9) })));
+    }
+
+    #[test]
+    fn a_message_of_a_newer_side_is_unknown_not_an_error() {
+        let mut bytes = Vec::new();
+        let body = serde_json::json!({"m": "sing", "song": 3});
+        Frame::write(&mut bytes, Channel::Session, &body).unwrap();
+        let mut decoder = Decoder::default();
+        decoder.push(&bytes);
+        let frame = decoder.next_frame().unwrap().unwrap();
+        assert!(matches!(ToControl::read(&frame), Ok(ToControl::Unknown)));
+    }
+}

@@ -1,0 +1,247 @@
+//! What can happen to a call. Past events, already freed of any vendor's words.
+//!
+//! Everything borrowed is valid during [`Call::handle`](super::Call::handle) only.
+
+use std::borrow::Cow;
+
+/// One of the two agent sockets that a call may have: roll-over, dial-ahead and hedging need a
+/// second one while the first still speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Slot {
+    /// The first socket.
+    A,
+    /// The second socket.
+    B,
+}
+
+/// Which leg.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The phone.
+    Caller,
+    /// A model's socket.
+    Agent(Slot),
+}
+
+/// Audio in one of the forms in which it crosses the core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audio<'a> {
+    /// Standard base64 with padding, checked (alphabet, padding, size) by whoever copies it, in
+    /// the format of the leg that it came from.
+    Base64(&'a str),
+    /// G.711 mu-law, 8 kHz, mono: 8 bytes a millisecond.
+    Ulaw(&'a [u8]),
+    /// 16-bit PCM at the agent's rate, mono.
+    Pcm(&'a [i16]),
+}
+
+/// Something happened.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// On the phone's socket.
+    Caller(CallerEvent<'a>),
+    /// On an agent's socket.
+    Agent(Slot, AgentEvent<'a>),
+    /// Somebody outside the call wants something.
+    Command(Command),
+    /// Control has committed a decision that was noted with this number.
+    Recorded(RecordId),
+    /// The moment that [`Call::next_timeout`](super::Call::next_timeout) named has come.
+    Tick,
+    /// The process is going away and waits no longer.
+    Drain,
+    /// A socket cannot take more: its backlog is above the bound.
+    Stalled(Side),
+    /// A stalled socket has taken its backlog.
+    Drained(Side),
+}
+
+/// The number of a decision that control is asked to commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordId(pub u32);
+
+/// What the outside may ask of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// End the call.
+    HangUp,
+    /// Another generation has taken over: fall silent, finalise nothing.
+    Yield,
+}
+
+/// The name of a mark, unique within a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MarkId(pub u32);
+
+/// What the phone's side says.
+#[derive(Debug)]
+pub enum CallerEvent<'a> {
+    /// The stream began.
+    Started,
+    /// Audio of the caller.
+    Media {
+        /// The carrier's presentation time, milliseconds since the stream began.
+        at_ms: u64,
+        /// The carrier's counter of media messages, from 1.
+        chunk: u64,
+        /// Mu-law, as base64 text.
+        audio: Audio<'a>,
+    },
+    /// Everything that was sent before the mark has been played, or was thrown away by a clear.
+    Mark(MarkId),
+    /// The caller pressed a key.
+    Key(char),
+    /// A message that breaks the protocol. Tolerated a few times.
+    Malformed,
+    /// The carrier ended the stream.
+    Stopped,
+    /// The socket is gone without a word.
+    Lost,
+}
+
+/// What an agent's side says.
+#[derive(Debug)]
+pub enum AgentEvent<'a> {
+    /// The socket is up and the service has introduced its session.
+    Opened,
+    /// The service states its session; formats are what it will really use.
+    Configured {
+        /// The format in which it takes the caller's audio.
+        uplink: AgentFormat,
+        /// The format in which it gives audio.
+        playout: AgentFormat,
+    },
+    /// The service hears speech.
+    SpeechStarted,
+    /// The service hears the end of speech.
+    SpeechStopped,
+    /// The caller's turn has become an item of the conversation.
+    CallerTurn {
+        /// The item.
+        item: &'a str,
+    },
+    /// What the caller said in an item; may come after the answer to it.
+    CallerSaid {
+        /// The item.
+        item: &'a str,
+        /// The words.
+        text: Cow<'a, str>,
+    },
+    /// The service began to answer.
+    ResponseStarted {
+        /// The answer.
+        response: &'a str,
+    },
+    /// Audio of an answer.
+    Audio {
+        /// The answer.
+        response: &'a str,
+        /// The item within the answer.
+        item: &'a str,
+        /// The part within the item.
+        part: u32,
+        /// In the agent's playout format.
+        audio: Audio<'a>,
+    },
+    /// All audio of this part has been given.
+    AudioEnded {
+        /// The answer.
+        response: &'a str,
+        /// The item within the answer.
+        item: &'a str,
+    },
+    /// Words of an answer, as they are spoken.
+    Saying {
+        /// The answer.
+        response: &'a str,
+        /// The item within the answer.
+        item: &'a str,
+        /// The next words.
+        text: Cow<'a, str>,
+    },
+    /// The service asks for a tool.
+    ToolCalled {
+        /// The answer.
+        response: &'a str,
+        /// The service's id of the request.
+        call: &'a str,
+        /// The tool's name.
+        name: &'a str,
+        /// Its arguments, JSON text, possibly broken.
+        arguments: Cow<'a, str>,
+    },
+    /// An answer is over; always comes, whatever happened.
+    ResponseEnded {
+        /// The answer.
+        response: &'a str,
+        /// How it ended.
+        outcome: Outcome<'a>,
+    },
+    /// The service complains.
+    Complained {
+        /// How bad it is.
+        severity: Severity,
+        /// The service's code, for the operator.
+        code: &'a str,
+    },
+    /// Something known that changes nothing, or something unknown.
+    Ignored,
+    /// A message that could not be read.
+    Malformed,
+    /// The socket could not be opened, or is gone.
+    Lost {
+        /// How.
+        cause: Loss,
+        /// A code or a phrase for the operator; no secrets.
+        detail: &'a str,
+    },
+}
+
+/// How an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome<'a> {
+    /// Said in full.
+    Completed,
+    /// Cut short by the caller or by us.
+    Cancelled,
+    /// Stopped by a limit or a filter.
+    Incomplete,
+    /// The service failed; nobody hears anything unless the relay acts.
+    Failed {
+        /// The service's code.
+        code: &'a str,
+    },
+}
+
+/// How bad a complaint is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// A known race; nothing to do.
+    Benign,
+    /// Something of ours was refused; the session goes on.
+    Refused,
+    /// The session cannot go on, and trying again would not help.
+    Fatal,
+}
+
+/// How an agent's socket was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Nobody answered, or not in time.
+    Unreachable,
+    /// The service answered and said no.
+    Refused,
+    /// It was open and is gone.
+    Closed,
+}
+
+/// An audio format on an agent's socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgentFormat {
+    /// G.711 mu-law, 8 kHz.
+    Ulaw,
+    /// 16-bit PCM, 24 kHz.
+    Pcm24k,
+    /// Something that this relay did not ask for.
+    Other,
+}
