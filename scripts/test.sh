@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# What `make test` and CI run, stage by stage, with the time each took.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+profile=ci
+bin="${CARGO_TARGET_DIR:-target}/$profile"
+report=()
+
+stage() { # name command...
+    local name=$1 began=$SECONDS
+    shift
+    printf '\n== %s\n' "$name"
+    "$@"
+    report+=("$(printf '%-8s %4d s' "$name" $((SECONDS - began)))")
+}
+
+docs() {
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --profile $profile --workspace --no-deps --document-private-items --quiet
+}
+
+demo() {
+    cargo build --locked --profile $profile -p linecard-relay -p linecard-control -p linecard-loadtest
+    "$bin/loadtest" demo
+}
+
+stage fmt cargo fmt --all --check
+stage clippy cargo clippy --locked --profile $profile --workspace --all-targets --quiet -- -D warnings
+stage build cargo test --locked --profile $profile --workspace --no-run
+stage docs docs
+stage demo demo
+stage test cargo test --locked --profile $profile --workspace --no-fail-fast
+
+printf '\n== stages\n'
+printf '%s\n' "${report[@]}"
+printf '%-8s %4d s\n' total "$SECONDS"
