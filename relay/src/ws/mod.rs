@@ -1,0 +1,151 @@
+//! WebSocket frames (RFC 6455) over a byte stream, for both roles, read and written in place.
+//!
+//! The handshakes are not here: hyper gives the callers' sockets back after its 101, and
+//! [`dial`](crate::dial) opens the agents' sockets. What a message means is not here either: that
+//! is `wire`. The files: `frame` (headers and masks), `read`, `write`, `close` (codes and errors).
+//!
+//! Buffers belong to the shard and are reused by every socket of the shard; a [`Socket`] owns only
+//! what outlives a wake: the bytes of a partial frame, the fragments of a message, and what the
+//! kernel would not take. One wake of a call is: [`Socket::poll_read`] until it is pending,
+//! [`Socket::text`] for each answer, [`Socket::flush`] once.
+
+mod close;
+mod frame;
+mod read;
+mod write;
+
+pub use self::close::{CloseCode, SocketError, Violation};
+pub use self::read::{Message, Messages, ReadBuffer};
+pub use self::write::{Backlog, Text, WriteBuffer};
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::BytesMut;
+
+use self::read::Incoming;
+use self::write::Owed;
+use crate::stream::Stream;
+
+/// Which end of the connection this is; only the client masks what it sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// We were dialled: the caller's leg.
+    Server,
+    /// We dialled: the agent's leg.
+    Client,
+}
+
+/// What one socket may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest message that is taken, all fragments together; a longer one is answered 1009.
+    /// It bounds what a peer can make this socket hold, so it is what the protocol on top needs
+    /// and no more.
+    pub message_bytes_max: usize,
+    /// Unsent bytes above which [`Backlog::Stalled`] is said, so that the call stops adding.
+    pub stall_bytes: usize,
+    /// Unsent bytes above which the socket is given up ([`SocketError::BacklogFull`]). The room
+    /// above `stall_bytes` is for what a call writes in the wake in which it learns of the stall.
+    pub backlog_bytes_max: usize,
+}
+
+impl Limits {
+    /// A phone's stream. Twilio's messages stay below 2 KiB, a `start` with all its parameters
+    /// included; one second of playout in 20 ms media messages is 16 KB.
+    pub const CALLER: Self =
+        Self { message_bytes_max: 64 << 10, stall_bytes: 32 << 10, backlog_bytes_max: 256 << 10 };
+    /// An agent's session. Its longest messages repeat instructions, tools and whole transcripts;
+    /// one second of uplink is 12 KB of mu-law or 66 KB of PCM.
+    pub const AGENT: Self =
+        Self { message_bytes_max: 1 << 20, stall_bytes: 72 << 10, backlog_bytes_max: 512 << 10 };
+}
+
+/// One WebSocket after its handshake.
+#[derive(Debug)]
+pub struct Socket {
+    stream: Stream,
+    role: Role,
+    limits: Limits,
+    /// Tells this socket's bytes in a shared [`WriteBuffer`] from another's.
+    id: u64,
+    incoming: Incoming,
+    /// Control frames that wait for the next flush.
+    owed: Owed,
+    /// Whole frames, or the rest of one, that the stream would not take.
+    kept: BytesMut,
+    /// Bytes that the stream has taken and not passed on yet (TLS records in rustls' buffer).
+    unflushed: usize,
+    shutdown: Shutdown,
+}
+
+/// How far the writing half has been closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shutdown {
+    /// It is open.
+    Open,
+    /// The stream's own end (TLS' close_notify, TCP's FIN) has been sent.
+    Sent,
+}
+
+impl Socket {
+    /// Takes over a stream whose handshake is done. `already_read` is what the handshake read
+    /// beyond its end; it is taken as the first bytes of the first frame.
+    #[must_use]
+    pub fn new(stream: Stream, role: Role, limits: Limits, already_read: Vec<u8>) -> Self {
+        Self {
+            stream,
+            role,
+            limits,
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            incoming: Incoming::new(already_read),
+            owed: Owed::default(),
+            kept: BytesMut::new(),
+            unflushed: 0,
+            shutdown: Shutdown::Open,
+        }
+    }
+
+    /// Begins the closing handshake, or answers the peer's; nothing can be said after it. The
+    /// frame leaves with the next flush, behind all that was written before. A reason longer than
+    /// 123 bytes is cut. Later calls change nothing.
+    pub fn close(&mut self, code: CloseCode, reason: &str) {
+        self.owed.close(code, reason);
+    }
+
+    /// Asks the peer for a sign of life with the next flush; any message that comes is one.
+    pub fn ping(&mut self) {
+        self.owed.ping();
+    }
+
+    /// Brings the socket to its end: sends what is left, closes the writing half and reads until
+    /// the peer has closed, so that no reset overtakes the close frame. The caller of this owns
+    /// the deadline, and drops the socket afterwards.
+    pub fn poll_finish(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut WriteBuffer,
+        buffer: &mut ReadBuffer,
+    ) -> Poll<()> {
+        match self.flush(cx, out) {
+            Ok(Backlog::None) => {}
+            Ok(Backlog::Waiting(_) | Backlog::Stalled(_)) => return Poll::Pending,
+            Err(_) => return Poll::Ready(()),
+        }
+        if self.shutdown == Shutdown::Open {
+            match std::task::ready!(self.stream.poll_shutdown_now(cx)) {
+                Ok(()) => self.shutdown = Shutdown::Sent,
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+        while let Ok(bytes) = std::task::ready!(buffer.poll_fill(cx, &mut self.stream, 0)) {
+            if bytes == 0 {
+                break;
+            }
+        }
+        Poll::Ready(())
+    }
+}
+
+/// Numbers sockets within the process; only equality matters.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
