@@ -34,7 +34,10 @@ impl WriteBuffer {
     fn claim(&mut self, owner: u64) {
         if self.owner != owner {
             if !self.bytes.is_empty() {
-                tracing::warn!(bytes = self.bytes.len(), "unflushed frames of another socket dropped");
+                tracing::warn!(
+                    bytes = self.bytes.len(),
+                    "unflushed frames of another socket dropped"
+                );
                 self.bytes.clear();
             }
             self.owner = owner;
