@@ -1,1 +1,34 @@
-//! Placeholder.
+//! The data plane: one WebSocket from the phone, one to the model, and the call between them.
+//!
+//! `main > server > shard > bridge > call`: the house accepts and hands a socket to a shard, the
+//! shard upgrades and admits it, the bridge drives one call per task, the call decides. Everything
+//! below `call` is pure; everything above it moves bytes and decides nothing.
+//!
+//! Suggested reading order is the order of the lines below.
+
+// The call itself, and the words it uses.
+pub mod call {
+    //! The core of one call. Placeholder for `call/mod.rs`.
+    pub mod input;
+    pub mod moment;
+    pub mod output;
+}
+pub mod wire {
+    //! Vendors' words. Placeholder for `wire/mod.rs`.
+    pub mod opening;
+}
+pub mod clock;
+
+// One call's surroundings: who may come in, what reaches it, what it tells.
+pub mod admit;
+pub mod known;
+pub mod mailbox;
+pub mod telemetry;
+pub mod metrics;
+
+// The sockets.
+pub mod stream;
+pub mod ws;
+pub mod dial;
+pub mod forward;
+pub mod tls;

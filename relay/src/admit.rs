@@ -1,0 +1,256 @@
+//! Who may come in: the pure part. Seats, tickets, generations.
+//!
+//! A stream passes three doors. The upgrade takes a [`Seat`]; `start` must bring a ticket that
+//! [`judge`] accepts; the [`Register`] then makes the ticket one-time and the generation the
+//! newest. Nothing here touches a socket; `shard` does, and closes with 1008 on a [`Refusal`].
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use link::agent::AgentSpec;
+use link::id::{CallId, Gen, NodeId, WallTime};
+use link::ticket::{Claims, Purpose, SKEW_SECONDS};
+
+use crate::call::moment::Moment;
+use crate::known::Known;
+use crate::metrics::labels::Refused;
+use crate::telemetry::CallRef;
+use crate::wire::opening::{Format, Start};
+
+/// How long a socket may take from the upgrade to a valid `start`.
+pub const START_WITHIN: Duration = Duration::from_secs(5);
+
+/// How much may come up to and including `start`, in bytes of text. A real `start` with a ticket
+/// has some 1,200.
+pub const START_BYTES_MAX: usize = 4 * 1024;
+
+/// A stream that has become a call.
+#[derive(Debug)]
+pub struct Admitted {
+    /// What its ticket says.
+    pub claims: Claims,
+    /// The carrier's id of the stream.
+    pub stream_sid: String,
+    /// The agent that answers.
+    pub agent: Arc<AgentSpec>,
+    /// Messages that the read that brought `start` also brought, in order; they come before
+    /// whatever the socket gives next.
+    pub early: Vec<String>,
+}
+
+impl Admitted {
+    /// Which call, whose, and which generation.
+    #[must_use]
+    pub fn call_ref(&self) -> CallRef {
+        call_ref(&self.claims)
+    }
+}
+
+fn call_ref(claims: &Claims) -> CallRef {
+    CallRef {
+        id: claims.call.clone(),
+        tenant: claims.tenant.clone(),
+        generation: claims.generation,
+    }
+}
+
+/// Why a stream was not let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reason, for counting.
+    pub why: Refused,
+    /// The reason, for the operator. Never holds the ticket or anything the peer wrote.
+    pub words: String,
+    /// The call, once a signature has proved it.
+    pub call: Option<CallRef>,
+}
+
+impl Refusal {
+    /// A refusal before any call was proved.
+    #[must_use]
+    pub fn unproved(why: Refused, words: impl Into<String>) -> Self {
+        Self { why, words: words.into(), call: None }
+    }
+
+    fn of(claims: &Claims, why: Refused, words: impl Into<String>) -> Self {
+        Self { why, words: words.into(), call: Some(call_ref(claims)) }
+    }
+}
+
+/// This process, as tickets see it.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The node's name.
+    pub node: NodeId,
+    /// When the process began. It does not know which older tickets were used.
+    pub started: WallTime,
+}
+
+/// Judges a `start` by everything that needs no memory of other streams.
+///
+/// # Errors
+/// The [`Refusal`] that applies first.
+pub fn judge(
+    start: &Start,
+    known: &Known,
+    identity: &Identity,
+    now: WallTime,
+) -> Result<(Claims, Arc<AgentSpec>), Refusal> {
+    if start.format != Format::Ulaw8k {
+        return Err(Refusal::unproved(Refused::Format, "the audio is not mu-law, 8 kHz, mono"));
+    }
+    let Some(ticket) = &start.ticket else {
+        return Err(Refusal::unproved(Refused::NoTicket, "no ticket among the parameters"));
+    };
+    let claims = known
+        .verify(ticket, now)
+        .map_err(|refusal| Refusal::unproved(Refused::BadTicket, refusal.to_string()))?;
+    match claims.purpose {
+        Purpose::Media => {}
+    }
+    let refuse = |why, words: &str| Err(Refusal::of(&claims, why, words));
+    if claims.node != identity.node {
+        return refuse(Refused::Mismatch, "the ticket is for another node");
+    }
+    if claims.call_sid != start.call_sid {
+        return refuse(Refused::Mismatch, "the ticket is for another CallSid");
+    }
+    if claims.issued_at < identity.started.seconds() {
+        return refuse(Refused::Old, "the ticket was issued before this node started");
+    }
+    let Some(agent) = known.agent(&claims) else {
+        return refuse(Refused::UnknownAgent, "this node does not hold the ticket's agent version");
+    };
+    Ok((claims, agent))
+}
+
+/// Where a call runs on this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Carried {
+    /// The generation of its stream.
+    pub generation: Gen,
+    /// The shard that carries it.
+    pub shard: usize,
+}
+
+/// The node's memory of used tickets and carried calls. One for the process, behind a lock that is
+/// taken twice a call and never on the media path.
+#[derive(Debug, Default)]
+pub struct Register {
+    used: UsedTickets,
+    calls: HashMap<CallId, Carried>,
+}
+
+impl Register {
+    /// Enters a stream. Gives the older stream of the same call on this node, which must fall
+    /// silent.
+    ///
+    /// # Errors
+    /// When the ticket was used before, or the node carries this or a newer generation.
+    pub fn enter(
+        &mut self,
+        claims: &Claims,
+        shard: usize,
+        now: WallTime,
+    ) -> Result<Option<Carried>, Refusal> {
+        self.used.take(claims, now)?;
+        let carried = Carried { generation: claims.generation, shard };
+        match self.calls.get(&claims.call) {
+            Some(other) if other.generation >= claims.generation => Err(Refusal::of(
+                claims,
+                Refused::StaleGeneration,
+                format!("generation {} of the call is carried already", other.generation),
+            )),
+            _ => Ok(self.calls.insert(claims.call.clone(), carried)),
+        }
+    }
+
+    /// Takes a stream out, unless a newer one has its place.
+    pub fn leave(&mut self, call: &CallId, generation: Gen) {
+        if self.find(call).is_some_and(|carried| carried.generation == generation) {
+            self.calls.remove(call);
+        }
+    }
+
+    /// Where a call runs.
+    #[must_use]
+    pub fn find(&self, call: &CallId) -> Option<Carried> {
+        self.calls.get(call).copied()
+    }
+}
+
+/// The tickets that were used and have not expired.
+#[derive(Debug, Default)]
+struct UsedTickets {
+    jtis: HashSet<Box<str>>,
+    /// In the order of use; tickets all live equally long, so it is nearly that of expiry.
+    order: VecDeque<(i64, Box<str>)>,
+}
+
+/// The most used tickets that are remembered: a thousand new calls a second for all of a ticket's
+/// life. Only control can fill it; when it is full, streams are refused.
+const USED_MAX: usize = 65_536;
+
+impl UsedTickets {
+    fn take(&mut self, claims: &Claims, now: WallTime) -> Result<(), Refusal> {
+        self.forget_expired(now);
+        if self.jtis.contains(claims.jti.as_str()) {
+            return Err(Refusal::of(claims, Refused::Replayed, "the ticket was used before"));
+        }
+        if self.order.len() >= USED_MAX {
+            let words = "more tickets are in use than this node remembers";
+            return Err(Refusal::of(claims, Refused::Replayed, words));
+        }
+        let jti: Box<str> = claims.jti.as_str().into();
+        self.jtis.insert(jti.clone());
+        self.order.push_back((claims.expires_at, jti));
+        Ok(())
+    }
+
+    fn forget_expired(&mut self, now: WallTime) {
+        while let Some((expires_at, jti)) = self.order.front() {
+            // The same bound as `KeySet::verify`: what is forgotten is refused there.
+            if expires_at + SKEW_SECONDS > now.seconds() {
+                break;
+            }
+            self.jtis.remove(jti);
+            self.order.pop_front();
+        }
+    }
+}
+
+/// How many refusals are told to control: enough for an operator to see what is wrong, few enough
+/// that a flood of them cannot fill the ring of events.
+#[derive(Debug)]
+pub struct Allowance {
+    left: u32,
+    refilled: Moment,
+}
+
+impl Allowance {
+    const MAX: u32 = 20;
+    const EVERY: Duration = Duration::from_millis(500);
+
+    /// A full allowance.
+    #[must_use]
+    pub fn new(now: Moment) -> Self {
+        Self { left: Self::MAX, refilled: now }
+    }
+
+    /// Whether one more may be told.
+    pub fn take(&mut self, now: Moment) -> bool {
+        let due = now.since(self.refilled).as_micros() / Self::EVERY.as_micros();
+        if due > 0 {
+            let due = u32::try_from(due).unwrap_or(u32::MAX);
+            self.left = self.left.saturating_add(due).min(Self::MAX);
+            self.refilled = now;
+        }
+        let may = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        may
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,157 @@
+//! What the node knows from control, or from its files when it runs alone: keys, signatures,
+//! agents. Written by the house, read by every shard without a lock.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use link::agent::AgentSpec;
+use link::id::{AgentName, TenantId, WallTime};
+use link::secret::Secret;
+use link::ticket::{Claims, KeySet, Refusal};
+use subtle::{Choice, ConstantTimeEq};
+
+/// Which version of whose agent.
+type AgentKey = (TenantId, AgentName, u32);
+
+/// How the signature of an upgrade is judged.
+#[derive(Debug, Clone)]
+pub enum Signatures {
+    /// A relay that runs alone without a file of signatures asks for none.
+    NotAsked,
+    /// One of these must be there.
+    OneOf(Vec<Secret>),
+}
+
+/// Everything that a stream is judged by.
+#[derive(Debug)]
+pub struct Known {
+    keys: ArcSwap<KeySet>,
+    signatures: ArcSwap<Signatures>,
+    agents: ArcSwap<HashMap<AgentKey, Arc<AgentSpec>>>,
+    synced: AtomicBool,
+}
+
+/// Why an agent was not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{AGENTS_MAX} agent versions are kept, and no more")]
+pub struct TooManyAgents;
+
+/// The most agent versions that are kept. A spec may have 36 KiB, so it bounds them to 144 MiB at
+/// the very worst and to a few MiB in practice; when it is reached, tickets for newer versions are
+/// refused until the relay restarts.
+pub const AGENTS_MAX: usize = 4_096;
+
+impl Known {
+    /// Knows nothing yet, and lets nobody in.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self {
+            keys: ArcSwap::default(),
+            signatures: ArcSwap::from_pointee(Signatures::OneOf(Vec::new())),
+            agents: ArcSwap::default(),
+            synced: AtomicBool::new(false),
+        }
+    }
+
+    /// Replaces the keys that tickets are signed with.
+    pub fn set_keys(&self, keys: KeySet) {
+        self.keys.store(Arc::new(keys));
+    }
+
+    /// Replaces what an upgrade's signature may be.
+    pub fn set_signatures(&self, signatures: Signatures) {
+        self.signatures.store(Arc::new(signatures));
+    }
+
+    /// Keeps one version of an agent until the process ends. The house is the only writer.
+    ///
+    /// # Errors
+    /// When [`AGENTS_MAX`] are kept already.
+    pub fn keep_agent(&self, spec: AgentSpec) -> Result<(), TooManyAgents> {
+        let key = (spec.tenant.clone(), spec.name.clone(), spec.version);
+        let mut agents = HashMap::clone(&self.agents.load());
+        if agents.len() >= AGENTS_MAX && !agents.contains_key(&key) {
+            return Err(TooManyAgents);
+        }
+        agents.insert(key, Arc::new(spec));
+        self.agents.store(Arc::new(agents));
+        Ok(())
+    }
+
+    /// Everything that a call needs is here.
+    pub fn set_synced(&self) {
+        self.synced.store(true, Ordering::Release);
+    }
+
+    /// Whether everything that a call needs has been here once. It stays so while control is away.
+    #[must_use]
+    pub fn is_synced(&self) -> bool {
+        self.synced.load(Ordering::Acquire)
+    }
+
+    /// Checks a ticket's signature and life.
+    ///
+    /// # Errors
+    /// The [`Refusal`] that applies first.
+    pub fn verify(&self, ticket: &str, now: WallTime) -> Result<Claims, Refusal> {
+        self.keys.load().verify(ticket, now)
+    }
+
+    /// The agent that a ticket names.
+    #[must_use]
+    pub fn agent(&self, claims: &Claims) -> Option<Arc<AgentSpec>> {
+        let key = (claims.tenant.clone(), claims.agent.clone(), claims.agent_version);
+        self.agents.load().get(&key).cloned()
+    }
+
+    /// How many agent versions are kept.
+    #[must_use]
+    pub fn agent_count(&self) -> usize {
+        self.agents.load().len()
+    }
+
+    /// Judges an upgrade's signature, in a time that tells nothing about the right one.
+    #[must_use]
+    pub fn signature(&self, given: Option<&[u8]>) -> Signature {
+        let signatures = self.signatures.load();
+        let Signatures::OneOf(values) = signatures.as_ref() else { return Signature::Good };
+        let Some(given) = given else { return Signature::Missing };
+        // Every value is looked at, so that the time does not say which one was close.
+        let matches = values
+            .iter()
+            .map(|value| value.reveal().as_bytes().ct_eq(given))
+            .fold(Choice::from(0), |found, one| found | one);
+        if bool::from(matches) { Signature::Good } else { Signature::Forged }
+    }
+}
+
+/// What an upgrade's signature is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signature {
+    /// One of those that were announced, or none is asked for.
+    Good,
+    /// Not there.
+    Missing,
+    /// Not one of those that were announced.
+    Forged,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_must_be_one_of_those_announced() {
+        let known = Known::nothing();
+        assert_eq!(known.signature(Some(b"")), Signature::Forged, "before the first push");
+        known.set_signatures(Signatures::OneOf(vec![Secret::new("abc="), Secret::new("def=")]));
+        assert_eq!(known.signature(Some(b"def=")), Signature::Good);
+        assert_eq!(known.signature(Some(b"def")), Signature::Forged);
+        assert_eq!(known.signature(Some(b"abc=def=")), Signature::Forged);
+        assert_eq!(known.signature(None), Signature::Missing);
+        known.set_signatures(Signatures::NotAsked);
+        assert_eq!(known.signature(None), Signature::Good);
+    }
+}

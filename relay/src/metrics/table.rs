@@ -1,0 +1,230 @@
+//! The table of metrics: what `/metrics` shows and `relay metrics` explains.
+
+use std::fmt::Write as _;
+
+use link::event::EndReason;
+
+use super::labels::{Attempt, Connection, Lost, Refused, Speaker, Upgrade};
+use super::{Metric, Read, Split, Unit, split};
+use crate::call::output::{Flow, Oddity};
+
+/// Every metric, in the order of a call's way.
+pub const METRICS: &[Metric] = &[
+    Metric {
+        name: "relay_connections",
+        counts: "Public TCP connections, by what became of them.",
+        rise: "`accept_failed`: raise LimitNOFILE; `shards_busy` or `too_many`: a flood, or too small a node.",
+        read: split::<Connection>(|counters| counters.connections.all()),
+    },
+    Metric {
+        name: "relay_tls_handshake_failures",
+        counts: "TLS handshakes on the public port that failed or took longer than five seconds.",
+        rise: "Scanners; with failing calls at the same time, a broken certificate chain.",
+        read: Read::Total(|counters| &counters.tls_failures),
+    },
+    Metric {
+        name: "relay_upgrades",
+        counts: "Stream requests, by what became of them; `accepted` ends up in refusals or in started streams.",
+        rise: "`forged` or `unsigned`: somebody else, or a wrong public URL or account token; `full`: add nodes.",
+        read: split::<Upgrade>(|counters| counters.upgrades.all()),
+    },
+    Metric {
+        name: "relay_stream_refusals",
+        counts: "Streams that were closed with 1008 before they became a call, by why.",
+        rise: "`old` after a restart is normal; others mean clocks apart, a wrong node, or somebody trying.",
+        read: split::<Refused>(|counters| counters.refusals.all()),
+    },
+    Metric {
+        name: "relay_streams_started",
+        counts: "Streams that became a call on this node.",
+        rise: "Traffic.",
+        read: Read::Total(|counters| &counters.streams_started),
+    },
+    Metric {
+        name: "relay_streams_ended",
+        counts: "Streams that ended, by why; started less ended is `relay_calls`.",
+        rise: "`agent_*`: the model's service; `caller_lost`: the network; `relay_fault`: a bug, tell us.",
+        read: split::<EndReason>(|counters| counters.streams_ended.all()),
+    },
+    Metric {
+        name: "relay_frames",
+        counts: "Media messages taken from callers (uplink) and given to them (playout).",
+        rise: "Traffic: fifty a second and call each way while both speak.",
+        read: split::<Flow>(|counters| counters.frames.all()),
+    },
+    Metric {
+        name: "relay_audio_dropped_seconds",
+        counts: "Audio that was thrown away because a queue was full.",
+        rise: "A model that is slow to connect (uplink), or one that talks far ahead (playout).",
+        read: Read::Split(Split {
+            key: "flow",
+            values: <Flow as super::Label>::VALUES,
+            unit: Unit::Milliseconds,
+            read: |counters| counters.audio_dropped_ms.all(),
+        }),
+    },
+    Metric {
+        name: "relay_uplink_added_seconds",
+        counts: "From the read that brought caller audio to the write that carried it on.",
+        rise: "A shard without time: too many calls, or a neighbour on its core.",
+        read: Read::Time(|counters| &counters.added_delay[0]),
+    },
+    Metric {
+        name: "relay_playout_added_seconds",
+        counts: "From the read that brought a reply's audio to the write to the caller in the same wake; paced audio is not late and not counted.",
+        rise: "A shard without time: too many calls, or a neighbour on its core.",
+        read: Read::Time(|counters| &counters.added_delay[1]),
+    },
+    Metric {
+        name: "relay_agent_ready_seconds",
+        counts: "From a stream's start to a verified session of the model.",
+        rise: "The model's service or the way to it is slow; callers wait in silence.",
+        read: Read::Time(|counters| &counters.agent_ready),
+    },
+    Metric {
+        name: "relay_reply_seconds",
+        counts: "From the end of the caller's speech to the first audio of the answer leaving.",
+        rise: "The model is slow; the relay's share is in the `added` histograms.",
+        read: Read::Time(|counters| &counters.reply),
+    },
+    Metric {
+        name: "relay_turns",
+        counts: "Complete turns, by who spoke.",
+        rise: "Traffic.",
+        read: split::<Speaker>(|counters| counters.turns.all()),
+    },
+    Metric {
+        name: "relay_barge_ins",
+        counts: "Interruptions by callers.",
+        rise: "Answers too long, or turn detection too eager for the line's noise.",
+        read: Read::Total(|counters| &counters.barge_ins),
+    },
+    Metric {
+        name: "relay_oddities",
+        counts: "Unexpected things of either side that were tolerated, by kind.",
+        rise: "A vendor changed something: look at the debug log of one call.",
+        read: split::<Oddity>(|counters| counters.oddities.all()),
+    },
+    Metric {
+        name: "relay_events_lost",
+        counts: "Events that control will never see, by where they were lost.",
+        rise: "`ring`: control was away for long; `refusal_rate`: a flood of refused streams; `shard`: a stuck house thread.",
+        read: split::<Lost>(|counters| counters.events_lost.all()),
+    },
+    Metric {
+        name: "relay_link_attempts",
+        counts: "Attempts to reach control, by what became of them.",
+        rise: "`failed`: control or the way to it is down; `refused`: a wrong join token or two nodes of one name.",
+        read: split::<Attempt>(|counters| counters.link_attempts.all()),
+    },
+    Metric {
+        name: "relay_link_messages_unknown",
+        counts: "Messages of control that this relay does not know; they are skipped.",
+        rise: "Control is newer than this relay.",
+        read: Read::Total(|counters| &counters.link_unknown),
+    },
+    Metric {
+        name: "relay_calls",
+        counts: "Calls with media on this node.",
+        rise: "Traffic; new streams get 503 at `relay_calls_max`.",
+        read: Read::Gauge(|gauges| i64::from(gauges.calls)),
+    },
+    Metric {
+        name: "relay_calls_max",
+        counts: "The most calls that this node takes.",
+        rise: "Somebody raised RELAY_CALLS_MAX.",
+        read: Read::Gauge(|gauges| i64::from(gauges.calls_max)),
+    },
+    Metric {
+        name: "relay_ready",
+        counts: "1 while the node takes new calls.",
+        rise: "Good; 0 for longer than a start or a drain is not.",
+        read: Read::Gauge(|gauges| i64::from(gauges.ready)),
+    },
+    Metric {
+        name: "relay_draining",
+        counts: "1 while the node lets its calls end and takes none.",
+        rise: "A deploy or a stop.",
+        read: Read::Gauge(|gauges| i64::from(gauges.draining)),
+    },
+    Metric {
+        name: "relay_link_up",
+        counts: "1 while control is reached; always 0 in a relay that runs alone.",
+        rise: "Good; calls go on while it is 0.",
+        read: Read::Gauge(|gauges| i64::from(gauges.link_up)),
+    },
+    Metric {
+        name: "relay_events_waiting",
+        counts: "Events that control has not acknowledged yet.",
+        rise: "Control is away or slow; at the bound, events are lost.",
+        read: Read::Gauge(|gauges| i64::try_from(gauges.events_waiting).unwrap_or(i64::MAX)),
+    },
+];
+
+/// The table as text, as `relay metrics` prints it.
+#[must_use]
+pub fn page() -> String {
+    let mut page = String::new();
+    for metric in METRICS {
+        let name = metric.name;
+        let labels = match metric.read {
+            Read::Split(split) => format!(" {{{}={}}}", split.key, split.values.join("|")),
+            Read::Total(_) | Read::Time(_) | Read::Gauge(_) => String::new(),
+        };
+        let suffix = match metric.read {
+            Read::Total(_) | Read::Split(_) => "_total",
+            Read::Time(_) | Read::Gauge(_) => "",
+        };
+        let (counts, rise) = (metric.counts, metric.rise);
+        let _ = write!(page, "{name}{suffix}{labels}\n    {counts}\n    A rise: {rise}\n");
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::metrics::{Counters, Gauges, Metrics};
+
+    #[test]
+    fn a_scrape_adds_up_what_the_threads_counted() {
+        let threads = [Arc::new(Counters::default()), Arc::new(Counters::default())];
+        for (counters, n) in threads.iter().zip([2, 3]) {
+            counters.streams_started.add(n);
+            counters.frames.of(Flow::Playout).add(n);
+            counters.audio_dropped_ms.of(Flow::Uplink).add(n * 100);
+            counters.reply.observe(Duration::from_millis(250));
+        }
+        let gauges = || Gauges { calls: 7, ..Gauges::default() };
+        let page = Arc::new(Metrics::new(threads.to_vec(), gauges)).scrape().unwrap();
+        for line in [
+            "relay_streams_started_total 5",
+            "relay_frames_total{flow=\"playout\"} 5",
+            "relay_frames_total{flow=\"uplink\"} 0",
+            "relay_audio_dropped_seconds_total{flow=\"uplink\"} 0.5",
+            "relay_reply_seconds_count 2",
+            "relay_reply_seconds_bucket{le=\"0.2\"} 0",
+            "relay_reply_seconds_bucket{le=\"0.3\"} 2",
+            "relay_calls 7",
+        ] {
+            assert!(page.lines().any(|found| found == line), "{line} is missing in\n{page}");
+        }
+    }
+
+    #[test]
+    fn names_follow_one_form_and_are_declared_once() {
+        let mut names: Vec<_> = METRICS.iter().map(|metric| metric.name).collect();
+        for name in &names {
+            let plain = |b: u8| b.is_ascii_lowercase() || b == b'_';
+            assert!(name.starts_with("relay_") && name.bytes().all(plain), "{name}");
+            assert!(!name.ends_with("_total"), "{name}: the format adds it");
+        }
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), METRICS.len());
+        assert!(page().contains("relay_streams_ended_total {reason=caller_hung_up|"));
+    }
+}
