@@ -1,0 +1,324 @@
+//! A call as it is stored, and the words that its life is told in.
+//!
+//! How it moves from state to state is in `life.rs`, how it is read and written in `calls.rs`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use link::event::EndReason;
+use link::id::{AgentName, CallId, Gen, NodeId, TenantId, WallTime};
+
+/// A call as the database knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    /// The call.
+    pub id: CallId,
+    /// Whose call it is.
+    pub tenant: TenantId,
+    /// The carrier's ids; `None` until the carrier has taken an outbound call.
+    pub carrier: Option<CarrierIds>,
+    /// Who called whom.
+    pub direction: Direction,
+    /// The number that calls.
+    pub from: Number,
+    /// The number that is called.
+    pub to: Number,
+    /// The agent that answers.
+    pub agent: AgentName,
+    /// The version of the agent's spec; a call keeps the one it began with.
+    pub agent_version: u32,
+    /// The generation of the call's latest stream.
+    pub generation: Gen,
+    /// The node that its latest stream was sent to; `None` before the first.
+    pub node: Option<NodeId>,
+    /// Where the call is in its life.
+    pub state: CallState,
+    /// Why it ended, once it has.
+    pub end_reason: Option<String>,
+    /// What an operator can act on, where the end has such a thing.
+    pub end_detail: Option<String>,
+    /// Where the next `resume` sends the caller; `None` for a call that stays.
+    pub transfer_to: Option<Number>,
+    /// Why the latest stream ended, while the call is detached.
+    pub detach_reason: Option<String>,
+    /// The carrier's last word on the call, in the carrier's words.
+    pub carrier_status: Option<String>,
+    /// The number of that word in the carrier's order.
+    pub carrier_seq: Option<i64>,
+    /// When the last resumes were, oldest first.
+    pub resumes: Vec<WallTime>,
+    /// When control first heard of the call.
+    pub created_at: WallTime,
+    /// When its first stream began.
+    pub answered_at: Option<WallTime>,
+    /// When its latest stream ended, while the call is detached; by the database's clock.
+    pub detached_at: Option<WallTime>,
+    /// When it ended.
+    pub ended_at: Option<WallTime>,
+}
+
+/// The carrier's names of a call; unique together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CarrierIds {
+    /// The account that pays for the call.
+    pub account_sid: String,
+    /// The call in that account.
+    pub call_sid: String,
+}
+
+/// A phone number or SIP address. It is masked in debug output, so that no log shows it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Number(pub String);
+
+impl Number {
+    /// Shows the number to the one who may see it.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Number(***)")
+    }
+}
+
+/// Who called whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// A person called.
+    Inbound,
+    /// The API called a person.
+    Outbound,
+}
+
+/// Where a call is in its life. `Ended` is never left.
+///
+/// ```text
+/// queued -> starting -> active <-> detached -> ended
+///              ^----------+-- resume --+
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallState {
+    /// Known, and no stream was asked for yet.
+    Queued,
+    /// The carrier was told to open a stream, which has not begun.
+    Starting,
+    /// A stream carries it.
+    Active,
+    /// Its stream is over, and the carrier has not said what is next.
+    Detached,
+    /// Over.
+    Ended,
+}
+
+/// The words of an enum, as they are stored and shown.
+macro_rules! words {
+    ($name:ident { $($variant:ident => $word:literal),+ $(,)? }) => {
+        impl $name {
+            /// The word, as it is stored and shown.
+            #[must_use]
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = UnknownWord;
+            fn from_str(word: &str) -> Result<Self, UnknownWord> {
+                match word { $($word => Ok(Self::$variant),)+ _ => Err(UnknownWord) }
+            }
+        }
+    };
+}
+
+words!(Direction { Inbound => "inbound", Outbound => "outbound" });
+words!(CallState {
+    Queued => "queued",
+    Starting => "starting",
+    Active => "active",
+    Detached => "detached",
+    Ended => "ended",
+});
+
+/// A word that this version does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a word that this version does not know")]
+pub struct UnknownWord;
+
+/// Why a call ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallEnd {
+    /// A stream's end was the call's end.
+    Stream(EndReason),
+    /// Its streams ended again and again.
+    TooManyResumes,
+    /// The caller was given to somebody else.
+    Transferred,
+    /// Nobody picked up.
+    NoAnswer,
+    /// The line was busy.
+    Busy,
+    /// Called off before anybody picked up.
+    Canceled,
+    /// The carrier could not or would not place the call.
+    CarrierFailed,
+}
+
+impl CallEnd {
+    /// The reason as it is stored and shown.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stream(reason) => reason.as_str(),
+            Self::TooManyResumes => "too_many_resumes",
+            Self::Transferred => "transferred",
+            Self::NoAnswer => "no_answer",
+            Self::Busy => "busy",
+            Self::Canceled => "canceled",
+            Self::CarrierFailed => "carrier_failed",
+        }
+    }
+}
+
+/// What it takes to make a call.
+#[derive(Debug, Clone)]
+pub struct NewCall {
+    /// The id that a fresh call gets.
+    pub id: CallId,
+    /// Whose call it is; the tenant exists.
+    pub tenant: TenantId,
+    /// The carrier's ids, by which the same call is found again; `None` for a call that the
+    /// carrier does not know yet.
+    pub carrier: Option<CarrierIds>,
+    /// Who called whom.
+    pub direction: Direction,
+    /// The number that calls.
+    pub from: Number,
+    /// The number that is called.
+    pub to: Number,
+    /// The agent that answers.
+    pub agent: AgentName,
+    /// The version of its spec.
+    pub agent_version: u32,
+}
+
+/// What became of [`NewCall`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Created {
+    /// The call is new.
+    Fresh(Box<Call>),
+    /// The carrier has told of this call before.
+    Known(Box<Call>),
+}
+
+impl Created {
+    /// The call, new or not.
+    #[must_use]
+    pub fn into_call(self) -> Call {
+        match self {
+            Self::Fresh(call) | Self::Known(call) => *call,
+        }
+    }
+}
+
+/// What to tell the carrier when it first asks what to do with a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Begin {
+    /// Open a stream, by the call's node and generation.
+    Stream(Box<Call>),
+    /// The call is over.
+    HangUp,
+    /// There is no such call.
+    Unknown,
+}
+
+/// What to tell the carrier when a stream is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resume {
+    /// Open another stream, by the call's node and new generation.
+    Reconnect(Box<Call>),
+    /// The call goes on, but there is no node for it. Nothing was changed or counted.
+    NoNode,
+    /// The call is over.
+    HangUp,
+    /// Give the caller to somebody else.
+    Transfer {
+        /// To whom.
+        to: Number,
+    },
+    /// The streams of this call end again and again; this very answer ended it.
+    TooMany,
+    /// There is no such call.
+    Unknown,
+}
+
+/// The carrier's word on a call.
+#[derive(Debug, Clone)]
+pub struct CarrierWord {
+    /// The word itself, as the carrier writes it.
+    pub status: String,
+    /// Its number in the carrier's order; `None` when the carrier gave none.
+    pub seq: Option<i64>,
+    /// Set when the word means that the call is over.
+    pub over: Option<CallEnd>,
+}
+
+/// A page of calls, newest first.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The calls.
+    pub calls: Vec<Call>,
+    /// Where the next page begins; `None` on the last.
+    pub next: Option<Cursor>,
+}
+
+/// A place in the list of calls: behind this call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// When the call was created.
+    pub created_at: WallTime,
+    /// The call.
+    pub id: CallId,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.created_at.0, self.id)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        let (created, id) = text.split_once('.').ok_or(UnknownWord)?;
+        let created_at = WallTime(created.parse().map_err(|_| UnknownWord)?);
+        Ok(Self { created_at, id: CallId::new(id).map_err(|_| UnknownWord)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_not_shown_by_debug() {
+        assert!(!format!("{:?}", Number("+15550100".into())).contains("555"));
+    }
+
+    #[test]
+    fn a_cursor_survives_its_text() {
+        let cursor = Cursor { created_at: WallTime(-5), id: CallId::new("c_1.x").unwrap() };
+        assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        assert_eq!("7".parse::<Cursor>(), Err(UnknownWord));
+        assert_eq!("x.c_1".parse::<Cursor>(), Err(UnknownWord));
+    }
+
+    #[test]
+    fn words_survive_their_text() {
+        assert_eq!("detached".parse(), Ok(CallState::Detached));
+        assert_eq!("asleep".parse::<CallState>(), Err(UnknownWord));
+    }
+}

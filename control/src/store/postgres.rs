@@ -1,0 +1,141 @@
+//! What only PostgreSQL needs: roles, scopes, and inserting in bulk.
+//!
+//! One address serves everything. Its role migrates and owns the tables; the pools then become
+//! `linecard_app`, which sees one tenant at a time, and `linecard_sequencer`, which writes events
+//! and cannot read them. Neither bypasses row-level security.
+
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool, SqlStr};
+
+use super::StoreError;
+use super::ledger::Entry;
+use super::tx::Scope;
+
+/// The pools, by the role that their connections have become.
+#[derive(Debug)]
+pub(super) struct PgPools {
+    /// `linecard_app`.
+    pub(super) app: PgPool,
+    /// `linecard_sequencer`.
+    pub(super) sequencer: PgPool,
+}
+
+/// Migrates and opens the pools.
+pub(super) async fn open(url: &str) -> Result<PgPools, StoreError> {
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|_| StoreError::Operator { problem: MALFORMED, source: None })?
+        .application_name("linecard-control");
+    migrate(&options).await?;
+    Ok(PgPools {
+        app: pool(&options, APP_CONNECTIONS_MAX, BECOME_APP).await?,
+        sequencer: pool(&options, SEQUENCER_CONNECTIONS_MAX, BECOME_SEQUENCER).await?,
+    })
+}
+
+/// The statement that begins a transaction for a scope, in one round trip.
+pub(super) fn begin(begin: &'static str, scope: Scope<'_>) -> SqlStr {
+    use sqlx::SqlSafeStr as _;
+    match scope {
+        Scope::Shared => begin.into_sql_str(),
+        // A tenant id is letters, digits, '-', '_' and '.': it cannot end the quotes.
+        Scope::Tenant(tenant) => {
+            AssertSqlSafe(format!("{begin}; SET LOCAL app.tenant = '{tenant}'")).into_sql_str()
+        }
+    }
+}
+
+/// Inserts events in one statement. `COPY` would be as fast, and is refused for tables with
+/// row-level security.
+pub(super) async fn insert_events(
+    connection: &mut PgConnection,
+    entries: &[Entry],
+) -> Result<(), StoreError> {
+    fn column<'a, T>(entries: &'a [Entry], of: impl FnMut(&'a Entry) -> T) -> Vec<T> {
+        entries.iter().map(of).collect()
+    }
+    let source = |entry: &Entry| entry.source.as_ref().map(|(source, _)| source.epoch_column());
+    sqlx::query(INSERT_EVENTS)
+        .bind(column(entries, |entry| entry.tenant.as_str()))
+        .bind(column(entries, |entry| entry.record.seq.0.cast_signed()))
+        .bind(column(entries, |entry| entry.record.call.as_ref().map(|call| call.as_str())))
+        .bind(column(entries, |entry| entry.record.generation.map(|g| i64::from(g.0))))
+        .bind(column(entries, |entry| entry.source.as_ref().map(|(s, _)| s.node.as_str())))
+        .bind(column(entries, source))
+        .bind(column(entries, |entry| entry.source.as_ref().map(|(_, n)| n.0.cast_signed())))
+        .bind(column(entries, |entry| entry.record.kind.as_str()))
+        .bind(column(entries, |entry| entry.record.at.0))
+        .bind(column(entries, |entry| entry.record.data.as_str()))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn migrate(options: &PgConnectOptions) -> Result<(), StoreError> {
+    let mut connection = PgConnection::connect_with(options)
+        .await
+        .map_err(|source| StoreError::Operator { problem: UNREACHABLE, source: Some(source) })?;
+    // The migrator holds an advisory lock meanwhile, so several controls may start at once.
+    migrator().run_direct(None, &mut connection, false).await?;
+    connection.close().await?;
+    Ok(())
+}
+
+fn migrator() -> Migrator {
+    let first = SqlStr::from_static(include_str!("migrations/postgres/0001_first.sql"));
+    Migrator::with_migrations(vec![Migration::new(
+        1,
+        "first".into(),
+        MigrationType::Simple,
+        first,
+        false,
+    )])
+}
+
+async fn pool(
+    options: &PgConnectOptions,
+    connections_max: u32,
+    become_role: &'static str,
+) -> Result<PgPool, StoreError> {
+    let pool = PgPoolOptions::new()
+        .max_connections(connections_max)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                sqlx::raw_sql(become_role).execute(connection).await?;
+                Ok(())
+            })
+        })
+        .connect_with(options.clone())
+        .await
+        .map_err(|source| StoreError::Operator { problem: NO_ROLE, source: Some(source) })?;
+    Ok(pool)
+}
+
+const INSERT_EVENTS: &str = "INSERT INTO events \
+     (tenant, seq, call, generation, node, epoch, n, type, at_us, body) \
+     SELECT * FROM unnest($1::text[], $2::bigint[], $3::text[], $4::bigint[], $5::text[], \
+     $6::bigint[], $7::bigint[], $8::text[], $9::bigint[], $10::text[])";
+
+/// A transaction that its process has forgotten must not hold a call's row, nor the lease's.
+const BECOME_APP: &str = "SET ROLE linecard_app; SET statement_timeout = '5s'; \
+     SET idle_in_transaction_session_timeout = '5s'";
+const BECOME_SEQUENCER: &str = "SET ROLE linecard_sequencer; SET statement_timeout = '10s'; \
+     SET idle_in_transaction_session_timeout = '3s'";
+
+/// Webhooks and API requests hold a connection for about a millisecond; eight serve thousands of
+/// them a second, and leave a small server's hundred to others.
+const APP_CONNECTIONS_MAX: u32 = 8;
+
+/// The sequencer uses one; another is there while a broken one is being replaced.
+const SEQUENCER_CONNECTIONS_MAX: u32 = 2;
+
+/// A carrier waits 15 s for a webhook's answer; it is told of a database that is away long before.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
+
+const MALFORMED: &str = "the postgres:// address cannot be read";
+const UNREACHABLE: &str = "the PostgreSQL server cannot be reached or refuses this user";
+const NO_ROLE: &str = "this PostgreSQL user cannot become linecard_app and linecard_sequencer";
