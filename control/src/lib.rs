@@ -1,5 +1,11 @@
 //! The control plane: HTTP API, Twilio webhooks, store, events, fleet.
 
-pub mod events;
 pub mod keys;
+
 pub mod store;
+
+pub mod events;
+pub mod sequencer;
+
+pub mod hub;
+pub mod sse;

@@ -94,10 +94,9 @@ impl Frame {
         out.extend_from_slice(&[0, 0, 0, 0, channel.number()]);
         let written = serde_json::to_writer(&mut *out, body).map_err(FrameError::Body);
         let bytes = out.len() - start;
-        let checked = written.and_then(|()| {
-            if bytes > FRAME_BYTES_MAX { Err(FrameError::TooLong { bytes }) } else { Ok(()) }
-        });
-        if let Err(error) = checked {
+        let fits =
+            if bytes > FRAME_BYTES_MAX { Err(FrameError::TooLong { bytes }) } else { Ok(()) };
+        if let Err(error) = written.and(fits) {
             out.truncate(start);
             return Err(error);
         }

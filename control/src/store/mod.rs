@@ -62,6 +62,22 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// The error and its causes in one line, for a log. Without the rows that a database quotes:
+    /// they hold numbers and speech.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+}
+
 /// Everything durable. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {

@@ -1,0 +1,257 @@
+//! The hub: recent committed records, one window for each tenant that somebody watches.
+//!
+//! The window only ever answers "these follow", "nothing follows yet" or "ask the database"; who
+//! asks is in `sse.rs`. Only what is committed gets here: from the sequencer of this instance, or,
+//! while another one holds the lease, from the database.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use link::id::TenantId;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::events::{Record, Seq};
+use crate::sequencer::LeaseState;
+use crate::store::{Entry, Store, StoreError};
+
+/// All windows. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Hub {
+    feeds: Arc<Mutex<BTreeMap<TenantId, Watched>>>,
+}
+
+/// A tenant that somebody watches.
+#[derive(Debug)]
+struct Watched {
+    clients: usize,
+    feed: Arc<Feed>,
+}
+
+#[derive(Debug)]
+struct Feed {
+    window: Mutex<Window>,
+    news: watch::Sender<()>,
+}
+
+impl Hub {
+    /// Makes a hub that nobody watches.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many clients watch.
+    #[must_use]
+    pub fn clients(&self) -> usize {
+        self.feeds().values().map(|watched| watched.clients).sum()
+    }
+
+    /// Shows committed entries to whoever watches their tenants. In order within each tenant; what
+    /// was shown before is skipped.
+    pub fn publish(&self, entries: &[Entry]) {
+        let feeds = self.feeds();
+        for of_tenant in entries.chunk_by(|a, b| a.tenant == b.tenant) {
+            let Some(watched) = of_tenant.first().and_then(|entry| feeds.get(&entry.tenant)) else {
+                continue;
+            };
+            let mut window = watched.feed.window();
+            of_tenant.iter().for_each(|entry| window.push(Arc::clone(&entry.record)));
+            drop(window);
+            watched.feed.news.send_replace(());
+        }
+    }
+
+    /// While another instance numbers events, reads what it commits for this one's clients.
+    pub(crate) async fn follow(
+        self,
+        store: Store,
+        mut state: watch::Receiver<LeaseState>,
+        shutdown: CancellationToken,
+    ) {
+        let mut every = tokio::time::interval(FOLLOW_EVERY);
+        every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let is_waiting = *state.borrow_and_update() == LeaseState::Waiting;
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                changed = state.changed() => if changed.is_err() { return },
+                _ = every.tick(), if is_waiting => {
+                    if let Err(error) = self.poll(&store).await {
+                        debug!(error = error.explain(), "event streams wait for the database");
+                    }
+                }
+            }
+        }
+    }
+
+    async fn poll(&self, store: &Store) -> Result<(), StoreError> {
+        let heads: Vec<(TenantId, Seq)> = {
+            let feeds = self.feeds();
+            let known = |(tenant, watched): (&TenantId, &Watched)| {
+                Some((tenant.clone(), watched.feed.window().head?))
+            };
+            feeds.iter().filter_map(known).collect()
+        };
+        for (tenant, head) in heads {
+            let records = store.events_after(&tenant, head, None, PAGE_RECORDS).await?;
+            let entry =
+                |record| Entry { tenant: tenant.clone(), source: None, record: Arc::new(record) };
+            let entries: Vec<Entry> = records.into_iter().map(entry).collect();
+            self.publish(&entries);
+        }
+        Ok(())
+    }
+
+    /// Joins those who watch a tenant.
+    pub(crate) fn subscribe(&self, tenant: &TenantId) -> Subscription {
+        let mut feeds = self.feeds();
+        let watched = feeds.entry(tenant.clone()).or_insert_with(|| {
+            let feed = Feed { window: Mutex::default(), news: watch::Sender::new(()) };
+            Watched { clients: 0, feed: Arc::new(feed) }
+        });
+        watched.clients += 1;
+        let feed = Arc::clone(&watched.feed);
+        Subscription { hub: self.clone(), tenant: tenant.clone(), feed }
+    }
+
+    fn feeds(&self) -> MutexGuard<'_, BTreeMap<TenantId, Watched>> {
+        self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Feed {
+    fn window(&self) -> MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A client's hold on its tenant's feed. The last one to go takes the window with it.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    hub: Hub,
+    tenant: TenantId,
+    feed: Arc<Feed>,
+}
+
+impl Subscription {
+    /// Wakes whenever the window has more.
+    pub(crate) fn news(&self) -> watch::Receiver<()> {
+        self.feed.news.subscribe()
+    }
+
+    /// The tenant's window.
+    pub(crate) fn window(&self) -> MutexGuard<'_, Window> {
+        self.feed.window()
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut feeds = self.hub.feeds();
+        let Some(watched) = feeds.get_mut(&self.tenant) else { return };
+        watched.clients -= 1;
+        if watched.clients == 0 {
+            feeds.remove(&self.tenant);
+        }
+    }
+}
+
+/// Recent records of a tenant, without gaps.
+#[derive(Debug, Default)]
+pub(crate) struct Window {
+    /// The last record that is known to be committed; `None` before anybody asked.
+    head: Option<Seq>,
+    records: VecDeque<Arc<Record>>,
+    bytes: usize,
+}
+
+/// What the window says to a client.
+pub(crate) enum Look {
+    /// Nothing follows yet.
+    CaughtUp,
+    /// These follow.
+    Records { records: Vec<Arc<Record>>, lag: Lag },
+    /// What follows is in the database only.
+    Behind { head: Seq, lag: Lag },
+}
+
+/// How far a client is behind.
+#[derive(Clone, Copy)]
+pub(crate) struct Lag {
+    events: u64,
+    bytes: usize,
+}
+
+impl Lag {
+    pub(crate) fn is_too_much(self) -> bool {
+        self.events > LAG_EVENTS_MAX || self.bytes > LAG_BYTES_MAX
+    }
+}
+
+impl Window {
+    /// Learns where the records stand, from one who has asked the database.
+    pub(crate) fn begin(&mut self, head: Seq) {
+        self.head.get_or_insert(head);
+    }
+
+    fn push(&mut self, record: Arc<Record>) {
+        match self.head {
+            Some(head) if record.seq <= head => return,
+            Some(head) if record.seq == head.next() => {}
+            // Another instance has committed in between: what it was is in the database.
+            Some(_) | None => {
+                self.records.clear();
+                self.bytes = 0;
+            }
+        }
+        self.head = Some(record.seq);
+        self.bytes += record.bytes();
+        self.records.push_back(record);
+        while self.records.len() > WINDOW_RECORDS_MAX || self.bytes > WINDOW_BYTES_MAX {
+            let Some(oldest) = self.records.pop_front() else { break };
+            self.bytes -= oldest.bytes();
+        }
+    }
+
+    /// What follows the record that a client has seen last.
+    pub(crate) fn look(&self, seen: Seq) -> Look {
+        let head = self.head.unwrap_or_default();
+        if seen >= head {
+            return Look::CaughtUp;
+        }
+        let behind = head.0 - seen.0;
+        let known = self.records.len() as u64;
+        let Some(skip) = known.checked_sub(behind) else {
+            return Look::Behind { head, lag: Lag { events: behind, bytes: 0 } };
+        };
+        let following = self.records.range(skip as usize..);
+        let bytes = following.clone().map(|record| record.bytes()).sum();
+        let records = following.take(LOOK_RECORDS).cloned().collect();
+        Look::Records { records, lag: Lag { events: behind, bytes } }
+    }
+}
+
+/// A client that has caught up may fall this far behind before it is sent away. Doubling it
+/// doubles what a burst may hold up, not what it costs: records are shared.
+const LAG_EVENTS_MAX: u64 = 256;
+
+/// The same in bytes.
+const LAG_BYTES_MAX: usize = 1024 * 1024;
+
+/// The window holds what the slowest allowed client needs, and as much again for those who
+/// reconnect.
+const WINDOW_RECORDS_MAX: usize = 2 * LAG_EVENTS_MAX as usize;
+const WINDOW_BYTES_MAX: usize = 2 * LAG_BYTES_MAX;
+
+/// Records taken from the window in one look.
+const LOOK_RECORDS: usize = 32;
+
+/// Records read from the database at once.
+const PAGE_RECORDS: u32 = 500;
+
+/// How often an instance without the lease reads for its clients.
+const FOLLOW_EVERY: Duration = Duration::from_millis(250);

@@ -1,0 +1,208 @@
+//! The stream of records that one SSE client gets.
+//!
+//! A client has no queue: it is a place in its tenant's records, what it has seen last. The window
+//! of `hub.rs` says what follows, and where it does not reach, the database does. So there is no
+//! moment of handing over between the two, and nothing to lose or to repeat in it.
+//!
+//! The HTTP side (headers, framing, the route) is in `api/`.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::Stream;
+use link::id::{CallId, TenantId};
+use tokio::sync::watch;
+use tokio::time::Interval;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::events::{Record, Seq};
+use crate::hub::{Hub, Look, Subscription};
+use crate::store::{Store, StoreError};
+
+/// What a client gets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// The next record.
+    Record(Arc<Record>),
+    /// Nothing for a while; keeps proxies from closing the connection.
+    Ping,
+    /// The last item: why the stream ends. The client comes back with the last id it has seen.
+    End(End),
+}
+
+/// Why a stream of records ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// This instance is stopping.
+    Shutdown,
+    /// The client fell too far behind while others wait for nobody.
+    TooSlow,
+    /// The database failed while the client was catching up.
+    StoreFailed,
+}
+
+/// What a client asks for.
+#[derive(Debug, Clone)]
+pub struct Watch {
+    /// Whose events.
+    pub tenant: TenantId,
+    /// The last record that the client has seen; `None` starts with what happens next.
+    pub after: Option<Seq>,
+    /// Only this call's records.
+    pub call: Option<CallId>,
+}
+
+/// Streams a tenant's records, each exactly once and in order, until the client goes, is too slow,
+/// or `shutdown` is cancelled.
+pub fn stream(
+    store: Store,
+    hub: &Hub,
+    watch: Watch,
+    shutdown: CancellationToken,
+) -> impl Stream<Item = Item> + Send + use<> {
+    let subscription = hub.subscribe(&watch.tenant);
+    let news = subscription.news();
+    let ping = tokio::time::interval(PING_EVERY);
+    let client = Client {
+        store,
+        subscription,
+        watch,
+        news,
+        ping,
+        shutdown,
+        seen: None,
+        ready: VecDeque::new(),
+        is_live: false,
+        has_ended: false,
+    };
+    futures_util::stream::unfold(client, |mut client| async move {
+        let item = client.next().await?;
+        client.ping.reset();
+        Some((item, client))
+    })
+}
+
+/// One client's place in a tenant's records.
+struct Client {
+    store: Store,
+    subscription: Subscription,
+    watch: Watch,
+    news: watch::Receiver<()>,
+    ping: Interval,
+    shutdown: CancellationToken,
+    /// The last record that was looked at; `None` before the beginning was found.
+    seen: Option<Seq>,
+    /// Records on their way out, at most one look's.
+    ready: VecDeque<Arc<Record>>,
+    /// Whether it has caught up once: from then on it must keep up.
+    is_live: bool,
+    has_ended: bool,
+}
+
+impl Client {
+    async fn next(&mut self) -> Option<Item> {
+        if self.has_ended {
+            return None;
+        }
+        loop {
+            if self.shutdown.is_cancelled() {
+                return self.end(End::Shutdown);
+            }
+            if let Some(record) = self.ready.pop_front() {
+                return Some(Item::Record(record));
+            }
+            match self.refill().await {
+                Ok(Refill::Looked) => {}
+                Ok(Refill::TooSlow) => return self.end(End::TooSlow),
+                Ok(Refill::CaughtUp) => tokio::select! {
+                    () = self.shutdown.cancelled() => {}
+                    // The sender lives in the feed that the subscription holds.
+                    _ = self.news.changed() => {}
+                    _ = self.ping.tick() => return Some(Item::Ping),
+                },
+                Err(error) => {
+                    warn!(error = error.explain(), "an event stream could not read the database");
+                    return self.end(End::StoreFailed);
+                }
+            }
+        }
+    }
+
+    /// Looks for what follows. News are marked as known *before* the look, so that what comes
+    /// during it wakes the client again.
+    async fn refill(&mut self) -> Result<Refill, StoreError> {
+        let seen = match self.seen {
+            Some(seen) => seen,
+            None => self.find_beginning().await?,
+        };
+        self.news.mark_unchanged();
+        let look = self.subscription.window().look(seen);
+        match look {
+            Look::CaughtUp => {
+                self.is_live = true;
+                Ok(Refill::CaughtUp)
+            }
+            Look::Records { lag, .. } | Look::Behind { lag, .. }
+                if self.is_live && lag.is_too_much() =>
+            {
+                Ok(Refill::TooSlow)
+            }
+            Look::Records { records, .. } => {
+                self.seen = records.last().map_or(self.seen, |record| Some(record.seq));
+                let call = self.watch.call.as_ref();
+                let wanted = |record: &Arc<Record>| call.is_none() || record.call.as_ref() == call;
+                self.ready.extend(records.into_iter().filter(wanted));
+                Ok(Refill::Looked)
+            }
+            Look::Behind { head, .. } => {
+                self.is_live = false;
+                self.read_database(seen, head).await?;
+                Ok(Refill::Looked)
+            }
+        }
+    }
+
+    /// A client without a last record begins behind the last committed one; an id from the future
+    /// (another database's) as well.
+    async fn find_beginning(&mut self) -> Result<Seq, StoreError> {
+        let head = self.store.head(&self.watch.tenant).await?;
+        self.subscription.window().begin(head);
+        let seen = self.watch.after.map_or(head, |after| after.min(head));
+        self.seen = Some(seen);
+        Ok(seen)
+    }
+
+    /// Reads a page. `head` was known to be committed before, so that a page that is not full
+    /// holds everything up to it.
+    async fn read_database(&mut self, seen: Seq, head: Seq) -> Result<(), StoreError> {
+        let Watch { tenant, call, .. } = &self.watch;
+        let page = self.store.events_after(tenant, seen, call.as_ref(), PAGE_RECORDS).await?;
+        let last = page.last().map_or(seen, |record| record.seq);
+        let is_full = page.len() == PAGE_RECORDS as usize;
+        self.seen = Some(if is_full { last } else { last.max(head) });
+        self.ready.extend(page.into_iter().map(Arc::new));
+        Ok(())
+    }
+
+    fn end(&mut self, end: End) -> Option<Item> {
+        self.has_ended = true;
+        Some(Item::End(end))
+    }
+}
+
+enum Refill {
+    /// There may be records now, and there may be more behind them.
+    Looked,
+    /// Nothing follows yet.
+    CaughtUp,
+    /// The client has fallen behind for good.
+    TooSlow,
+}
+
+/// Proxies close what is silent for 30 to 60 s.
+const PING_EVERY: Duration = Duration::from_secs(15);
+
+/// Records read from the database at once by a client that catches up: about 150 KB.
+const PAGE_RECORDS: u32 = 500;
