@@ -7,20 +7,16 @@
 //! Suggested reading order is the order of the lines below.
 
 // The call itself, and the words it uses.
-pub mod call {
-    //! The core of one call. Placeholder for `call/mod.rs`.
-    pub mod input;
-    pub mod moment;
-    pub mod output;
-}
-pub mod wire {
-    //! Vendors' words. Placeholder for `wire/mod.rs`.
-    pub mod opening;
-}
+pub mod call;
+pub mod wire;
 pub mod clock;
 
-// One call's surroundings: who may come in, what reaches it, what it tells.
+// One call's surroundings: who drives it, who may come in, what reaches it, what it tells.
+pub mod bridge;
+pub mod shard;
+pub mod upgrade;
 pub mod admit;
+pub mod gate;
 pub mod known;
 pub mod mailbox;
 pub mod telemetry;
@@ -31,4 +27,5 @@ pub mod stream;
 pub mod ws;
 pub mod dial;
 pub mod forward;
+pub mod answer;
 pub mod tls;

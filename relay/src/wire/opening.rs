@@ -16,7 +16,9 @@ pub enum Opening {
     Connected,
     /// The stream begins.
     Start(Start),
-    /// Anything else, which no stream begins with.
+    /// A `start` that lacks something.
+    BadStart,
+    /// Anything else.
     Other,
 }
 
@@ -45,18 +47,26 @@ pub enum Format {
 /// Reads one of the first messages. What cannot be read is [`Opening::Other`].
 #[must_use]
 pub fn read(text: &str) -> Opening {
-    match serde_json::from_str(text) {
-        Ok(Message::Connected) => Opening::Connected,
-        Ok(Message::Start(message)) => message.start.into_opening(),
-        Ok(Message::Unknown) | Err(_) => Opening::Other,
+    match serde_json::from_str(text).map(|envelope: Envelope| envelope.event) {
+        Ok(Event::Connected) => Opening::Connected,
+        Ok(Event::Start) => match serde_json::from_str(text) {
+            Ok(StartMessage { start }) => start.into_opening(),
+            Err(_) => Opening::BadStart,
+        },
+        Ok(Event::Unknown) | Err(_) => Opening::Other,
     }
 }
 
 #[derive(Deserialize)]
-#[serde(tag = "event", rename_all = "lowercase")]
-enum Message {
+struct Envelope {
+    event: Event,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Event {
     Connected,
-    Start(StartMessage),
+    Start,
     #[serde(other)]
     Unknown,
 }
@@ -87,7 +97,7 @@ struct MediaFormat {
 impl StartBody {
     fn into_opening(self) -> Opening {
         if !is_sid(&self.stream_sid) {
-            return Opening::Other;
+            return Opening::BadStart;
         }
         let format = self.media_format;
         let is_ulaw = format.encoding == "audio/x-mulaw";
@@ -149,9 +159,17 @@ mod tests {
 
     #[test]
     fn what_no_stream_begins_with_is_other() {
-        let hostile = START.replace("\"MZ1\"", "\"MZ\\\"1\"");
-        for text in ["", "{}", "[]", r#"{"event":"media"}"#, r#"{"event":"start"}"#, &hostile] {
+        for text in ["", "{}", "[]", r#"{"event":"media"}"#, r#"{"event":7}"#] {
             assert_eq!(read(text), Opening::Other, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_start_that_lacks_something_or_would_break_frames_is_bad() {
+        let hostile = START.replace("\"MZ1\"", "\"MZ\\\"1\"");
+        let incomplete = START.replace("callSid", "call");
+        for text in [r#"{"event":"start"}"#, &incomplete, &hostile] {
+            assert_eq!(read(text), Opening::BadStart, "{text}");
         }
     }
 }

@@ -1,0 +1,373 @@
+//! A shard: one thread, one current-thread runtime, the sockets, buffers and timers of its calls.
+//!
+//! The house hands it connections through one bounded channel. Each connection is one task from
+//! its first byte to its last: TLS, HTTP, the upgrade, admission ([`admission`]), the call
+//! ([`bridge`](crate::bridge)). A panic ends that task and nothing else; what it held is given
+//! back by the guards that it owned.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpStream as StdTcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use http::Response;
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use link::id::{CallId, Gen};
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::LocalSet;
+
+use crate::admit::{Allowance, Identity};
+use crate::call::moment::Moment;
+use crate::clock::Clock;
+use crate::forward::{Body, Forward, Origin, Scheme};
+use crate::gate::{Gate, Seat};
+use crate::known::Known;
+use crate::mailbox::{Letter, Mailbox};
+use crate::metrics::labels;
+use crate::stream::{Leg, Stream, tune};
+use crate::telemetry::Outlet;
+use crate::ws::{Limits, ReadBuffer, Role, Socket, WriteBuffer};
+use crate::{answer, tls, upgrade};
+
+mod admission;
+
+/// What the house, or another shard, says to a shard.
+#[derive(Debug)]
+pub enum ToShard {
+    /// A connection to serve.
+    Connection(Accepted),
+    /// Something for one call.
+    Letter {
+        /// Which call.
+        call: CallId,
+        /// The generation it is meant for; another one does not get it.
+        generation: Gen,
+        /// What it says.
+        letter: Letter,
+    },
+    /// Waiting is over: every call is told to close.
+    Drain,
+    /// The thread ends, whatever is open.
+    Stop,
+}
+
+/// A connection that the house has accepted.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The socket, of no reactor yet: a tokio stream would stay with the house's.
+    pub tcp: StdTcpStream,
+    /// Who connected.
+    pub peer: SocketAddr,
+    /// Counts the connection while it lives.
+    pub place: Place,
+}
+
+/// One connection in the count of its shard.
+#[derive(Debug)]
+pub struct Place(Arc<Gauge>);
+
+/// What the house sees of a shard without asking it.
+#[derive(Debug, Default)]
+pub struct Gauge {
+    connections: AtomicU64,
+    /// The moment at which the shard last had time for its own clock, in microseconds.
+    beat_us: AtomicU64,
+}
+
+impl Gauge {
+    /// Open connections; each call is one, and next to them the few that are plain HTTP.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Counts a connection until the place is dropped.
+    #[must_use]
+    pub fn place(self: &Arc<Self>) -> Place {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+        Place(self.clone())
+    }
+
+    /// When the shard last showed that it lives.
+    #[must_use]
+    pub fn beat(&self) -> Moment {
+        Moment::from_micros(self.beat_us.load(Ordering::Relaxed))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The way to every shard. Nobody waits on it: a shard whose channel is full is stuck, and what it
+/// does not take is dropped.
+#[derive(Debug, Clone)]
+pub struct Post {
+    shards: Arc<[mpsc::Sender<ToShard>]>,
+}
+
+/// Messages that wait for one shard. Each is handled in microseconds, so that even a herd of
+/// connections passes; when it is full, the house tries the next shard.
+pub const TO_SHARD_MAX: usize = 512;
+
+impl Post {
+    /// The way to these shards.
+    #[must_use]
+    pub fn new(shards: Vec<mpsc::Sender<ToShard>>) -> Self {
+        Self { shards: shards.into() }
+    }
+
+    /// Sends to one shard, or gives the message back.
+    ///
+    /// # Errors
+    /// The message, when the shard takes none.
+    pub fn send(&self, shard: usize, message: ToShard) -> Result<(), ToShard> {
+        let Some(to) = self.shards.get(shard) else { return Err(message) };
+        to.try_send(message).map_err(mpsc::error::TrySendError::into_inner)
+    }
+
+    /// Sends to every shard and waits for room.
+    pub async fn send_all(&self, message: impl Fn() -> ToShard) {
+        for to in self.shards.iter() {
+            // A shard that is gone has nothing left to be told.
+            let _ = to.send(message()).await;
+        }
+    }
+}
+
+/// The buffers that all sockets of a shard share; borrowed for one poll at a time.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    /// What was read last.
+    pub read: ReadBuffer,
+    /// What is being written to a caller.
+    pub to_caller: WriteBuffer,
+    /// What is being written to an agent, for each of the two slots.
+    pub to_agent: [WriteBuffer; 2],
+}
+
+/// What the calls of one shard share.
+#[derive(Debug)]
+pub struct Shard {
+    /// The process's clock.
+    pub clock: Clock,
+    /// Borrowed for one poll at a time, never across an await.
+    pub buffers: RefCell<Buffers>,
+    /// Whom this process trusts when it dials agents.
+    pub agent_tls: Arc<rustls::ClientConfig>,
+    /// How far playout may be ahead of the caller's ear.
+    pub playout_lead: Duration,
+    setup: Setup,
+    /// By generation too: an older stream of a call may be falling silent beside the newer one.
+    mailboxes: RefCell<HashMap<(CallId, Gen), Rc<Mailbox>>>,
+    handshakes: Semaphore,
+    refusals_told: RefCell<Allowance>,
+}
+
+/// What a shard is made from.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Which shard it is, from 0.
+    pub index: usize,
+    /// The process's clock.
+    pub clock: Clock,
+    /// The node and the start of the process.
+    pub identity: Identity,
+    /// What streams are judged by.
+    pub known: Arc<Known>,
+    /// The node's door.
+    pub gate: Arc<Gate>,
+    /// The way to the other shards.
+    pub post: Post,
+    /// The way out for events and counters.
+    pub outlet: Outlet,
+    /// What the house sees.
+    pub gauge: Arc<Gauge>,
+    /// The relay's own certificate; `None` when a proxy in front ends TLS.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// The way to control for whatever is not a stream.
+    pub forward: Option<Forward>,
+    /// Whom this process trusts when it dials agents.
+    pub agent_tls: Arc<rustls::ClientConfig>,
+    /// How far playout may be ahead of the caller's ear.
+    pub playout_lead: Duration,
+}
+
+/// TLS handshakes at a time. One costs a millisecond of the core that also carries calls, so a
+/// herd of them is spread out.
+const HANDSHAKES_MAX: usize = 4;
+/// From the connection, or the last answer, to the end of the next request's headers.
+const HEADERS_WITHIN: Duration = Duration::from_secs(5);
+/// All headers of a request together.
+const HEADERS_BYTES_MAX: usize = 16 * 1024;
+/// How often a shard shows that it has time.
+const BEAT: Duration = Duration::from_secs(1);
+
+/// Starts a shard's thread.
+///
+/// # Errors
+/// When the system gives no thread.
+pub fn start(setup: Setup, inbox: mpsc::Receiver<ToShard>) -> io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name(format!("shard-{}", setup.index)).spawn(move || {
+        LocalSet::new().block_on(&runtime, Rc::new(Shard::new(setup)).serve(inbox));
+    })
+}
+
+impl Shard {
+    /// A shard without calls.
+    #[must_use]
+    pub fn new(setup: Setup) -> Self {
+        Self {
+            clock: setup.clock,
+            buffers: RefCell::default(),
+            agent_tls: setup.agent_tls.clone(),
+            playout_lead: setup.playout_lead,
+            mailboxes: RefCell::default(),
+            handshakes: Semaphore::new(HANDSHAKES_MAX),
+            refusals_told: RefCell::new(Allowance::new(setup.clock.now())),
+            setup,
+        }
+    }
+
+    async fn serve(self: Rc<Self>, mut inbox: mpsc::Receiver<ToShard>) {
+        let mut beat = tokio::time::interval(BEAT);
+        loop {
+            let message = tokio::select! {
+                message = inbox.recv() => message,
+                _ = beat.tick() => {
+                    let now = self.clock.now().micros();
+                    self.setup.gauge.beat_us.store(now, Ordering::Relaxed);
+                    continue;
+                }
+            };
+            match message {
+                Some(ToShard::Connection(accepted)) => self.spawn(accepted),
+                Some(ToShard::Letter { call, generation, letter }) => {
+                    self.deliver((call, generation), letter);
+                }
+                Some(ToShard::Drain) => self.drain(),
+                Some(ToShard::Stop) | None => return,
+            }
+        }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "one task a connection, owned by the LocalSet")]
+    fn spawn(self: &Rc<Self>, accepted: Accepted) {
+        let shard = self.clone();
+        // The handle is dropped: the task owns its guards, and the panic hook logs.
+        drop(tokio::task::spawn_local(async move { shard.connection(accepted).await }));
+    }
+
+    fn deliver(&self, to: (CallId, Gen), letter: Letter) {
+        let mailboxes = self.mailboxes.borrow();
+        let (call, generation) = (&to.0, to.1);
+        match mailboxes.get(&to) {
+            Some(mailbox) if mailbox.post(letter) => {}
+            Some(_) => tracing::warn!(%call, %generation, "a call takes no letters"),
+            None => tracing::debug!(%call, %generation, "a letter for a call that is not here"),
+        }
+    }
+
+    fn drain(&self) {
+        #[expect(clippy::iter_over_hash_type, reason = "every call gets the same letter at once")]
+        for mailbox in self.mailboxes.borrow().values() {
+            mailbox.post(Letter::Drain);
+        }
+    }
+
+    /// One connection, from its first byte to its last.
+    async fn connection(self: Rc<Self>, accepted: Accepted) {
+        let Accepted { tcp, peer, place } = accepted;
+        let _place = place;
+        let (stream, scheme) = match self.secure(tcp).await {
+            Ok(secured) => secured,
+            Err(error) => {
+                self.setup.outlet.counters().tls_failures.one();
+                tracing::debug!(%error, "a connection broke before HTTP");
+                return;
+            }
+        };
+        let origin = Origin { address: peer.ip(), scheme };
+        if let Some((socket, seat)) = self.clone().http(stream, origin).await {
+            self.stream(socket, seat).await;
+        }
+    }
+
+    async fn secure(&self, tcp: StdTcpStream) -> io::Result<(Stream, Scheme)> {
+        let tcp = TcpStream::from_std(tcp)?;
+        tune(&tcp, Leg::Caller)?;
+        let Some(config) = &self.setup.tls else { return Ok((Stream::Plain(tcp), Scheme::Http)) };
+        let _permit = self.handshakes.acquire().await.map_err(io::Error::other)?;
+        Ok((tls::accept(tcp, config).await?, Scheme::Https))
+    }
+
+    /// Serves requests until the connection ends, or has become a WebSocket.
+    async fn http(self: Rc<Self>, stream: Stream, origin: Origin) -> Option<(Socket, Seat)> {
+        let upgraded = Rc::new(RefCell::new(None));
+        let (shard, slot) = (self.clone(), upgraded.clone());
+        let service = service_fn(move |request| {
+            let (shard, slot) = (shard.clone(), slot.clone());
+            async move { Ok::<_, hyper::Error>(shard.answer(request, origin, &slot).await) }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADERS_WITHIN)
+            .max_header_size(HEADERS_BYTES_MAX)
+            .max_buf_size(HEADERS_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection ended");
+        }
+        let (on_upgrade, seat): (OnUpgrade, Seat) = upgraded.take()?;
+        let parts = on_upgrade.await.ok()?.downcast::<TokioIo<Stream>>().ok()?;
+        let (stream, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
+        Some((Socket::new(stream, Role::Server, Limits::CALLER, early), seat))
+    }
+
+    async fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        origin: Origin,
+        slot: &RefCell<Option<(OnUpgrade, Seat)>>,
+    ) -> Response<Body> {
+        if upgrade::is_for_streams(request.uri().path()) {
+            return self.upgrade(&mut request, slot).unwrap_or_else(|away| {
+                self.setup.outlet.counters().upgrades.of(away.why).one();
+                answer::sentence(away.status, away.sentence)
+            });
+        }
+        match &self.setup.forward {
+            Some(forward) => forward.forward(request, origin).await,
+            None => answer::nothing_here(),
+        }
+    }
+
+    fn upgrade(
+        &self,
+        request: &mut Request<Incoming>,
+        slot: &RefCell<Option<(OnUpgrade, Seat)>>,
+    ) -> Result<Response<Body>, upgrade::TurnedAway> {
+        let Setup { identity, known, gate, .. } = &self.setup;
+        let (path, headers) = (request.uri().path(), request.headers());
+        let acceptable = upgrade::judge(request.method(), path, headers, &identity.node, known)?;
+        let seat = gate.sit()?;
+        self.setup.outlet.counters().upgrades.of(labels::Upgrade::Accepted).one();
+        *slot.borrow_mut() = Some((hyper::upgrade::on(request), seat));
+        Ok(answer::switching(&acceptable.accept_key))
+    }
+}

@@ -1,0 +1,194 @@
+//! From the 101 to the end of the call: `start` within bounds, the ticket, the call.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use link::event::CallEvent;
+use link::id::{CallId, Gen};
+use tokio::time::timeout;
+
+use super::{Post, Shard, ToShard};
+use crate::admit::{self, Admitted, Refusal, START_BYTES_MAX, START_WITHIN};
+use crate::bridge;
+use crate::call::input::Command;
+use crate::clock;
+use crate::gate::Seat;
+use crate::mailbox::{Letter, Mailbox};
+use crate::metrics::labels::{Lost, Refused};
+use crate::telemetry::CallLog;
+use crate::wire::opening::{self, Opening, Start};
+use crate::ws::{CloseCode, Message, Socket, SocketError};
+
+/// A call's entry in the shard and in the node's register; taken out when it is dropped, also by a
+/// panic.
+struct Entry {
+    shard: Rc<Shard>,
+    key: (CallId, Gen),
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        self.shard.setup.gate.register().leave(&self.key.0, self.key.1);
+        self.shard.mailboxes.borrow_mut().remove(&self.key);
+    }
+}
+
+impl Shard {
+    /// One stream, from its 101 to its end.
+    pub(super) async fn stream(self: &Rc<Self>, mut socket: Socket, seat: Seat) {
+        let opened = timeout(START_WITHIN, self.opening(&mut socket)).await;
+        let late = |_| Err(Refusal::unproved(Refused::Slow, "no valid `start` in five seconds"));
+        let admitted = opened.unwrap_or_else(late).and_then(|(start, early)| self.admit(start, early));
+        match admitted {
+            Ok(admitted) => {
+                let shard = self.clone();
+                self.carry(admitted, async move |admitted, mailbox, log| {
+                    bridge::run(&shard, socket, admitted, &mailbox, log).await;
+                })
+                .await;
+                drop(seat);
+            }
+            Err(refusal) => {
+                drop(seat);
+                self.refuse(socket, refusal).await;
+            }
+        }
+    }
+
+    /// Carries an admitted call. Whatever happens inside `drive`, the call's entry and mailbox are
+    /// gone afterwards, and its end has been told.
+    pub(super) async fn carry(
+        self: &Rc<Self>,
+        admitted: Admitted,
+        drive: impl AsyncFnOnce(Admitted, Rc<Mailbox>, CallLog),
+    ) {
+        let key = (admitted.claims.call.clone(), admitted.claims.generation);
+        let mailbox = Rc::new(Mailbox::default());
+        self.mailboxes.borrow_mut().insert(key.clone(), mailbox.clone());
+        let _entry = Entry { shard: self.clone(), key };
+        let log = CallLog::new(self.setup.outlet.clone(), &admitted);
+        drive(admitted, mailbox, log).await;
+    }
+
+    /// Reads up to `start`; gives it together with what came behind it in the same read.
+    async fn opening(&self, socket: &mut Socket) -> Result<(Start, Vec<String>), Refusal> {
+        let mut bytes_left = START_BYTES_MAX;
+        poll_fn(|cx| self.poll_opening(cx, socket, &mut bytes_left)).await
+    }
+
+    fn poll_opening(
+        &self,
+        cx: &mut Context<'_>,
+        socket: &mut Socket,
+        bytes_left: &mut usize,
+    ) -> Poll<Result<(Start, Vec<String>), Refusal>> {
+        let mut buffers = self.buffers.borrow_mut();
+        let buffers = &mut *buffers;
+        loop {
+            let read = ready!(socket.poll_read(cx, &mut buffers.read));
+            let mut messages = read.map_err(|error| lost(&error))?;
+            while let Some(message) = messages.next() {
+                let Message::Text(text) = message else {
+                    let words = "something else than text before `start`";
+                    return Poll::Ready(Err(Refusal::unproved(Refused::Protocol, words)));
+                };
+                let Some(left) = bytes_left.checked_sub(text.len()) else {
+                    let words = "more than 4 KiB up to `start`";
+                    return Poll::Ready(Err(Refusal::unproved(Refused::TooMuch, words)));
+                };
+                *bytes_left = left;
+                match opening::read(text) {
+                    // Unknown messages are no reason to refuse; they use up the same allowance.
+                    Opening::Connected | Opening::Other => {}
+                    Opening::BadStart => {
+                        let words = "a `start` that cannot be read";
+                        return Poll::Ready(Err(Refusal::unproved(Refused::Protocol, words)));
+                    }
+                    Opening::Start(start) => {
+                        let early = messages.filter_map(|message| match message {
+                            Message::Text(text) => Some(text.to_owned()),
+                            // The socket says again that it is closed when it is read next.
+                            Message::Binary(_) | Message::Closed { .. } => None,
+                        });
+                        return Poll::Ready(Ok((start, early.collect())));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Judges `start`, makes the ticket one-time, and silences an older stream of the call.
+    fn admit(&self, start: Start, early: Vec<String>) -> Result<Admitted, Refusal> {
+        let setup = &self.setup;
+        let now = clock::wall();
+        let (claims, agent) = admit::judge(&start, &setup.known, &setup.identity, now)?;
+        let older = setup.gate.register().enter(&claims, setup.index, now)?;
+        if let Some(older) = older {
+            yield_to(&setup.post, older.shard, claims.call.clone(), older.generation);
+        }
+        Ok(Admitted { claims, stream_sid: start.stream_sid, agent, early })
+    }
+
+    /// Closes with 1008, and says why where it helps and not where it would be a flood.
+    async fn refuse(&self, mut socket: Socket, refusal: Refusal) {
+        let outlet = &self.setup.outlet;
+        outlet.counters().refusals.of(refusal.why).one();
+        let may_tell = self.refusals_told.borrow_mut().take(self.clock.now());
+        if may_tell {
+            tracing::info!(why = %refusal.words, "stream refused");
+            outlet.tell(refusal.call, CallEvent::StreamRefused { why: refusal.words }, None);
+        } else {
+            outlet.counters().events_lost.of(Lost::RefusalRate).one();
+        }
+        socket.close(CloseCode::POLICY, reason(refusal.why));
+        let finish = poll_fn(|cx| {
+            let mut buffers = self.buffers.borrow_mut();
+            let buffers = &mut *buffers;
+            socket.poll_finish(cx, &mut buffers.to_caller, &mut buffers.read)
+        });
+        // A peer that does not close is dropped all the same.
+        let _ = timeout(CLOSE_WITHIN, finish).await;
+    }
+}
+
+/// How long a refused peer may take to close.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
+fn lost(error: &SocketError) -> Refusal {
+    let why = match error {
+        SocketError::Violation(_) => Refused::Protocol,
+        SocketError::Closed(_)
+        | SocketError::Ended
+        | SocketError::BacklogFull
+        | SocketError::Io(_) => Refused::Lost,
+    };
+    Refusal::unproved(why, format!("the socket ended before `start`: {error}"))
+}
+
+/// Tells an older stream of a call, on whatever shard, to fall silent. Its shard finds that the
+/// letter is for the generation it carries.
+fn yield_to(post: &Post, shard: usize, call: CallId, generation: Gen) {
+    let letter = Letter::Command(Command::Yield);
+    if post.send(shard, ToShard::Letter { call, generation, letter }).is_err() {
+        tracing::warn!(shard, "a shard takes no messages");
+    }
+}
+
+/// The close frame's reason: for whoever debugs the other side, without a hint for an attacker.
+fn reason(why: Refused) -> &'static str {
+    match why {
+        Refused::Slow => "start did not come in time",
+        Refused::TooMuch => "too much before start",
+        Refused::Protocol | Refused::Lost => "not the beginning of a stream",
+        Refused::NoTicket => "no ticket",
+        Refused::BadTicket
+        | Refused::Replayed
+        | Refused::Old
+        | Refused::Mismatch
+        | Refused::UnknownAgent => "the ticket is not taken",
+        Refused::Format => "audio must be audio/x-mulaw, 8000 Hz, 1 channel",
+        Refused::StaleGeneration => "the call has moved on",
+    }
+}

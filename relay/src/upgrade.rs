@@ -1,0 +1,193 @@
+//! The request that asks for a stream: which of them become a WebSocket. Pure; the answer is
+//! given before the 101, so that nobody unsigned holds a WebSocket.
+
+use http::header::{self, HeaderMap};
+use http::{Method, StatusCode};
+use link::id::NodeId;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use crate::gate::NoSeat;
+use crate::known::{Known, Signature};
+use crate::metrics::labels;
+use crate::wire::opening::SIGNATURE_HEADER;
+
+/// The path under which streams are asked for; a node's name follows.
+pub const PREFIX: &str = "/v1/m/";
+
+/// A request that asks for a stream and does not get one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TurnedAway {
+    /// For counting.
+    pub why: labels::Upgrade,
+    /// The answer's status.
+    pub status: StatusCode,
+    /// The answer's body.
+    pub sentence: &'static str,
+}
+
+/// A request that may be upgraded, once a seat is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Acceptable {
+    /// The value of the answer's `Sec-WebSocket-Accept`.
+    pub accept_key: String,
+}
+
+/// Whether a request asks for a stream at all; everything else is control's.
+#[must_use]
+pub fn is_for_streams(path: &str) -> bool {
+    path.starts_with(PREFIX)
+}
+
+/// Judges a request for a stream: node, form, signature.
+///
+/// # Errors
+/// The answer to one that is turned away.
+pub fn judge(
+    method: &Method,
+    path: &str,
+    headers: &HeaderMap,
+    node: &NodeId,
+    known: &Known,
+) -> Result<Acceptable, TurnedAway> {
+    let name = path.strip_prefix(PREFIX).unwrap_or_default();
+    if name.strip_suffix('/').unwrap_or(name) != node.as_str() {
+        let why = labels::Upgrade::WrongNode;
+        return Err(away(why, StatusCode::NOT_FOUND, "There is no such node here.\n"));
+    }
+    let key = websocket_key(method, headers)?;
+    if !known.is_synced() {
+        return Err(NoSeat::NotReady.into());
+    }
+    let given = headers.get(SIGNATURE_HEADER).map(|value| value.as_bytes());
+    match known.signature(given) {
+        Signature::Good => Ok(Acceptable { accept_key: derive_accept_key(key) }),
+        Signature::Missing => {
+            let why = labels::Upgrade::Unsigned;
+            Err(away(why, StatusCode::FORBIDDEN, "The request is not signed.\n"))
+        }
+        Signature::Forged => {
+            let why = labels::Upgrade::Forged;
+            Err(away(why, StatusCode::FORBIDDEN, "The signature is wrong.\n"))
+        }
+    }
+}
+
+/// The client's key, of a request that RFC 6455 §4.2.1 calls a handshake. Extensions and
+/// subprotocols are neither asked for by carriers nor answered.
+fn websocket_key<'h>(method: &Method, headers: &'h HeaderMap) -> Result<&'h [u8], TurnedAway> {
+    let why = labels::Upgrade::NotWebSocket;
+    let lists = |name, token: &str| {
+        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|one| one.trim().eq_ignore_ascii_case(token))
+    };
+    let asks = lists(header::CONNECTION, "upgrade") && lists(header::UPGRADE, "websocket");
+    if method != Method::GET || !asks {
+        let sentence = "This is where media streams connect, by WebSocket.\n";
+        return Err(away(why, StatusCode::UPGRADE_REQUIRED, sentence));
+    }
+    let is_13 = headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
+    if !is_13 {
+        let sentence = "Only version 13 of the WebSocket protocol is spoken.\n";
+        return Err(away(why, StatusCode::UPGRADE_REQUIRED, sentence));
+    }
+    match headers.get(header::SEC_WEBSOCKET_KEY) {
+        // 16 bytes in base64.
+        Some(key) if key.len() == 24 => Ok(key.as_bytes()),
+        _ => Err(away(why, StatusCode::BAD_REQUEST, "The WebSocket key is missing or malformed.\n")),
+    }
+}
+
+fn away(why: labels::Upgrade, status: StatusCode, sentence: &'static str) -> TurnedAway {
+    TurnedAway { why, status, sentence }
+}
+
+impl From<NoSeat> for TurnedAway {
+    fn from(no_seat: NoSeat) -> Self {
+        let (why, sentence) = match no_seat {
+            NoSeat::NotReady => (labels::Upgrade::NotReady, "This node is not ready yet.\n"),
+            NoSeat::Draining => (labels::Upgrade::Draining, "This node takes no more calls.\n"),
+            NoSeat::Full => (labels::Upgrade::Full, "This node has all the calls it takes.\n"),
+        };
+        away(why, StatusCode::SERVICE_UNAVAILABLE, sentence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use link::secret::Secret;
+
+    use super::*;
+    use crate::known::Signatures;
+
+    fn known() -> Known {
+        let known = Known::nothing();
+        known.set_signatures(Signatures::OneOf(vec![Secret::new("good=")]));
+        known.set_synced();
+        known
+    }
+
+    fn headers() -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in [
+            ("connection", "keep-alive, Upgrade"),
+            ("upgrade", "websocket"),
+            ("sec-websocket-version", "13"),
+            ("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ=="),
+            (SIGNATURE_HEADER, "good="),
+        ] {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn judged(path: &str, headers: &HeaderMap, known: &Known) -> Result<String, u16> {
+        let node = NodeId::new("n1").unwrap();
+        judge(&Method::GET, path, headers, &node, known)
+            .map(|acceptable| acceptable.accept_key)
+            .map_err(|away| away.status.as_u16())
+    }
+
+    #[test]
+    fn a_signed_handshake_is_answered_as_the_rfc_says() {
+        let accepted = Ok("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=".to_owned());
+        assert_eq!(judged("/v1/m/n1", &headers(), &known()), accepted);
+        assert_eq!(judged("/v1/m/n1/", &headers(), &known()), accepted);
+    }
+
+    #[test]
+    fn another_node_is_not_found() {
+        for path in ["/v1/m/n2", "/v1/m/", "/v1/m/n1/x", "/v1/m/n1//"] {
+            assert_eq!(judged(path, &headers(), &known()), Err(404), "{path}");
+        }
+    }
+
+    #[test]
+    fn an_unsigned_or_forged_request_is_forbidden() {
+        let mut unsigned = headers();
+        unsigned.remove(SIGNATURE_HEADER);
+        assert_eq!(judged("/v1/m/n1", &unsigned, &known()), Err(403));
+        let mut forged = headers();
+        forged.insert(SIGNATURE_HEADER, HeaderValue::from_static("bad="));
+        assert_eq!(judged("/v1/m/n1", &forged, &known()), Err(403));
+    }
+
+    #[test]
+    fn a_node_that_is_not_ready_says_so_before_it_looks_at_signatures() {
+        assert_eq!(judged("/v1/m/n1", &headers(), &Known::nothing()), Err(503));
+    }
+
+    #[test]
+    fn what_is_no_handshake_is_turned_away() {
+        for (name, status) in [
+            ("connection", 426),
+            ("upgrade", 426),
+            ("sec-websocket-version", 426),
+            ("sec-websocket-key", 400),
+        ] {
+            let mut headers = headers();
+            headers.remove(name);
+            assert_eq!(judged("/v1/m/n1", &headers, &known()), Err(status), "{name}");
+        }
+    }
+}
