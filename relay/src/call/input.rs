@@ -106,10 +106,10 @@ pub enum AgentEvent<'a> {
     Opened,
     /// The service states its session; formats are what it will really use.
     Configured {
-        /// The format in which it takes the caller's audio.
-        uplink: AgentFormat,
-        /// The format in which it gives audio.
-        playout: AgentFormat,
+        /// The format in which it takes the caller's audio; `None` is one that no relay asks for.
+        uplink: Option<AgentFormat>,
+        /// The format in which it gives audio; `None` is one that no relay asks for.
+        playout: Option<AgentFormat>,
     },
     /// The service hears speech.
     SpeechStarted,
@@ -124,7 +124,7 @@ pub enum AgentEvent<'a> {
     CallerSaid {
         /// The item.
         item: &'a str,
-        /// The words.
+        /// The words; empty when the service could not make out any.
         text: Cow<'a, str>,
     },
     /// The service began to answer.
@@ -197,6 +197,31 @@ pub enum AgentEvent<'a> {
     },
 }
 
+impl AgentEvent<'_> {
+    /// Whether it is part of a conversation, which begins once the session is ours; the others
+    /// concern the socket and the session.
+    pub(super) fn is_conversation(&self) -> bool {
+        match self {
+            Self::SpeechStarted
+            | Self::SpeechStopped
+            | Self::CallerTurn { .. }
+            | Self::CallerSaid { .. }
+            | Self::ResponseStarted { .. }
+            | Self::Audio { .. }
+            | Self::AudioEnded { .. }
+            | Self::Saying { .. }
+            | Self::ToolCalled { .. }
+            | Self::ResponseEnded { .. } => true,
+            Self::Opened
+            | Self::Configured { .. }
+            | Self::Complained { .. }
+            | Self::Ignored
+            | Self::Malformed
+            | Self::Lost { .. } => false,
+        }
+    }
+}
+
 /// How an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome<'a> {
@@ -242,6 +267,4 @@ pub enum AgentFormat {
     Ulaw,
     /// 16-bit PCM, 24 kHz.
     Pcm24k,
-    /// Something that this relay did not ask for.
-    Other,
 }

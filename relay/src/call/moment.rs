@@ -1,6 +1,6 @@
 //! A moment of the call's clock: an argument everywhere, read nowhere in here.
 
-use std::ops::Add;
+use std::ops::{Add, Sub};
 use std::time::Duration;
 
 /// Microseconds of one monotonic clock. Only `clock.rs` makes one out of the running process's
@@ -33,5 +33,13 @@ impl Add<Duration> for Moment {
     fn add(self, span: Duration) -> Self {
         let us = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(us))
+    }
+}
+
+impl Sub<Duration> for Moment {
+    type Output = Self;
+    fn sub(self, span: Duration) -> Self {
+        let us = u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
+        Self(self.0.saturating_sub(us))
     }
 }

@@ -1,0 +1,212 @@
+//! How a call ends: last words, the decision, its commit, the sockets.
+//!
+//! Every end that this node chooses is recorded before the caller's socket is closed, because the
+//! carrier asks `resume` what to do the moment it closes. An end that others choose needs no
+//! record: the stream is over already, or lives elsewhere.
+
+use std::time::Duration;
+
+use link::event::EndReason;
+
+use super::Call;
+use super::input::RecordId;
+use super::moment::Moment;
+use super::output::{CallerMessage, CloseWhy, Milestone, Oddity, Outbox, Output};
+use super::phase::{Ending, Phase, Saying};
+use super::playout::Cut;
+use super::timers::Timer;
+
+impl Call {
+    /// The agent is of no use any more: the caller hears that we are sorry, and the call ends.
+    /// A goodbye that was being said stands.
+    pub(super) fn fail(
+        &mut self,
+        reason: EndReason,
+        detail: &str,
+        now: Moment,
+        out: &mut impl Outbox,
+    ) {
+        self.timers.set(Timer::Agent, None);
+        self.agent.close(out);
+        match &mut self.phase {
+            Phase::Live => {
+                self.fall_silent(now, out);
+                self.playout.say(self.spec.sorry);
+                let detail = Some(detail.into());
+                self.phase = Phase::Sorry(Ending { reason, detail });
+            }
+            Phase::Goodbye(goodbye) => {
+                goodbye.saying = Saying::Finished;
+                self.playout.answer_ended(None);
+            }
+            Phase::Announced | Phase::Sorry(_) | Phase::Recording { .. } | Phase::Over => return,
+        }
+        self.timers.set(Timer::LastWords, now + self.playout.unheard() + LAST_MARK_MAX);
+    }
+
+    /// The answer that says goodbye is over: what is left of it is all.
+    pub(super) fn on_goodbye_complete(&mut self, response: &str, now: Moment) {
+        match &mut self.phase {
+            Phase::Goodbye(goodbye) if *goodbye.response == *response => {
+                goodbye.saying = Saying::Finished;
+                let unheard = self.playout.unheard();
+                self.timers.set(Timer::LastWords, now + unheard + LAST_MARK_MAX);
+            }
+            Phase::Goodbye(_)
+            | Phase::Announced
+            | Phase::Live
+            | Phase::Sorry(_)
+            | Phase::Recording { .. }
+            | Phase::Over => {}
+        }
+    }
+
+    /// The last words were heard, or took too long.
+    pub(super) fn on_last_words(&mut self, now: Moment, out: &mut impl Outbox) {
+        match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Goodbye(_) => self.decide(Ending::new(EndReason::AgentHungUp), now, out),
+            Phase::Sorry(ending) => self.decide(ending, now, out),
+            other @ (Phase::Announced | Phase::Live | Phase::Recording { .. } | Phase::Over) => {
+                self.phase = other;
+            }
+        }
+    }
+
+    /// Somebody or something outside the conversation ends the call.
+    pub(super) fn stop(&mut self, reason: EndReason, now: Moment, out: &mut impl Outbox) {
+        match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Announced | Phase::Live | Phase::Goodbye(_) => {
+                self.decide(Ending::new(reason), now, out);
+            }
+            // It ends already: it is only hastened.
+            Phase::Sorry(ending) => self.decide(ending, now, out),
+            other @ (Phase::Recording { .. } | Phase::Over) => self.phase = other,
+        }
+    }
+
+    /// Tells control that the call ends, and waits for the commit.
+    fn decide(&mut self, ending: Ending, now: Moment, out: &mut impl Outbox) {
+        assert!(ending.reason.ends_call(), "only an end of the call is recorded");
+        self.fall_silent(now, out);
+        self.turns.close(out);
+        self.records += 1;
+        let record = RecordId(self.records);
+        out.put(Output::Note(Milestone::Ending {
+            record,
+            reason: ending.reason,
+            detail: ending.detail.as_deref(),
+        }));
+        self.timers.clear();
+        self.timers.set(Timer::Record, now + RECORD_MAX);
+        self.phase = Phase::Recording { record, ending };
+    }
+
+    /// Control has committed a decision.
+    pub(super) fn on_recorded(&mut self, committed: RecordId, out: &mut impl Outbox) {
+        match self.phase {
+            Phase::Recording { record, ref ending } if record == committed => {
+                let reason = ending.reason;
+                self.end(reason, Some(CloseWhy::Normal), out);
+            }
+            Phase::Recording { .. }
+            | Phase::Announced
+            | Phase::Live
+            | Phase::Goodbye(_)
+            | Phase::Sorry(_)
+            | Phase::Over => {}
+        }
+    }
+
+    /// Control has not answered: `resume` will ask it, and by then it may know.
+    pub(super) fn on_record_deadline(&mut self, out: &mut impl Outbox) {
+        match self.phase {
+            Phase::Recording { record, .. } => self.on_recorded(record, out),
+            Phase::Announced | Phase::Live | Phase::Goodbye(_) | Phase::Sorry(_) | Phase::Over => {}
+        }
+    }
+
+    /// The carrier ended the stream.
+    pub(super) fn on_caller_stopped(&mut self, now: Moment, out: &mut impl Outbox) {
+        self.leave(EndReason::CallerHungUp, Some(CloseWhy::Normal), now, out);
+    }
+
+    /// The caller's socket is gone.
+    pub(super) fn on_caller_lost(&mut self, now: Moment, out: &mut impl Outbox) {
+        self.leave(EndReason::CallerLost, None, now, out);
+    }
+
+    /// The caller's side broke the protocol, which is tolerated a few times.
+    pub(super) fn on_caller_malformed(&mut self, now: Moment, out: &mut impl Outbox) {
+        out.put(Output::Note(Milestone::Tolerated(Oddity::CallerMalformed)));
+        self.malformed += 1;
+        if self.malformed > MALFORMED_MAX {
+            self.leave(EndReason::CallerProtocol, Some(CloseWhy::Protocol), now, out);
+        }
+    }
+
+    /// The node goes away: `resume` finds another one.
+    pub(super) fn on_drain(&mut self, now: Moment, out: &mut impl Outbox) {
+        self.leave(EndReason::Drained, Some(CloseWhy::GoingAway), now, out);
+    }
+
+    /// A newer generation of the call lives elsewhere, and has taken over what was said.
+    pub(super) fn on_yield(&mut self, out: &mut impl Outbox) {
+        self.end(EndReason::Superseded, Some(CloseWhy::Normal), out);
+    }
+
+    /// Ends the stream, and keeps what was heard. What was decided before stands.
+    fn leave(
+        &mut self,
+        reason: EndReason,
+        close: Option<CloseWhy>,
+        now: Moment,
+        out: &mut impl Outbox,
+    ) {
+        let reason = match &self.phase {
+            Phase::Recording { ending, .. } => ending.reason,
+            Phase::Announced | Phase::Live | Phase::Goodbye(_) | Phase::Sorry(_) | Phase::Over => {
+                reason
+            }
+        };
+        let Cut { parts, unheard: _ } = self.playout.cut(now);
+        for part in &parts {
+            self.turns.on_spoken(part, out);
+        }
+        self.turns.close(out);
+        self.end(reason, close, out);
+    }
+
+    /// Throws away what the caller has not heard.
+    fn fall_silent(&mut self, now: Moment, out: &mut impl Outbox) {
+        let Cut { parts, unheard } = self.playout.cut(now);
+        if unheard {
+            out.put(Output::ToCaller(CallerMessage::Clear));
+        }
+        self.turns.discard();
+        for part in &parts {
+            self.turns.on_spoken(part, out);
+        }
+    }
+
+    /// Nothing follows.
+    fn end(&mut self, reason: EndReason, close: Option<CloseWhy>, out: &mut impl Outbox) {
+        assert!(!matches!(self.phase, Phase::Over), "a call ends once");
+        self.phase = Phase::Over;
+        self.timers.clear();
+        if let Some(why) = close {
+            out.put(Output::CloseCaller(why));
+        }
+        self.agent.close(out);
+        out.put(Output::End(reason));
+        assert_eq!(self.timers.first(), None, "a call that is over waits for nothing");
+    }
+}
+
+/// How long the last mark may be late: a network trip and a slow carrier.
+const LAST_MARK_MAX: Duration = Duration::from_secs(2);
+
+/// How long control may take to commit an end. The caller hears silence meanwhile.
+const RECORD_MAX: Duration = Duration::from_millis(300);
+
+/// How many broken messages of the caller's side are tolerated in one call.
+const MALFORMED_MAX: u32 = 5;

@@ -1,0 +1,165 @@
+//! Between the agent's format and mu-law: base64, G.711 tables, resampler, in reused buffers.
+//!
+//! When both ends speak mu-law nothing is transcoded: the caller's base64 text passes through
+//! [`uplink`](super::uplink) as it is, and the agent's is decoded once into the bytes that wait.
+
+use codec::rate::SampleRate;
+use codec::resample::Resampler;
+use codec::{base64, g711, pcm};
+
+use super::input::{AgentFormat, Audio};
+
+/// Audio that cannot be read: not base64, or not of the agent's format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct BadAudio;
+
+/// The agent's format to mu-law.
+#[derive(Debug)]
+pub(super) enum Decoder {
+    /// The agent speaks mu-law.
+    Ulaw,
+    /// The agent speaks PCM at 24 kHz.
+    Pcm(Box<Narrow>),
+}
+
+impl Decoder {
+    /// A decoder for an agent that speaks `format`.
+    pub(super) fn new(format: AgentFormat) -> Self {
+        match format {
+            AgentFormat::Ulaw => Self::Ulaw,
+            AgentFormat::Pcm24k => Self::Pcm(Box::new(Narrow::new())),
+        }
+    }
+
+    /// Appends audio to `out` as mu-law, and says how many samples at 8 kHz it stands for.
+    ///
+    /// # Errors
+    /// [`BadAudio`]; `out` may then hold half of it.
+    pub(super) fn decode(&mut self, audio: Audio<'_>, out: &mut Vec<u8>) -> Result<u64, BadAudio> {
+        let before = out.len();
+        match (self, audio) {
+            (Self::Ulaw, Audio::Base64(text)) => {
+                base64::decode(text.as_bytes(), out).map_err(|_| BadAudio)?;
+                Ok((out.len() - before) as u64)
+            }
+            (Self::Ulaw, Audio::Ulaw(bytes)) => {
+                out.extend_from_slice(bytes);
+                Ok(bytes.len() as u64)
+            }
+            (Self::Pcm(narrow), Audio::Base64(text)) => narrow.base64(text, out),
+            (Self::Pcm(narrow), Audio::Pcm(samples)) => Ok(narrow.samples(samples, out)),
+            (Self::Ulaw, Audio::Pcm(_)) | (Self::Pcm(_), Audio::Ulaw(_)) => Err(BadAudio),
+        }
+    }
+
+    /// Appends what is still inside; the next audio begins anew.
+    pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
+        match self {
+            Self::Ulaw => {}
+            Self::Pcm(narrow) => narrow.finish(out),
+        }
+    }
+
+    /// Forgets what is still inside.
+    pub(super) fn reset(&mut self) {
+        match self {
+            Self::Ulaw => {}
+            Self::Pcm(narrow) => narrow.reset(),
+        }
+    }
+}
+
+/// PCM at 24 kHz to mu-law at 8 kHz.
+#[derive(Debug)]
+pub(super) struct Narrow {
+    resampler: Resampler,
+    /// Base64 decoded; may end in half a sample, which the next text completes.
+    bytes: Vec<u8>,
+    wide: Vec<i16>,
+    narrow: Vec<i16>,
+    /// Samples at 24 kHz that are not yet a whole sample at 8 kHz.
+    thirds: u64,
+}
+
+impl Narrow {
+    fn new() -> Self {
+        Self {
+            resampler: Resampler::new(SampleRate::HZ_24000, SampleRate::HZ_8000)
+                .expect("24 kHz to 8 kHz is a pair that the resampler knows"),
+            bytes: Vec::new(),
+            wide: Vec::new(),
+            narrow: Vec::new(),
+            thirds: 0,
+        }
+    }
+
+    fn base64(&mut self, text: &str, out: &mut Vec<u8>) -> Result<u64, BadAudio> {
+        let carried = self.bytes.len();
+        if base64::decode(text.as_bytes(), &mut self.bytes).is_err() {
+            self.bytes.truncate(carried);
+            return Err(BadAudio);
+        }
+        let whole = self.bytes.len() & !1;
+        let mut wide = std::mem::take(&mut self.wide);
+        wide.clear();
+        pcm::from_le_bytes(&self.bytes[..whole], &mut wide).map_err(|_| BadAudio)?;
+        self.bytes.drain(..whole);
+        let made = self.samples(&wide, out);
+        self.wide = wide;
+        Ok(made)
+    }
+
+    fn samples(&mut self, wide: &[i16], out: &mut Vec<u8>) -> u64 {
+        self.narrow.clear();
+        self.resampler.process(wide, &mut self.narrow);
+        g711::ulaw_encode(&self.narrow, out);
+        let thirds = self.thirds + wide.len() as u64;
+        self.thirds = thirds % WIDTH;
+        thirds / WIDTH
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        self.narrow.clear();
+        self.resampler.flush(&mut self.narrow);
+        g711::ulaw_encode(&self.narrow, out);
+        self.reset();
+    }
+
+    fn reset(&mut self) {
+        self.resampler.reset();
+        self.bytes.clear();
+        self.thirds = 0;
+    }
+}
+
+/// Mu-law at 8 kHz to PCM at 24 kHz.
+#[derive(Debug)]
+pub(super) struct Widen {
+    resampler: Resampler,
+    narrow: Vec<i16>,
+    wide: Vec<i16>,
+}
+
+impl Widen {
+    /// Begins with silence behind it.
+    pub(super) fn new() -> Self {
+        Self {
+            resampler: Resampler::new(SampleRate::HZ_8000, SampleRate::HZ_24000)
+                .expect("8 kHz to 24 kHz is a pair that the resampler knows"),
+            narrow: Vec::new(),
+            wide: Vec::new(),
+        }
+    }
+
+    /// What is ready of the audio so far, valid until the next call.
+    pub(super) fn samples(&mut self, ulaw: &[u8]) -> &[i16] {
+        self.narrow.clear();
+        g711::ulaw_decode(ulaw, &mut self.narrow);
+        self.wide.clear();
+        self.resampler.process(&self.narrow, &mut self.wide);
+        &self.wide
+    }
+}
+
+/// Samples at 24 kHz for each sample at 8 kHz.
+const WIDTH: u64 = 3;

@@ -1,0 +1,397 @@
+//! Reads what OpenAI Realtime says: of its 46 events, those that a phone call has to act on.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use crate::call::input::{AgentEvent, AgentFormat, Audio, Outcome, Severity};
+use crate::wire::scan::Scan;
+
+/// Reads one message, and lets `hear` have what it means.
+pub fn read(text: &str, hear: impl FnOnce(AgentEvent<'_>)) {
+    match scan_audio(text) {
+        Some(delta) => hear(delta.event()),
+        None => read_any(text, hear),
+    }
+}
+
+/// A `response.output_audio.delta` of known fields, in place.
+fn scan_audio(text: &str) -> Option<AudioDelta<'_>> {
+    let mut scan = Scan::new(text);
+    let (mut is_audio, mut response, mut item, mut delta, mut part) =
+        (false, None, None, None, None);
+    scan.open()?;
+    loop {
+        match scan.key()? {
+            "type" if scan.string()? == AUDIO_DELTA => is_audio = true,
+            "response_id" => response = Some(scan.string()?),
+            "item_id" => item = Some(scan.string()?),
+            "content_index" => part = Some(u32::try_from(scan.number()?).ok()?),
+            // Its alphabet is checked when it is decoded.
+            "delta" => delta = Some(scan.unchecked_string()?),
+            "event_id" | "obfuscation" => {
+                scan.string()?;
+            }
+            "output_index" => {
+                scan.number()?;
+            }
+            _ => return None,
+        }
+        if !scan.more()? {
+            break;
+        }
+    }
+    scan.end()?;
+    let (response_id, item_id) = (response?.into(), item?.into());
+    is_audio.then_some(AudioDelta {
+        response_id,
+        item_id,
+        content_index: part?,
+        delta: delta?.into(),
+    })
+}
+
+const AUDIO_DELTA: &str = "response.output_audio.delta";
+
+/// Any message, by serde: first what it is, then what it says.
+fn read_any(text: &str, hear: impl FnOnce(AgentEvent<'_>)) {
+    let Ok(Envelope { kind }) = serde_json::from_str(text) else {
+        return hear(AgentEvent::Malformed);
+    };
+    match kind.as_ref() {
+        "session.created" => hear(AgentEvent::Opened),
+        "session.updated" => tell::<SessionUpdated<'_>>(text, hear),
+        "input_audio_buffer.speech_started" => hear(AgentEvent::SpeechStarted),
+        "input_audio_buffer.speech_stopped" => hear(AgentEvent::SpeechStopped),
+        "input_audio_buffer.committed" => tell::<Committed<'_>>(text, hear),
+        "conversation.item.input_audio_transcription.completed" => {
+            tell::<Transcribed<'_>>(text, hear);
+        }
+        "conversation.item.input_audio_transcription.failed" => {
+            tell::<NotTranscribed<'_>>(text, hear);
+        }
+        "response.created" => tell::<ResponseCreated<'_>>(text, hear),
+        AUDIO_DELTA => tell::<AudioDelta<'_>>(text, hear),
+        "response.output_audio.done" => tell::<AudioDone<'_>>(text, hear),
+        "response.output_audio_transcript.delta" => tell::<TranscriptDelta<'_>>(text, hear),
+        "response.output_item.done" => tell::<ItemDone<'_>>(text, hear),
+        "response.done" => tell::<ResponseDone<'_>>(text, hear),
+        "error" => tell::<Complaint<'_>>(text, hear),
+        _ => hear(AgentEvent::Ignored),
+    }
+}
+
+/// Reads a message of a known kind.
+fn tell<'a, T: Deserialize<'a> + Event>(text: &'a str, hear: impl FnOnce(AgentEvent<'_>)) {
+    match serde_json::from_str::<T>(text) {
+        Ok(message) => hear(message.event()),
+        Err(_) => hear(AgentEvent::Malformed),
+    }
+}
+
+/// A message that means something.
+trait Event {
+    fn event(&self) -> AgentEvent<'_>;
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct SessionUpdated<'a> {
+    #[serde(borrow)]
+    session: Session<'a>,
+}
+
+#[derive(Deserialize)]
+struct Session<'a> {
+    #[serde(borrow)]
+    audio: SessionAudio<'a>,
+}
+
+#[derive(Deserialize)]
+struct SessionAudio<'a> {
+    #[serde(borrow)]
+    input: Direction<'a>,
+    #[serde(borrow)]
+    output: Direction<'a>,
+}
+
+#[derive(Deserialize)]
+struct Direction<'a> {
+    #[serde(borrow)]
+    format: Format<'a>,
+}
+
+#[derive(Deserialize)]
+struct Format<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    rate: Option<u32>,
+}
+
+impl Format<'_> {
+    /// G.711 has no rate here, PCM has one; a relay asks for nothing else.
+    fn known(&self) -> Option<AgentFormat> {
+        match (self.kind.as_ref(), self.rate) {
+            ("audio/pcmu", _) => Some(AgentFormat::Ulaw),
+            ("audio/pcm", Some(24_000)) => Some(AgentFormat::Pcm24k),
+            _ => None,
+        }
+    }
+}
+
+impl Event for SessionUpdated<'_> {
+    fn event(&self) -> AgentEvent<'_> {
+        let SessionAudio { input, output } = &self.session.audio;
+        AgentEvent::Configured { uplink: input.format.known(), playout: output.format.known() }
+    }
+}
+
+#[derive(Deserialize)]
+struct Committed<'a> {
+    #[serde(borrow)]
+    item_id: Cow<'a, str>,
+}
+
+impl Event for Committed<'_> {
+    fn event(&self) -> AgentEvent<'_> {
+        AgentEvent::CallerTurn { item: &self.item_id }
+    }
+}
+
+#[derive(Deserialize)]
+struct Transcribed<'a> {
+    #[serde(borrow)]
+    item_id: Cow<'a, str>,
+    #[serde(borrow)]
+    transcript: Cow<'a, str>,
+}
+
+impl Event for Transcribed<'_> {
+    fn event(&self) -> AgentEvent<'_> {
+        let text = Cow::Borrowed(self.transcript.trim());
+        AgentEvent::CallerSaid { item: &self.item_id, text }
+    }
+}
+
+#[derive(Deserialize)]
+struct NotTranscribed<'a> {
+    #[serde(borrow)]
+    item_id: Cow<'a, str>,
+}
+
+impl Event for NotTranscribed<'_> {
+    fn event(&self) -> AgentEvent<'_> {
+        AgentEvent::CallerSaid { item: &self.item_id, text: Cow::Borrowed("") }
+    }
+}
+
+#[derive(Deserialize)]
+struct ResponseCreated<'a> {
+    #[serde(borrow)]
+    response: Created<'a>,
+}
+
+#[derive(Deserialize)]
+struct Created<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+}
+
+impl Event for ResponseCreated<'_> {
+    fn event(&self) -> AgentEvent<'_> {
+        AgentEvent::ResponseStarted { response: &self.response.id }
+    }
+}
+
+#[derive(Deserialize)]
+struct AudioDelta<'a> {
+    #[serde(borrow)]
+    response_id: Cow<'a, str>,
+    #[serde(borrow)]
+    item_id: Cow<'a, str>,
+    content_index: u32,
+    #[serde(borrow)]
+    delta: Cow<'a, str>,
+}
+
+impl Event for AudioDelta<'_> {
+    fn event(&self) -> AgentEvent<'_> {
+        AgentEvent::Audio {
+            response: &self.response_id,
+            item: &self.item_id,
+            part: self.content_index,
+            audio: Audio::Base64(&self.delta),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct AudioDone<'a> {
+    #[serde(borrow)]
+    response_id: Cow<'a, str>,
+    #[serde(borrow)]
+    item_id: Cow<'a, str>,
+}
+
+impl Event for AudioDone<'_> {
+    fn event(&self) -> AgentEvent<'_> {
+        AgentEvent::AudioEnded { response: &self.response_id, item: &self.item_id }
+    }
+}
+
+#[derive(Deserialize)]
+struct TranscriptDelta<'a> {
+    #[serde(borrow)]
+    response_id: Cow<'a, str>,
+    #[serde(borrow)]
+    item_id: Cow<'a, str>,
+    #[serde(borrow)]
+    delta: Cow<'a, str>,
+}
+
+impl Event for TranscriptDelta<'_> {
+    fn event(&self) -> AgentEvent<'_> {
+        AgentEvent::Saying {
+            response: &self.response_id,
+            item: &self.item_id,
+            text: Cow::Borrowed(&self.delta),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct ItemDone<'a> {
+    #[serde(borrow)]
+    response_id: Cow<'a, str>,
+    #[serde(borrow)]
+    item: Item<'a>,
+}
+
+#[derive(Deserialize)]
+struct Item<'a> {
+    #[serde(borrow, rename = "type")]
+    kind: Cow<'a, str>,
+    #[serde(borrow, default)]
+    status: Cow<'a, str>,
+    #[serde(borrow, default)]
+    call_id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    name: Cow<'a, str>,
+    #[serde(borrow, default)]
+    arguments: Cow<'a, str>,
+}
+
+impl Event for ItemDone<'_> {
+    /// A call that is `incomplete` was interrupted while it was written, and is not made.
+    fn event(&self) -> AgentEvent<'_> {
+        let Item { kind, status, call_id, name, arguments } = &self.item;
+        if kind != "function_call" || status != "completed" {
+            return AgentEvent::Ignored;
+        }
+        AgentEvent::ToolCalled {
+            response: &self.response_id,
+            call: call_id,
+            name,
+            arguments: Cow::Borrowed(arguments),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct ResponseDone<'a> {
+    #[serde(borrow)]
+    response: Done<'a>,
+}
+
+#[derive(Deserialize)]
+struct Done<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    status: Cow<'a, str>,
+    status_details: Option<StatusDetails>,
+}
+
+#[derive(Deserialize)]
+struct StatusDetails {
+    error: Option<Reason>,
+}
+
+/// An error object, as far as it matters.
+#[derive(Deserialize)]
+struct Reason {
+    #[serde(default, rename = "type")]
+    kind: Option<String>,
+    #[serde(default)]
+    code: Option<String>,
+}
+
+impl Event for ResponseDone<'_> {
+    fn event(&self) -> AgentEvent<'_> {
+        let Done { id, status, status_details } = &self.response;
+        let outcome = match status.as_ref() {
+            "completed" => Outcome::Completed,
+            "cancelled" => Outcome::Cancelled,
+            "incomplete" => Outcome::Incomplete,
+            // What is not known to be well may be as silent as a failure.
+            _ => {
+                let reason = status_details.as_ref().and_then(|details| details.error.as_ref());
+                let code = reason.and_then(|error| error.code.as_ref().or(error.kind.as_ref()));
+                Outcome::Failed { code: code.map_or("failed", String::as_str) }
+            }
+        };
+        AgentEvent::ResponseEnded { response: id, outcome }
+    }
+}
+
+#[derive(Deserialize)]
+struct Complaint<'a> {
+    #[serde(borrow)]
+    error: ComplaintBody<'a>,
+}
+
+#[derive(Deserialize)]
+struct ComplaintBody<'a> {
+    #[serde(borrow, rename = "type", default)]
+    kind: Cow<'a, str>,
+    code: Option<String>,
+    #[serde(borrow, default)]
+    message: Cow<'a, str>,
+}
+
+impl Event for Complaint<'_> {
+    fn event(&self) -> AgentEvent<'_> {
+        let ComplaintBody { kind, code, message } = &self.error;
+        let severity = severity(code.as_deref(), message);
+        AgentEvent::Complained { severity, code: code.as_deref().unwrap_or(kind) }
+    }
+}
+
+/// How bad an error is. The session goes on after most of them.
+fn severity(code: Option<&str>, message: &str) -> Severity {
+    match code {
+        Some(
+            "response_cancel_not_active"
+            | "conversation_already_has_active_response"
+            | "input_audio_buffer_commit_empty",
+        ) => Severity::Benign,
+        Some(
+            "session_expired"
+            | "beta_api_shape_disabled"
+            | "insufficient_quota"
+            | "invalid_api_key"
+            | "account_deactivated"
+            | "billing_hard_limit_reached"
+            | "model_not_found",
+        ) => Severity::Fatal,
+        // A truncate that asks for a little more than there is: the cut is where the audio ends.
+        None if message.contains("is already shorter than") => Severity::Benign,
+        _ if message.contains("Unknown beta requested") => Severity::Fatal,
+        _ => Severity::Refused,
+    }
+}

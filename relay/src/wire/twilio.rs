@@ -1,0 +1,259 @@
+//! Twilio Media Streams, from `start` on: `media`, `mark`, `dtmf`, `stop` in; `media`, `mark`,
+//! `clear` out. How a stream begins is [`opening`](super::opening).
+//!
+//! Reading is tolerant: numbers may be strings or numbers, fields may come in any order, unknown
+//! ones and unknown events are ignored. Writing is strict: an extra or missing field is Twilio's
+//! error 31951, and the caller hears nothing for the whole call.
+//! Source: Twilio, "Media Streams - WebSocket Messages", read 2026-11-20.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+
+use super::scan::Scan;
+use super::{push_json, push_number};
+use crate::call::input::{Audio, CallerEvent, MarkId};
+use crate::call::output::CallerMessage;
+
+/// What is said to a stream: three messages, prepared around the stream's id.
+#[derive(Debug)]
+pub struct Twilio {
+    /// Up to the payload of a `media`.
+    media: Box<[u8]>,
+    /// Up to the number in the name of a `mark`.
+    mark: Box<[u8]>,
+    /// All of a `clear`.
+    clear: Box<[u8]>,
+}
+
+impl Twilio {
+    /// The messages for one stream.
+    #[must_use]
+    pub fn new(stream_sid: &str) -> Self {
+        let message = |event: &str, rest: &str| {
+            let mut text = Vec::new();
+            text.extend_from_slice(br#"{"event":""#);
+            text.extend_from_slice(event.as_bytes());
+            text.extend_from_slice(br#"","streamSid":"#);
+            push_json(stream_sid, &mut text);
+            text.extend_from_slice(rest.as_bytes());
+            text.into_boxed_slice()
+        };
+        Self {
+            media: message("media", r#","media":{"payload":""#),
+            mark: message("mark", r#","mark":{"name":"m"#),
+            clear: message("clear", "}"),
+        }
+    }
+
+    /// Writes a message as the text of one frame onto the end of `text`.
+    pub fn write(&self, message: &CallerMessage<'_>, text: &mut Vec<u8>) {
+        match message {
+            CallerMessage::Media(audio) => {
+                text.extend_from_slice(&self.media);
+                match audio {
+                    Audio::Ulaw(bytes) => codec::base64::encode(bytes, text),
+                    Audio::Base64(payload) => text.extend_from_slice(payload.as_bytes()),
+                    Audio::Pcm(_) => unreachable!("the call says mu-law to a caller"),
+                }
+                text.extend_from_slice(br#""}}"#);
+            }
+            CallerMessage::Mark(MarkId(id)) => {
+                text.extend_from_slice(&self.mark);
+                push_number(u64::from(*id), text);
+                text.extend_from_slice(br#""}}"#);
+            }
+            CallerMessage::Clear => text.extend_from_slice(&self.clear),
+        }
+    }
+}
+
+/// Reads one message, and lets `hear` have what it means, if it means anything.
+pub fn read(text: &str, hear: impl FnOnce(CallerEvent<'_>)) {
+    match scan_media(text) {
+        Some(media) => media.tell(hear),
+        None => read_any(text, hear),
+    }
+}
+
+/// A `media` message.
+struct Media<'a> {
+    track: Cow<'a, str>,
+    chunk: u64,
+    at_ms: u64,
+    payload: Cow<'a, str>,
+}
+
+impl Media<'_> {
+    fn tell(&self, hear: impl FnOnce(CallerEvent<'_>)) {
+        if self.track != "inbound" || self.payload.is_empty() {
+            return;
+        }
+        hear(match codec::base64::check(self.payload.as_bytes()) {
+            Ok(bytes) if bytes <= PAYLOAD_BYTES_MAX => CallerEvent::Media {
+                at_ms: self.at_ms,
+                chunk: self.chunk,
+                audio: Audio::Base64(&self.payload),
+            },
+            Ok(_) | Err(_) => CallerEvent::Malformed,
+        });
+    }
+}
+
+/// The longest payload, 2 s: a hundred times what Twilio sends at once.
+const PAYLOAD_BYTES_MAX: usize = 16_000;
+
+/// A `media` message of the documented fields, in place.
+fn scan_media(text: &str) -> Option<Media<'_>> {
+    let mut scan = Scan::new(text);
+    let (mut is_media, mut media) = (false, None);
+    scan.open()?;
+    loop {
+        match scan.key()? {
+            "event" if scan.string()? == "media" => is_media = true,
+            "sequenceNumber" => {
+                scan.number()?;
+            }
+            "streamSid" => {
+                scan.string()?;
+            }
+            "media" => media = Some(scan_body(&mut scan)?),
+            _ => return None,
+        }
+        if !scan.more()? {
+            break;
+        }
+    }
+    scan.end()?;
+    media.filter(|_| is_media)
+}
+
+fn scan_body<'a>(scan: &mut Scan<'a>) -> Option<Media<'a>> {
+    let (mut track, mut chunk, mut at_ms, mut payload) = ("inbound", None, None, None);
+    scan.open()?;
+    loop {
+        match scan.key()? {
+            "track" => track = scan.string()?,
+            "chunk" => chunk = Some(scan.number()?),
+            "timestamp" => at_ms = Some(scan.number()?),
+            // Its alphabet is checked in any case.
+            "payload" => payload = Some(scan.unchecked_string()?),
+            _ => return None,
+        }
+        if !scan.more()? {
+            break;
+        }
+    }
+    Some(Media { track: track.into(), chunk: chunk?, at_ms: at_ms?, payload: payload?.into() })
+}
+
+/// Any message, by serde: first what it is, then what it says.
+fn read_any(text: &str, hear: impl FnOnce(CallerEvent<'_>)) {
+    let Ok(Envelope { event }) = serde_json::from_str(text) else {
+        return hear(CallerEvent::Malformed);
+    };
+    match event.as_ref() {
+        "media" => match serde_json::from_str(text) {
+            Ok(MediaMessage { media }) => {
+                let MediaBody { track, chunk, timestamp, payload } = media;
+                Media { track, chunk: chunk.0, at_ms: timestamp.0, payload }.tell(hear);
+            }
+            Err(_) => hear(CallerEvent::Malformed),
+        },
+        "mark" => hear(mark(text).map_or(CallerEvent::Malformed, CallerEvent::Mark)),
+        "dtmf" => hear(key(text).map_or(CallerEvent::Malformed, CallerEvent::Key)),
+        "stop" => hear(CallerEvent::Stopped),
+        // A stream begins once, and it has begun.
+        "connected" | "start" => hear(CallerEvent::Malformed),
+        _ => {}
+    }
+}
+
+fn mark(text: &str) -> Option<MarkId> {
+    let MarkMessage { mark } = serde_json::from_str(text).ok()?;
+    let number = mark.name.strip_prefix('m')?;
+    number.parse().ok().map(MarkId)
+}
+
+fn key(text: &str) -> Option<char> {
+    let DtmfMessage { dtmf } = serde_json::from_str(text).ok()?;
+    let mut keys = dtmf.digit.chars();
+    let key = keys.next().filter(|key| matches!(key, '0'..='9' | '*' | '#' | 'A'..='D'))?;
+    keys.next().is_none().then_some(key)
+}
+
+#[derive(serde::Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    event: Cow<'a, str>,
+}
+
+#[derive(serde::Deserialize)]
+struct MediaMessage<'a> {
+    #[serde(borrow)]
+    media: MediaBody<'a>,
+}
+
+#[derive(serde::Deserialize)]
+struct MediaBody<'a> {
+    #[serde(borrow, default = "inbound")]
+    track: Cow<'a, str>,
+    chunk: Number,
+    timestamp: Number,
+    #[serde(borrow)]
+    payload: Cow<'a, str>,
+}
+
+fn inbound() -> Cow<'static, str> {
+    "inbound".into()
+}
+
+#[derive(serde::Deserialize)]
+struct MarkMessage<'a> {
+    #[serde(borrow)]
+    mark: MarkBody<'a>,
+}
+
+#[derive(serde::Deserialize)]
+struct MarkBody<'a> {
+    #[serde(borrow)]
+    name: Cow<'a, str>,
+}
+
+#[derive(serde::Deserialize)]
+struct DtmfMessage<'a> {
+    #[serde(borrow)]
+    dtmf: DtmfBody<'a>,
+}
+
+#[derive(serde::Deserialize)]
+struct DtmfBody<'a> {
+    #[serde(borrow)]
+    digit: Cow<'a, str>,
+}
+
+/// A whole number, written as a number or, as Twilio does, as a string.
+struct Number(u64);
+
+impl<'de> Deserialize<'de> for Number {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl Visitor<'_> for Either {
+            type Value = Number;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a whole number, or a string of its digits")
+            }
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Number, E> {
+                Ok(Number(number))
+            }
+            fn visit_str<E: de::Error>(self, digits: &str) -> Result<Number, E> {
+                digits.parse().map(Number).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+#[cfg(test)]
+mod tests;
