@@ -71,6 +71,39 @@ pub enum Provider {
     },
 }
 
+impl Provider {
+    /// The environment variable that holds this provider's key, in both processes.
+    #[must_use]
+    pub fn key_setting(&self) -> &'static str {
+        match self {
+            Self::OpenaiRealtime { .. } => "OPENAI_API_KEY",
+        }
+    }
+
+    /// The provider key; empty when none was given.
+    #[must_use]
+    pub fn api_key(&self) -> &Secret {
+        match self {
+            Self::OpenaiRealtime { api_key, .. } => api_key,
+        }
+    }
+
+    /// Puts the provider key in.
+    pub fn set_api_key(&mut self, key: Secret) {
+        match self {
+            Self::OpenaiRealtime { api_key, .. } => *api_key = key,
+        }
+    }
+
+    /// Whether no call can succeed without a key: a service on loopback may go without.
+    #[must_use]
+    pub fn needs_key(&self) -> bool {
+        match self {
+            Self::OpenaiRealtime { url, .. } => url.starts_with("wss://"),
+        }
+    }
+}
+
 fn openai_realtime_url() -> String {
     "wss://api.openai.com/v1/realtime".into()
 }

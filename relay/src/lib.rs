@@ -12,6 +12,9 @@ pub mod wire;
 pub mod clock;
 
 // One call's surroundings: who drives it, who may come in, what reaches it, what it tells.
+pub mod config;
+pub mod server;
+pub mod node;
 pub mod bridge;
 pub mod shard;
 pub mod upgrade;

@@ -1,0 +1,329 @@
+//! One connection to control: from its dialling to its break.
+
+use std::error::Error;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use link::frame::{Channel, Decoder, Frame, FrameError};
+use link::id::{CallId, Gen};
+use link::message::{ALPN, Command, Hello, Load, SERVER_NAME, ToControl, ToRelay, VERSION};
+use link::ticket::KeySet;
+use quinn::crypto::rustls::QuicClientConfig;
+use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig};
+use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
+use tokio::time::timeout;
+
+use super::{Link, Phase, deliver};
+use crate::call::input;
+use crate::call::moment::Moment;
+use crate::gate::Door;
+use crate::known::Signatures;
+use crate::mailbox::Letter;
+use crate::metrics::labels::Attempt;
+use crate::shard::ToShard;
+
+/// Why a connection ended, or never was.
+pub(super) enum Broken {
+    /// The process stops.
+    Stopped,
+    /// Control said no, and what to do.
+    Refused(String),
+    /// Anything else.
+    Failed(Box<dyn Error>),
+}
+
+impl<E: Error + 'static> From<E> for Broken {
+    fn from(error: E) -> Self {
+        Self::Failed(Box::new(error))
+    }
+}
+
+/// What can go wrong with the link that no library has an error for.
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error("the name in the join token has no address")]
+    NoAddress,
+    #[error("control did not answer in time")]
+    Silent,
+    #[error("control closed the stream")]
+    Closed,
+    #[error("control began with something else than a welcome")]
+    NoWelcome,
+}
+
+/// From dialling to the QUIC handshake, for each address.
+const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// From the hello to the welcome.
+const WELCOME_WITHIN: Duration = Duration::from_secs(5);
+/// Silence after which a connection is given up. Measured with a black hole: 1.8 s both ways,
+/// 3.2 s one way; with quinn's defaults half a minute (2026-11-20).
+const IDLE_MAX: Duration = Duration::from_millis(1_500);
+/// How often silence is broken.
+const KEEP_ALIVE: Duration = Duration::from_millis(300);
+/// How often the load is told without a change.
+const LOAD_EVERY: Duration = Duration::from_secs(1);
+/// How long a change of the load waits for others, so that a herd of calls is one message.
+const LOAD_GATHER: Duration = Duration::from_millis(20);
+/// Addresses of control's name that are tried.
+const ADDRESSES_MAX: usize = 3;
+/// What is read at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Whom the link trusts: control's own CA and nobody else.
+///
+/// # Errors
+/// When it is not a certificate.
+pub fn trust(ca_der: &[u8]) -> Result<Arc<rustls::ClientConfig>, rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from(ca_der.to_vec()))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn quic_config(tls: Arc<rustls::ClientConfig>) -> Result<ClientConfig, Box<dyn Error>> {
+    let mut config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
+    let mut transport = TransportConfig::default();
+    transport.max_idle_timeout(Some(IDLE_MAX.try_into()?)).keep_alive_interval(Some(KEEP_ALIVE));
+    config.transport_config(Arc::new(transport));
+    Ok(config)
+}
+
+impl Link {
+    /// One connection, as long as it lasts.
+    pub(super) async fn connect_and_serve(&self) -> Broken {
+        let connected = tokio::select! {
+            connected = self.connect() => connected,
+            () = self.stop.cancelled() => return Broken::Stopped,
+        };
+        let (endpoint, connection) = match connected {
+            Ok(connected) => connected,
+            Err(broken) => return broken,
+        };
+        let broken = tokio::select! {
+            Err(broken) = self.serve(&connection) => broken,
+            () = self.stop.cancelled() => Broken::Stopped,
+        };
+        connection.close(0_u32.into(), b"");
+        // Gives the close a chance to leave; without it control would wait for the time-out.
+        let _ = timeout(KEEP_ALIVE, endpoint.wait_idle()).await;
+        broken
+    }
+
+    async fn connect(&self) -> Result<(Endpoint, Connection), Broken> {
+        let config = quic_config(self.joined.tls.clone()).map_err(Broken::Failed)?;
+        let mut failure = Broken::from(LinkError::NoAddress);
+        // Looked up at each try: control's address may change with every start of it.
+        let addresses = tokio::net::lookup_host(&self.joined.token.address).await?;
+        for address in addresses.take(ADDRESSES_MAX) {
+            let from: SocketAddr = match address {
+                SocketAddr::V4(_) => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
+                SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
+            };
+            let endpoint = Endpoint::client(from)?;
+            let connecting = endpoint.connect_with(config.clone(), address, SERVER_NAME)?;
+            match timeout(CONNECT_WITHIN, connecting).await {
+                Ok(Ok(connection)) => return Ok((endpoint, connection)),
+                Ok(Err(error)) => failure = error.into(),
+                Err(_) => failure = LinkError::Silent.into(),
+            }
+        }
+        Err(failure)
+    }
+
+    async fn serve(&self, connection: &Connection) -> Result<(), Broken> {
+        let (mut sender, receiver) = connection.open_bi().await?;
+        let mut reader = Reader { receiver, decoder: Decoder::default(), bytes: vec![0; READ_BYTES] };
+        send(&mut sender, &self.hello()).await?;
+        let welcome = timeout(WELCOME_WITHIN, reader.frame()).await;
+        self.welcomed(&welcome.map_err(|_| LinkError::Silent)??)?;
+        tokio::select! {
+            read = self.read(&mut reader) => read,
+            written = self.write(&mut sender) => written,
+        }
+    }
+
+    fn hello(&self) -> ToControl {
+        ToControl::Hello(Hello {
+            version: VERSION,
+            secret: self.joined.token.secret.clone(),
+            node: self.around.identity.node.clone(),
+            epoch: self.around.epoch,
+            public_url: self.joined.public_url.clone(),
+            software: concat!("linecard-relay ", env!("CARGO_PKG_VERSION")).into(),
+        })
+    }
+
+    fn welcomed(&self, frame: &Frame) -> Result<(), Broken> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else is not an answer")]
+        match ToRelay::read(frame)? {
+            ToRelay::Welcome { version, .. } if version.major != VERSION.major => {
+                let (theirs, ours) = (version.major, VERSION.major);
+                let words = format!("control speaks version {theirs} of the link, this relay {ours}");
+                Err(Broken::Refused(words))
+            }
+            ToRelay::Welcome { acked, .. } => {
+                self.committed(acked);
+                self.ring.borrow_mut().rewind();
+                self.around.counters.link_attempts.of(Attempt::Welcome).one();
+                self.show(Phase::Up);
+                tracing::info!("the link is up");
+                Ok(())
+            }
+            ToRelay::Refused { why } => Err(Broken::Refused(why)),
+            _ => Err(LinkError::NoWelcome.into()),
+        }
+    }
+
+    async fn read(&self, reader: &mut Reader) -> Result<(), Broken> {
+        loop {
+            let frame = reader.frame().await?;
+            match (frame.channel, ToRelay::read(&frame)) {
+                (Channel::Other(_), _) | (_, Err(_)) => {
+                    self.around.counters.link_unknown.one();
+                    tracing::debug!(channel = ?frame.channel, "a frame of control is skipped");
+                }
+                (_, Ok(message)) => self.hear(message)?,
+            }
+        }
+    }
+
+    fn hear(&self, message: ToRelay) -> Result<(), Broken> {
+        let known = &self.around.known;
+        match message {
+            ToRelay::TicketKeys { keys } => match KeySet::new(&keys) {
+                Ok(set) => known.set_keys(set),
+                Err(error) => tracing::error!(%error, "pushed ticket keys are not taken"),
+            },
+            ToRelay::Signatures { values } => known.set_signatures(Signatures::OneOf(values)),
+            ToRelay::Agent(spec) => self.hear_agent(*spec),
+            ToRelay::Synced => {
+                known.set_synced();
+                self.around.gate.open();
+                tracing::info!(agents = known.agent_count(), "synced with control");
+            }
+            ToRelay::Ack { through } => self.committed(through),
+            ToRelay::Command { call, generation, command } => {
+                self.command(call, generation, command);
+            }
+            ToRelay::Refused { why } => return Err(Broken::Refused(why)),
+            ToRelay::Welcome { .. } | ToRelay::Unknown => self.around.counters.link_unknown.one(),
+        }
+        Ok(())
+    }
+
+    fn hear_agent(&self, spec: link::agent::AgentSpec) {
+        let (agent, version) = (spec.name.clone(), spec.version);
+        if let Some(problem) = spec.problems().first() {
+            tracing::error!(%agent, version, %problem, "a pushed agent is not taken");
+        } else if let Err(error) = self.around.known.keep_agent(spec) {
+            tracing::error!(%agent, version, %error, "a pushed agent is not taken");
+        }
+    }
+
+    fn committed(&self, through: link::id::EventNumber) {
+        let receipts = self.ring.borrow_mut().acknowledge(through);
+        for receipt in receipts {
+            deliver(&self.around.post, receipt);
+        }
+        self.show_waiting();
+    }
+
+    fn command(&self, call: CallId, generation: Gen, command: Command) {
+        let command = match command {
+            Command::HangUp => input::Command::HangUp,
+            Command::Yield => input::Command::Yield,
+            Command::Unknown => return self.around.counters.link_unknown.one(),
+        };
+        let carried = self.around.gate.register().find(&call);
+        match carried {
+            Some(carried) if carried.generation == generation => {
+                let letter = Letter::Command(command);
+                let message = ToShard::Letter { call, generation, letter };
+                if self.around.post.send(carried.shard, message).is_err() {
+                    tracing::warn!(shard = carried.shard, "a shard takes no messages");
+                }
+            }
+            _ => tracing::debug!(%call, %generation, "a command for a call that is not here"),
+        }
+    }
+
+    /// Sends events when there are some, and the load when it changes and each second.
+    async fn write(&self, sender: &mut SendStream) -> Result<(), Broken> {
+        let clock = self.around.clock;
+        let mut occupancy = self.around.gate.watch();
+        let mut load_due = Moment::default();
+        loop {
+            self.write_events(sender).await?;
+            let soon = clock.now() + LOAD_GATHER;
+            tokio::select! {
+                () = self.unsent.notified() => {}
+                changed = occupancy.changed(), if load_due > soon => {
+                    changed?;
+                    load_due = soon;
+                }
+                () = tokio::time::sleep_until(clock.instant(load_due)) => {
+                    occupancy.mark_unchanged();
+                    send(sender, &self.load()).await?;
+                    load_due = clock.now() + LOAD_EVERY;
+                }
+            }
+        }
+    }
+
+    async fn write_events(&self, sender: &mut SendStream) -> Result<(), Broken> {
+        loop {
+            let events = self.ring.borrow_mut().batch();
+            if events.is_empty() {
+                return Ok(());
+            }
+            send(sender, &ToControl::Events { events }).await?;
+        }
+    }
+
+    fn load(&self) -> ToControl {
+        let occupancy = self.around.gate.occupancy();
+        ToControl::Load(Load {
+            calls: occupancy.calls,
+            calls_max: self.around.gate.calls_max(),
+            ready: occupancy.door == Door::Open,
+        })
+    }
+}
+
+async fn send(sender: &mut SendStream, message: &ToControl) -> Result<(), Broken> {
+    let mut bytes = Vec::new();
+    message.write(&mut bytes)?;
+    sender.write_all(&bytes).await?;
+    Ok(())
+}
+
+/// Frames off the stream.
+struct Reader {
+    receiver: RecvStream,
+    decoder: Decoder,
+    bytes: Vec<u8>,
+}
+
+impl Reader {
+    async fn frame(&mut self) -> Result<Frame, Broken> {
+        loop {
+            if let Some(frame) = self.decoder.next_frame().map_err(fatal)? {
+                return Ok(frame);
+            }
+            let read = self.receiver.read(&mut self.bytes).await?;
+            let read = read.ok_or(LinkError::Closed)?;
+            self.decoder.push(&self.bytes[..read]);
+        }
+    }
+}
+
+fn fatal(error: FrameError) -> Broken {
+    Broken::Failed(Box::new(error))
+}

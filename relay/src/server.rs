@@ -1,0 +1,403 @@
+//! The house: the main thread's runtime. It accepts connections for the shards, serves probes and
+//! metrics, keeps the link, and lets the process end without cutting calls.
+//!
+//! ```text
+//! listening -> serving -- SIGTERM --> draining -- last call or deadline --> closing --> gone
+//!                                        |                                    ^
+//!                                        +--- second signal ------------------+
+//! ```
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use link::id::Epoch;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use self::accept::Acceptor;
+use self::admin::Admin;
+use crate::admit::Identity;
+use crate::clock::{self, Clock};
+use crate::config::{Config, Mode};
+use crate::gate::{Door, Gate};
+use crate::known::Known;
+use crate::metrics::{Counters, Gauges, Metrics};
+use crate::node::{self, Link, LinkState, Phase, Surroundings};
+use crate::shard::{self, Gauge, Post, Setup, ToShard};
+use crate::telemetry::{Noted, Outlet};
+
+mod accept;
+mod admin;
+
+/// Why the process cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// Which one.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        cause: io::Error,
+    },
+    /// The system gives no thread, runtime, signal or randomness.
+    #[error("the system refuses what every process needs")]
+    System(#[from] io::Error),
+}
+
+/// Where the process listens: what was asked for, with the ports that the system chose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listening {
+    /// The public port.
+    pub public: SocketAddr,
+    /// Probes and metrics.
+    pub admin: SocketAddr,
+}
+
+/// Connections that the kernel may hold before they are accepted: a herd after a deploy. The
+/// system's own `somaxconn` may bound it lower.
+const BACKLOG: u32 = 8_192;
+/// Events on their way from the shards to the house, all shards together.
+const FROM_SHARDS_MAX: usize = 16_384;
+/// How long calls that were told to close may take: a close frame, its answer, the last event.
+const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+/// How long the last events may take to be committed before the process ends.
+const FLUSH_WITHIN: Duration = Duration::from_secs(2);
+/// A shard that has not had time for its clock for so long is stuck.
+const BEAT_MAX: Duration = Duration::from_secs(5);
+
+/// Serves until a signal ends the process. `listening` is told once both ports are open.
+///
+/// # Errors
+/// When the process cannot serve; nothing has been accepted then.
+pub async fn run(
+    config: Config,
+    clock: Clock,
+    listening: impl FnOnce(Listening),
+) -> Result<(), StartError> {
+    let signals = Signals::new()?;
+    let public = listen(config.listen)?;
+    let admin = listen(config.admin_listen)?;
+    let addresses = Listening { public: public.local_addr()?, admin: admin.local_addr()? };
+    let house = House::new(config, clock)?;
+    listening(addresses);
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    house.start(public, admin);
+    house.until_done(signals).await;
+    house.stop().await;
+    Ok(())
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let open = || {
+        let socket = match address {
+            SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+        };
+        // A restart must not wait for the old process's connections to be forgotten.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    open().map_err(|cause| StartError::Listen { address, cause })
+}
+
+/// SIGTERM and SIGINT, which mean the same.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// What the house holds while it serves.
+struct House {
+    clock: Clock,
+    identity: Identity,
+    epoch: Epoch,
+    gate: Arc<Gate>,
+    gauges: Arc<[Arc<Gauge>]>,
+    metrics: Arc<Metrics>,
+    counters: Arc<Counters>,
+    post: Post,
+    tie: Tie,
+    link_state: watch::Receiver<LinkState>,
+    events: Rc<tokio::sync::Mutex<mpsc::Receiver<Noted>>>,
+    stop: CancellationToken,
+    threads: Vec<JoinHandle<()>>,
+    drain_max: Duration,
+}
+
+/// Whom the house tells events.
+#[derive(Clone)]
+enum Tie {
+    /// Control, over the link.
+    Link(Rc<Link>),
+    /// Nobody.
+    Nobody,
+}
+
+impl House {
+    fn new(config: Config, clock: Clock) -> Result<Self, StartError> {
+        let identity = Identity { node: config.node.clone(), started: clock::wall() };
+        let epoch = epoch()?;
+        let known = Arc::new(Known::nothing());
+        let gate = Arc::new(Gate::new(config.calls_max));
+        let counters = Arc::new(Counters::default());
+        let (house, events) = mpsc::channel(FROM_SHARDS_MAX);
+        let (senders, inboxes): (Vec<_>, Vec<_>) =
+            (0..config.shards).map(|_| mpsc::channel(shard::TO_SHARD_MAX)).unzip();
+        let post = Post::new(senders);
+
+        let (mut threads, mut gauges, mut all_counters) = (vec![], vec![], vec![counters.clone()]);
+        for (index, inbox) in inboxes.into_iter().enumerate() {
+            let (gauge, own) = (Arc::new(Gauge::default()), Arc::new(Counters::default()));
+            let setup = Setup {
+                index,
+                clock,
+                identity: identity.clone(),
+                known: known.clone(),
+                gate: gate.clone(),
+                post: post.clone(),
+                outlet: Outlet::new(index, own.clone(), house.clone(), clock),
+                gauge: gauge.clone(),
+                tls: config.tls.clone(),
+                forward: config.forward.clone(),
+                agent_tls: config.agent_tls.clone(),
+                playout_lead: config.playout_lead,
+            };
+            threads.push(shard::start(setup, inbox)?);
+            gauges.push(gauge);
+            all_counters.push(own);
+        }
+
+        let stop = CancellationToken::new();
+        let around = Surroundings {
+            clock,
+            identity: identity.clone(),
+            epoch,
+            known: known.clone(),
+            gate: gate.clone(),
+            post: post.clone(),
+            counters: counters.clone(),
+        };
+        let (tie, link_state) = tie(config.mode, around, &stop);
+        Ok(Self {
+            metrics: metrics(all_counters, gate.clone(), link_state.clone()),
+            clock,
+            identity,
+            epoch,
+            gate,
+            gauges: gauges.into(),
+            counters,
+            post,
+            tie,
+            link_state,
+            events: Rc::new(tokio::sync::Mutex::new(events)),
+            stop,
+            threads,
+            drain_max: config.drain_max,
+        })
+    }
+
+    /// Starts what runs beside the calls. Each may panic and is started again: no call depends on
+    /// one of them.
+    fn start(&self, public: TcpListener, admin: TcpListener) {
+        let acceptor = Rc::new(Acceptor {
+            listener: public,
+            post: self.post.clone(),
+            gauges: self.gauges.clone(),
+            counters: self.counters.clone(),
+            connections_max: u64::from(self.gate.calls_max()) + accept::CONNECTIONS_SPARE,
+        });
+        supervise("acceptor", move || {
+            let acceptor = acceptor.clone();
+            async move { acceptor.run().await }
+        });
+        let admin = Rc::new((admin, Rc::new(self.admin())));
+        supervise("admin", move || {
+            let admin = admin.clone();
+            async move { admin::serve(&admin.0, &admin.1).await }
+        });
+        let (tie, events, post) = (self.tie.clone(), self.events.clone(), self.post.clone());
+        supervise("events", move || {
+            let (tie, events, post) = (tie.clone(), events.clone(), post.clone());
+            async move {
+                let mut events = events.lock().await;
+                match tie {
+                    Tie::Link(link) => link.gather(&mut events).await,
+                    Tie::Nobody => node::gather_alone(&mut events, &post).await,
+                }
+            }
+        });
+        if let Tie::Link(link) = self.tie.clone() {
+            supervise("link", move || {
+                let link = link.clone();
+                async move { link.keep_up().await }
+            });
+        }
+        let (gauges, clock) = (self.gauges.clone(), self.clock);
+        supervise("watchdog", move || watchdog(gauges.clone(), clock));
+    }
+
+    fn admin(&self) -> Admin {
+        Admin {
+            clock: self.clock,
+            node: self.identity.node.clone(),
+            epoch: self.epoch,
+            gate: self.gate.clone(),
+            gauges: self.gauges.clone(),
+            link: self.link_state.clone(),
+            metrics: self.metrics.clone(),
+        }
+    }
+
+    /// Serves until a signal, then lets calls end, as long as they may.
+    async fn until_done(&self, mut signals: Signals) {
+        signals.next().await;
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        self.gate.drain();
+        let calls = self.gate.occupancy().calls;
+        tracing::info!(calls, seconds = self.drain_max.as_secs(), "draining");
+        tokio::select! {
+            drained = timeout(self.drain_max, self.until_empty()) => {
+                if drained.is_err() {
+                    tracing::warn!(calls = self.gate.occupancy().calls, "calls are closed");
+                }
+            }
+            () = signals.next() => tracing::warn!("a second signal: calls are closed at once"),
+        }
+        self.post.send_all(|| ToShard::Drain).await;
+        if timeout(CLOSE_WITHIN, self.until_empty()).await.is_err() {
+            tracing::warn!(calls = self.gate.occupancy().calls, "calls are left behind");
+        }
+    }
+
+    async fn until_empty(&self) {
+        // The gate lives as long as the house, so the channel cannot close.
+        let _ = self.gate.watch().wait_for(|occupancy| occupancy.calls == 0).await;
+    }
+
+    /// Gives control the last events, then ends the shards.
+    async fn stop(self) {
+        if let Tie::Link(_) = &self.tie {
+            let mut state = self.link_state.clone();
+            let flushed = state.wait_for(|state| state.events_waiting == 0);
+            if timeout(FLUSH_WITHIN, flushed).await.is_err() {
+                let events = self.link_state.borrow().events_waiting;
+                tracing::warn!(events, "events are left behind");
+            }
+        }
+        self.stop.cancel();
+        self.post.send_all(|| ToShard::Stop).await;
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a shard has ended by a panic");
+            }
+        }
+        tracing::info!("gone");
+    }
+}
+
+/// Ties the house to control, or gives it what its files say.
+fn tie(
+    mode: Mode,
+    around: Surroundings,
+    stop: &CancellationToken,
+) -> (Tie, watch::Receiver<LinkState>) {
+    match mode {
+        Mode::Joined(joined) => {
+            let link = Link::new(joined, around, stop.clone());
+            let state = link.watch();
+            (Tie::Link(link), state)
+        }
+        Mode::Alone(alone) => {
+            node::know_alone(alone, &around.known, &around.gate);
+            (Tie::Nobody, node::alone())
+        }
+    }
+}
+
+fn metrics(
+    threads: Vec<Arc<Counters>>,
+    gate: Arc<Gate>,
+    link: watch::Receiver<LinkState>,
+) -> Arc<Metrics> {
+    let calls_max = gate.calls_max();
+    Arc::new(Metrics::new(threads, move || {
+        let (occupancy, link) = (gate.occupancy(), *link.borrow());
+        Gauges {
+            calls: occupancy.calls,
+            calls_max,
+            ready: occupancy.door == Door::Open,
+            draining: occupancy.door == Door::Draining,
+            link_up: link.phase == Phase::Up,
+            events_waiting: link.events_waiting,
+        }
+    }))
+}
+
+/// A number for this life of the process, below 2^53 so that every JSON reader takes it.
+fn epoch() -> io::Result<Epoch> {
+    let random = getrandom::u64().map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(Epoch(random >> 11))
+}
+
+/// Runs a piece of the house until it is done, again and again when it panics.
+#[expect(clippy::disallowed_methods, reason = "the house's own tasks, owned by its LocalSet")]
+fn supervise<F: Future<Output = ()> + 'static>(name: &'static str, make: impl Fn() -> F + 'static) {
+    drop(tokio::task::spawn_local(async move {
+        while tokio::task::spawn_local(make()).await.is_err() {
+            tracing::error!(name, "a part of the house has panicked and is started again");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }));
+}
+
+/// Starts one admin connection's task.
+#[expect(clippy::disallowed_methods, reason = "the house's own tasks, owned by its LocalSet")]
+fn begin(connection: impl Future<Output = ()> + 'static) {
+    drop(tokio::task::spawn_local(connection));
+}
+
+/// The first shard that has had no time for its clock for too long.
+fn stuck(gauges: &[Arc<Gauge>], clock: Clock) -> Option<usize> {
+    let now = clock.now();
+    gauges.iter().position(|gauge| now.since(gauge.beat()) > BEAT_MAX)
+}
+
+/// Tells systemd that the process lives, as long as all its shards do.
+async fn watchdog(gauges: Arc<[Arc<Gauge>]>, clock: Clock) {
+    let Some(within) = sd_notify::watchdog_enabled() else { return };
+    let mut tick = tokio::time::interval(within / 3);
+    loop {
+        tick.tick().await;
+        match stuck(&gauges, clock) {
+            None => drop(sd_notify::notify(&[sd_notify::NotifyState::Watchdog])),
+            Some(shard) => tracing::error!(shard, "a shard is stuck"),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The acceptor: one for the process. It hands each connection to the shard with the fewest.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::metrics::Counters;
+use crate::metrics::labels::Connection;
+use crate::shard::{Accepted, Gauge, Post, ToShard};
+
+/// Connections beyond one for each call: sockets before their upgrade, and forwarded requests.
+pub(super) const CONNECTIONS_SPARE: u64 = 2_048;
+/// The pause after the system would not give a connection. Without file descriptors `accept`
+/// fails at once and would spin; calls that end meanwhile give some back.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts for all shards.
+pub(super) struct Acceptor {
+    pub(super) listener: TcpListener,
+    pub(super) post: Post,
+    pub(super) gauges: Arc<[Arc<Gauge>]>,
+    pub(super) counters: Arc<Counters>,
+    pub(super) connections_max: u64,
+}
+
+impl Acceptor {
+    /// Accepts for ever.
+    pub(super) async fn run(&self) {
+        loop {
+            let outcome = match self.listener.accept().await {
+                Ok((tcp, peer)) => self.hand_over(tcp, peer),
+                Err(error) => {
+                    // A peer that has gone again costs nothing; everything else needs a breath.
+                    if error.kind() != io::ErrorKind::ConnectionAborted {
+                        tracing::warn!(%error, "no connection can be accepted");
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                    Connection::AcceptFailed
+                }
+            };
+            self.counters.connections.of(outcome).one();
+        }
+    }
+
+    /// Gives a connection to the shard with the fewest, or to the next one when that is busy.
+    fn hand_over(&self, tcp: TcpStream, peer: SocketAddr) -> Connection {
+        let mut shards: Vec<_> =
+            self.gauges.iter().map(|gauge| gauge.connections()).enumerate().collect();
+        if shards.iter().map(|(_, connections)| connections).sum::<u64>() >= self.connections_max {
+            return Connection::TooMany;
+        }
+        // Of no reactor any more: the shard's own takes it.
+        let Ok(tcp) = tcp.into_std() else { return Connection::AcceptFailed };
+        shards.sort_by_key(|(_, connections)| *connections);
+        let mut tcp = tcp;
+        for (shard, _) in shards {
+            let place = self.gauges[shard].place();
+            let accepted = ToShard::Connection(Accepted { tcp, peer, place });
+            match self.post.send(shard, accepted) {
+                Ok(()) => return Connection::Accepted,
+                Err(ToShard::Connection(back)) => tcp = back.tcp,
+                Err(_) => return Connection::ShardsBusy,
+            }
+        }
+        Connection::ShardsBusy
+    }
+}
