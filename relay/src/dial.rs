@@ -266,7 +266,8 @@ async fn connect_tls(
     tls::connect(tcp, name, config).await.map_err(DialError::Tls)
 }
 
-/// Does the WebSocket handshake and gives what was read beyond it.
+/// Does the WebSocket handshake and gives what was read beyond it. tungstenite shows the request,
+/// key and all, to the `log` crate at trace level, which this process must not collect.
 async fn upgrade(stream: &mut Stream, request: Request) -> Result<Vec<u8>, DialError> {
     // tungstenite makes a WebSocket of its own behind the handshake, which is dropped at once:
     // its buffer need not exist.

@@ -28,11 +28,6 @@ impl Stream {
             Self::Tls(tls) => tls.get_ref().0,
         }
     }
-
-    /// Closes the writing half: TLS' close_notify, then TCP's FIN.
-    pub(crate) fn poll_shutdown_now(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self).poll_shutdown(cx)
-    }
 }
 
 impl AsyncRead for Stream {

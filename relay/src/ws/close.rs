@@ -33,7 +33,8 @@ impl CloseCode {
     }
 }
 
-/// Why a socket is of no more use. The first cause is kept and given again on every later call.
+/// Why one direction of a socket is of no more use. It is kept and given again on every later
+/// call: what was read still counts when writing has failed, and the other way round.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SocketError {
     /// The peer said goodbye properly, and its messages have all been given.

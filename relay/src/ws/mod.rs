@@ -18,10 +18,12 @@ pub use self::close::{CloseCode, SocketError, Violation};
 pub use self::read::{Message, Messages, ReadBuffer};
 pub use self::write::{Backlog, Text, WriteBuffer};
 
+use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
+use tokio::io::AsyncWrite;
 
 use self::read::Incoming;
 use self::write::Owed;
@@ -76,16 +78,18 @@ pub struct Socket {
     kept: BytesMut,
     /// Bytes that the stream has taken and not passed on yet (TLS records in rustls' buffer).
     unflushed: usize,
-    shutdown: Shutdown,
+    writing: Writing,
 }
 
-/// How far the writing half has been closed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shutdown {
-    /// It is open.
+/// The writing half.
+#[derive(Debug)]
+enum Writing {
+    /// Frames can be sent.
     Open,
+    /// It failed, perhaps within a frame: nothing may follow.
+    Failed(SocketError),
     /// The stream's own end (TLS' close_notify, TCP's FIN) has been sent.
-    Sent,
+    Shut,
 }
 
 impl Socket {
@@ -102,7 +106,7 @@ impl Socket {
             owed: Owed::default(),
             kept: BytesMut::new(),
             unflushed: 0,
-            shutdown: Shutdown::Open,
+            writing: Writing::Open,
         }
     }
 
@@ -132,13 +136,13 @@ impl Socket {
             Ok(Backlog::Waiting(_) | Backlog::Stalled(_)) => return Poll::Pending,
             Err(_) => return Poll::Ready(()),
         }
-        if self.shutdown == Shutdown::Open {
-            match std::task::ready!(self.stream.poll_shutdown_now(cx)) {
-                Ok(()) => self.shutdown = Shutdown::Sent,
+        if matches!(self.writing, Writing::Open) {
+            match ready!(Pin::new(&mut self.stream).poll_shutdown(cx)) {
+                Ok(()) => self.writing = Writing::Shut,
                 Err(_) => return Poll::Ready(()),
             }
         }
-        while let Ok(bytes) = std::task::ready!(buffer.poll_fill(cx, &mut self.stream, 0)) {
+        while let Ok(bytes) = ready!(buffer.poll_fill(cx, &mut self.stream, 0)) {
             if bytes == 0 {
                 break;
             }

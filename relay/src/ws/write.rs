@@ -9,7 +9,7 @@ use bytes::{Buf, BytesMut};
 use tokio::io::AsyncWrite;
 
 use super::frame::{self, CONTROL_BYTES_MAX, Mask, Opcode};
-use super::{CloseCode, Role, Socket, SocketError};
+use super::{CloseCode, Role, Socket, SocketError, Writing};
 use crate::stream::Stream;
 
 /// The bytes that a shard writes from: one per leg, used by one socket at a time, from its first
@@ -117,16 +117,23 @@ impl Socket {
     ///
     /// # Errors
     /// When the stream fails, or more would wait than
-    /// [`Limits::backlog_bytes_max`](super::Limits::backlog_bytes_max).
+    /// [`Limits::backlog_bytes_max`](super::Limits::backlog_bytes_max); from then on always.
     pub fn flush(
         &mut self,
         cx: &mut Context<'_>,
         out: &mut WriteBuffer,
     ) -> Result<Backlog, SocketError> {
         out.claim(self.id);
-        let result = self.send(cx, out);
+        let result = match &self.writing {
+            Writing::Open => self.send(cx, out),
+            Writing::Failed(error) => Err(error.clone()),
+            Writing::Shut => Ok(()),
+        };
         out.bytes.clear();
-        result?;
+        if let Err(error) = result {
+            self.writing = Writing::Failed(error.clone());
+            return Err(error);
+        }
         let waiting = self.kept.len() + self.unflushed + self.owed.bytes.len();
         Ok(match waiting {
             0 => Backlog::None,

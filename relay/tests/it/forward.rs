@@ -193,6 +193,17 @@ async fn a_redirect_is_passed_on_and_not_followed() {
 }
 
 #[tokio::test]
+async fn a_head_request_is_answered_with_the_length_and_no_body() {
+    let head = b"HEAD / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let (seen, _) = between(
+        async |stream| ask(stream, head).await,
+        async |stream| answer(stream, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n").await,
+    )
+    .await;
+    assert!(seen.contains("content-length: 5\r\n") && seen.ends_with("\r\n\r\n"), "{seen}");
+}
+
+#[tokio::test]
 async fn a_request_cannot_choose_another_host_or_drop_headers_that_matter() {
     let request = b"GET http://metadata.internal/v1/calls HTTP/1.1\r\nHost: voice.example.com\r\n\
         Connection: close, x-forwarded-for, host, x-secret\r\nX-Secret: 1\r\nUpgrade: h2c\r\n\

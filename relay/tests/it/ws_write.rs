@@ -182,6 +182,8 @@ async fn a_peer_that_never_reads_is_given_up_at_the_bound() {
             }
         };
         assert!(matches!(error, SocketError::BacklogFull), "{error}");
+        let again = ours.flush_once().await.unwrap_err();
+        assert!(matches!(again, SocketError::BacklogFull), "{again}");
         assert!(most <= LIMITS.backlog_bytes_max, "{most} bytes waited");
         assert!(most > LIMITS.backlog_bytes_max - 2_000, "{most} bytes were not too many");
     }
