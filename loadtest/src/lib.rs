@@ -1,1 +1,22 @@
-//! Placeholder.
+//! Independent witnesses of the relay: fakes that refuse what the real services refuse, a demo
+//! call and a load test. Nothing here shares wire code with the relay.
+//!
+//! Read [`model`] for the fake OpenAI Realtime server, [`carrier`] for the fake Twilio, [`demo`]
+//! for one call through all of it, [`run`] for many.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "reading clocks and starting tasks and processes is this crate's job"
+)]
+
+pub mod audio;
+pub mod carrier;
+pub mod cli;
+pub mod demo;
+pub mod model;
+pub mod run;
+
+mod assets;
+mod capture;
+mod clock;
+mod serve;

@@ -1,2 +1,3 @@
-//! Placeholder.
+//! The `loadtest` command; everything is in the library.
+
 fn main() {}

@@ -1,0 +1,35 @@
+//! The crate's clock: monotonic time for schedules, wall time for what is shown and compared.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// A running stopwatch: what a fake's schedule is counted from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts it.
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Microseconds since the start.
+    pub(crate) fn micros(self) -> u64 {
+        u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Milliseconds since the start, rounded down.
+    pub(crate) fn millis(self) -> u64 {
+        self.micros() / 1_000
+    }
+
+    /// The moment so many microseconds after the start, for a timer.
+    pub(crate) fn at_micros(self, us: u64) -> tokio::time::Instant {
+        (self.0 + std::time::Duration::from_micros(us)).into()
+    }
+}
+
+/// Microseconds since 1970, by the wall clock.
+pub(crate) fn wall_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
