@@ -64,7 +64,9 @@ pub fn stream(
 ) -> impl Stream<Item = Item> + Send + use<> {
     let subscription = hub.subscribe(&watch.tenant);
     let news = subscription.news();
-    let ping = tokio::time::interval(PING_EVERY);
+    let mut ping = tokio::time::interval(PING_EVERY);
+    // The first tick would be at once.
+    ping.reset();
     let client = Client {
         store,
         subscription,

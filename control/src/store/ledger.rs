@@ -262,7 +262,7 @@ macro_rules! timed {
 
 const TAKE: Sql = timed!(
     "UPDATE lease SET holder = $1, lease_epoch = lease_epoch + 1, until_us = $2 + ",
-    " WHERE id = 1 AND ($3 = 1 OR until_us < ";
+    " WHERE id = 1 AND ($3 = 1 OR until_us <= ";
     ") RETURNING lease_epoch"
 );
 
