@@ -112,9 +112,14 @@ fn serve(tools: &Path, account: &Account, folder: &Path) -> ChildStdin {
         is_ready
     });
     assert!(is_ready, "PostgreSQL did not start:\n{}", seen.join("\n"));
+    let lifeline = shell.stdin.take().unwrap();
     // Somebody must go on reading, or the server would wait for it.
-    std::thread::Builder::new().spawn(move || log.for_each(drop)).unwrap();
-    shell.stdin.take().unwrap()
+    let read_on = move || {
+        log.for_each(drop);
+        shell.wait().unwrap();
+    };
+    std::thread::Builder::new().spawn(read_on).unwrap();
+    lifeline
 }
 
 /// Where `initdb` and `postgres` are: on the path, where `pg_config` says, or where Debian keeps

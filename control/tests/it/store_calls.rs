@@ -101,9 +101,11 @@ async fn resumes_at_once_get_generations_of_their_own(db: &TestDb) {
     let mut generations = Vec::new();
     let mut others = Vec::new();
     for answer in join_all(asked).await {
-        match answer.unwrap() {
-            Resume::Reconnect(call) => generations.push(call.generation.0),
-            other => others.push(other),
+        let answer = answer.unwrap();
+        if let Resume::Reconnect(call) = answer {
+            generations.push(call.generation.0);
+        } else {
+            others.push(answer);
         }
     }
     generations.sort_unstable();
