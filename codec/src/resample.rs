@@ -11,7 +11,11 @@ use crate::rate::SampleRate;
 /// Blocks per second: 5 ms each, so that the delay of half a block is 2.5 ms.
 const BLOCKS_PER_SECOND: u32 = 200;
 
-/// Rates between which this resampler has no whole blocks.
+/// The highest rate, in hertz: no sound card goes beyond it, and a header that claims more must not
+/// decide how much memory is taken.
+const HZ_MAX: u32 = 192_000;
+
+/// Rates between which this resampler has no whole blocks, or that are too high.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no resampling from {from} Hz to {to} Hz")]
 pub struct ResampleError {
@@ -47,12 +51,11 @@ impl Resampler {
     /// A resampler from one rate to another.
     ///
     /// # Errors
-    /// When the rates have no whole number of samples in 5 ms.
+    /// When a rate has no whole number of samples in 5 ms, or is above 192 kHz.
     pub fn new(from: SampleRate, to: SampleRate) -> Result<Self, ResampleError> {
         let refused = ResampleError { from: from.hz(), to: to.hz() };
         let whole = |rate: SampleRate| {
-            rate.hz()
-                .is_multiple_of(BLOCKS_PER_SECOND)
+            (rate.hz() <= HZ_MAX && rate.hz().is_multiple_of(BLOCKS_PER_SECOND))
                 .then(|| (rate.hz() / BLOCKS_PER_SECOND) as usize)
         };
         let block_in = whole(from).ok_or(refused)?;
@@ -241,7 +244,11 @@ mod tests {
 
     #[test]
     fn rates_without_whole_blocks_are_refused() {
-        assert!(Resampler::new(SampleRate::from_hz(11_025), SampleRate::HZ_8000).is_err());
+        for hz in [0, 1, 11_025, 44_100, 192_200, u32::MAX, 4_000_000_000] {
+            let odd = SampleRate::from_hz(hz);
+            assert!(Resampler::new(odd, SampleRate::HZ_8000).is_err(), "from {hz} Hz");
+            assert!(Resampler::new(SampleRate::HZ_8000, odd).is_err(), "to {hz} Hz");
+        }
     }
 
     proptest! {
