@@ -1,1 +1,13 @@
-//! Whole calls.
+//! Whole calls as scripts: what happens, when, and what the call wants done about it. Read one,
+//! say [`barge_in`], next to the machine of the same name.
+
+mod script;
+
+mod barge_in;
+mod endings;
+mod failures;
+mod opening;
+mod playout;
+mod simulation;
+mod turns;
+mod uplink;

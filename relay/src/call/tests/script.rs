@@ -1,0 +1,379 @@
+//! The words in which calls are played: `t.at_ms(40).speech_started().expect(["clear", ..])`.
+//!
+//! [`Script`] stands where the bridge stands: it moves time from one deadline to the next, says
+//! `Tick`, and writes down what the call wants done, a line each:
+//!
+//! | line | means |
+//! |---|---|
+//! | `play 480`, `mark 3`, `clear` | said to the caller: bytes of mu-law, a mark, a clear |
+//! | `append 160 as it came`, `append 160`, `append pcm 480` | caller's audio said to the agent |
+//! | `configure`, `greet`, `respond`, `cancel r1`, `truncate i1.0 at 60`, `result c1: ..` | said to the agent |
+//! | `dial A`, `close A`, `close caller: Normal`, `end: ..` | done to sockets, and the end |
+//! | `note: ..` | told to the outside |
+
+use std::time::Duration;
+
+use crate::call::input::{
+    AgentEvent, AgentFormat, Audio, CallerEvent, Command, Input, Loss, MarkId, Outcome, RecordId,
+    Severity, Side, Slot,
+};
+use crate::call::moment::Moment;
+use crate::call::output::{AgentMessage, AgentTurn, CallerMessage, Milestone, Outbox, Output};
+use crate::call::{Call, CallSpec, Interruption, Opening};
+
+/// A call that is played by a script.
+pub(super) struct Script {
+    pub(super) call: Call,
+    now: Moment,
+    chunk: u64,
+    record: Record,
+}
+
+/// What the call wanted done.
+#[derive(Default)]
+struct Record {
+    lines: Vec<String>,
+    played: Vec<u8>,
+    appended: Vec<u8>,
+    marks: Vec<MarkId>,
+    ends: u32,
+}
+
+/// 60 ms of speech by which every sample can be told apart from its neighbours.
+pub(super) fn speech(ms: usize) -> Vec<u8> {
+    (0..ms * 8).map(|n| (n % 251) as u8).collect()
+}
+
+/// A call's spec as these tests have it: mu-law, a greeting, 400 ms of lead, a clip of 120 ms.
+pub(super) fn spec() -> CallSpec {
+    CallSpec {
+        agent_audio: AgentFormat::Ulaw,
+        opening: Opening::AgentGreets,
+        interruption: Interruption::ByService,
+        call_max: Duration::from_secs(3_600),
+        playout_lead: Duration::from_millis(400),
+        sorry: &[0x55; 960],
+    }
+}
+
+impl Script {
+    /// A call that nothing has happened to.
+    pub(super) fn new(spec: CallSpec) -> Self {
+        let now = Moment::from_micros(5_000_000);
+        let record = Record::default();
+        Self { call: Call::new(spec, now), now, chunk: 0, record }
+    }
+
+    /// A call whose agent is ready at 100 ms, and which nobody has said anything in.
+    pub(super) fn live(spec: CallSpec) -> Self {
+        let mut t = Self::new(CallSpec { opening: Opening::CallerSpeaks, ..spec });
+        t.started().at_ms(100).opened().configured().forget();
+        t
+    }
+
+    /// A call in which answer `r1` says `ms` of speech in item `i1`, all of it made at once.
+    pub(super) fn speaking(ms: usize) -> Self {
+        let mut t = Self::live(spec());
+        t.response_started("r1").audio("r1", "i1", &speech(ms)).audio_ended("r1", "i1");
+        t.ended("r1", Outcome::Completed);
+        t
+    }
+
+    /// Moves to a moment, past every deadline of the call before it.
+    pub(super) fn at_ms(&mut self, ms: u64) -> &mut Self {
+        let to = Moment::from_micros(5_000_000 + ms * 1_000);
+        assert!(to >= self.now, "a script goes forward");
+        while let Some(at) = self.call.next_timeout().filter(|at| *at <= to) {
+            self.now = self.now.max(at);
+            self.put(Input::Tick);
+        }
+        self.now = to;
+        self
+    }
+
+    /// Moves on.
+    pub(super) fn after_ms(&mut self, ms: u64) -> &mut Self {
+        let ms_now = (self.now.micros() - 5_000_000) / 1_000;
+        self.at_ms(ms_now + ms)
+    }
+
+    /// Checks what the call wanted done since the last time.
+    #[track_caller]
+    pub(super) fn expect<const N: usize>(&mut self, lines: [&str; N]) -> &mut Self {
+        assert_eq!(self.lines(), lines);
+        self
+    }
+
+    /// Takes what the call wanted done since the last time.
+    pub(super) fn lines(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.record.lines)
+    }
+
+    /// The same, of one kind.
+    pub(super) fn lines_with(&mut self, start: &str) -> Vec<String> {
+        self.lines().into_iter().filter(|line| line.starts_with(start)).collect()
+    }
+
+    /// Lets what the call wanted done so far be.
+    pub(super) fn forget(&mut self) -> &mut Self {
+        self.record.lines.clear();
+        self
+    }
+
+    /// All that was said to the caller so far, in mu-law.
+    pub(super) fn played(&self) -> &[u8] {
+        &self.record.played
+    }
+
+    /// All that was said to the agent so far, in mu-law or in samples' little-endian bytes.
+    pub(super) fn appended(&self) -> &[u8] {
+        &self.record.appended
+    }
+
+    /// The marks that were sent since the last time.
+    pub(super) fn take_marks(&mut self) -> Vec<MarkId> {
+        std::mem::take(&mut self.record.marks)
+    }
+
+    /// Anything that happens.
+    pub(super) fn put(&mut self, input: Input<'_>) -> &mut Self {
+        self.call.handle(input, self.now, &mut self.record);
+        self
+    }
+
+    // What the caller's side does.
+
+    pub(super) fn started(&mut self) -> &mut Self {
+        self.put(Input::Caller(CallerEvent::Started))
+    }
+
+    /// One frame of the caller: 20 ms of the byte.
+    pub(super) fn caller_says(&mut self, byte: u8) -> &mut Self {
+        self.caller_audio(&[byte; 160])
+    }
+
+    pub(super) fn caller_audio(&mut self, ulaw: &[u8]) -> &mut Self {
+        self.chunk += 1;
+        self.caller_chunk(self.chunk, ulaw)
+    }
+
+    pub(super) fn caller_chunk(&mut self, chunk: u64, ulaw: &[u8]) -> &mut Self {
+        let text = base64(ulaw);
+        let audio = Audio::Base64(&text);
+        self.put(Input::Caller(CallerEvent::Media { at_ms: chunk * 20, chunk, audio }))
+    }
+
+    pub(super) fn mark(&mut self, id: u32) -> &mut Self {
+        self.put(Input::Caller(CallerEvent::Mark(MarkId(id))))
+    }
+
+    pub(super) fn caller(&mut self, event: CallerEvent<'_>) -> &mut Self {
+        self.put(Input::Caller(event))
+    }
+
+    /// Every mark that is out comes back, until no new ones are sent.
+    pub(super) fn all_is_heard(&mut self) -> &mut Self {
+        loop {
+            let marks = self.take_marks();
+            if marks.is_empty() && self.call.next_timeout().is_none_or(|at| at > self.now) {
+                return self;
+            }
+            for mark in marks {
+                self.mark(mark.0);
+            }
+            self.after_ms(60);
+            if self.record.marks.is_empty() {
+                return self;
+            }
+        }
+    }
+
+    // What the agent's side does.
+
+    pub(super) fn agent(&mut self, event: AgentEvent<'_>) -> &mut Self {
+        self.put(Input::Agent(Slot::A, event))
+    }
+
+    pub(super) fn opened(&mut self) -> &mut Self {
+        self.agent(AgentEvent::Opened)
+    }
+
+    /// The session is stated with mu-law both ways.
+    pub(super) fn configured(&mut self) -> &mut Self {
+        self.configured_as(Some(AgentFormat::Ulaw))
+    }
+
+    pub(super) fn configured_as(&mut self, format: Option<AgentFormat>) -> &mut Self {
+        self.agent(AgentEvent::Configured { uplink: format, playout: format })
+    }
+
+    pub(super) fn speech_started(&mut self) -> &mut Self {
+        self.agent(AgentEvent::SpeechStarted)
+    }
+
+    pub(super) fn speech_stopped(&mut self) -> &mut Self {
+        self.agent(AgentEvent::SpeechStopped)
+    }
+
+    pub(super) fn caller_turn(&mut self, item: &str) -> &mut Self {
+        self.agent(AgentEvent::CallerTurn { item })
+    }
+
+    pub(super) fn caller_said(&mut self, item: &str, text: &str) -> &mut Self {
+        self.agent(AgentEvent::CallerSaid { item, text: text.into() })
+    }
+
+    pub(super) fn response_started(&mut self, response: &str) -> &mut Self {
+        self.agent(AgentEvent::ResponseStarted { response })
+    }
+
+    pub(super) fn audio(&mut self, response: &str, item: &str, ulaw: &[u8]) -> &mut Self {
+        let text = base64(ulaw);
+        self.base64_audio(response, item, &text)
+    }
+
+    pub(super) fn base64_audio(&mut self, response: &str, item: &str, text: &str) -> &mut Self {
+        self.agent(AgentEvent::Audio { response, item, part: 0, audio: Audio::Base64(text) })
+    }
+
+    pub(super) fn audio_ended(&mut self, response: &str, item: &str) -> &mut Self {
+        self.agent(AgentEvent::AudioEnded { response, item })
+    }
+
+    pub(super) fn saying(&mut self, response: &str, item: &str, text: &str) -> &mut Self {
+        self.agent(AgentEvent::Saying { response, item, text: text.into() })
+    }
+
+    pub(super) fn tool(&mut self, response: &str, call: &str, name: &str) -> &mut Self {
+        let arguments = "{}".into();
+        self.agent(AgentEvent::ToolCalled { response, call, name, arguments })
+    }
+
+    pub(super) fn ended(&mut self, response: &str, outcome: Outcome<'_>) -> &mut Self {
+        self.agent(AgentEvent::ResponseEnded { response, outcome })
+    }
+
+    pub(super) fn complained(&mut self, severity: Severity, code: &str) -> &mut Self {
+        self.agent(AgentEvent::Complained { severity, code })
+    }
+
+    pub(super) fn agent_lost(&mut self, cause: Loss, detail: &str) -> &mut Self {
+        self.agent(AgentEvent::Lost { cause, detail })
+    }
+
+    // What the outside does.
+
+    pub(super) fn hang_up(&mut self) -> &mut Self {
+        self.put(Input::Command(Command::HangUp))
+    }
+
+    pub(super) fn recorded(&mut self, record: u32) -> &mut Self {
+        self.put(Input::Recorded(RecordId(record)))
+    }
+
+    pub(super) fn stalled(&mut self, side: Side) -> &mut Self {
+        self.put(Input::Stalled(side))
+    }
+
+    pub(super) fn drained(&mut self, side: Side) -> &mut Self {
+        self.put(Input::Drained(side))
+    }
+}
+
+pub(super) fn base64(bytes: &[u8]) -> String {
+    let mut text = Vec::new();
+    codec::base64::encode(bytes, &mut text);
+    String::from_utf8(text).unwrap()
+}
+
+impl Outbox for Record {
+    fn put(&mut self, output: Output<'_>) {
+        assert_eq!(self.ends, 0, "nothing follows the end: {output:?}");
+        let line = match output {
+            Output::ToCaller(message) => self.to_caller(&message),
+            Output::ToAgent(Slot::A, message) => self.to_agent(&message),
+            Output::ToAgent(Slot::B, message) => panic!("no second agent was dialled: {message:?}"),
+            Output::Dial(slot) => format!("dial {slot:?}"),
+            Output::CloseAgent(slot) => format!("close {slot:?}"),
+            Output::Note(milestone) => format!("note: {}", told(&milestone)),
+            Output::CloseCaller(why) => format!("close caller: {why:?}"),
+            Output::End(reason) => {
+                self.ends += 1;
+                format!("end: {}", reason.as_str())
+            }
+        };
+        self.lines.push(line);
+    }
+}
+
+impl Record {
+    fn to_caller(&mut self, message: &CallerMessage<'_>) -> String {
+        match message {
+            CallerMessage::Media(Audio::Ulaw(bytes)) => {
+                self.played.extend_from_slice(bytes);
+                format!("play {}", bytes.len())
+            }
+            CallerMessage::Media(other) => panic!("not what a caller is told: {other:?}"),
+            CallerMessage::Mark(mark) => {
+                self.marks.push(*mark);
+                format!("mark {}", mark.0)
+            }
+            CallerMessage::Clear => "clear".into(),
+        }
+    }
+
+    fn to_agent(&mut self, message: &AgentMessage<'_>) -> String {
+        match message {
+            AgentMessage::Configure => "configure".into(),
+            AgentMessage::Audio(Audio::Base64(text)) => {
+                let before = self.appended.len();
+                codec::base64::decode(text.as_bytes(), &mut self.appended).unwrap();
+                format!("append {} as it came", self.appended.len() - before)
+            }
+            AgentMessage::Audio(Audio::Ulaw(bytes)) => {
+                self.appended.extend_from_slice(bytes);
+                format!("append {}", bytes.len())
+            }
+            AgentMessage::Audio(Audio::Pcm(samples)) => {
+                codec::pcm::to_le_bytes(samples, &mut self.appended);
+                format!("append pcm {}", samples.len())
+            }
+            AgentMessage::Greet => "greet".into(),
+            AgentMessage::Respond => "respond".into(),
+            AgentMessage::Cancel { response } => format!("cancel {response}"),
+            AgentMessage::Truncate { item, part, heard_ms } => {
+                format!("truncate {item}.{part} at {heard_ms}")
+            }
+            AgentMessage::ToolResult { call, output } => format!("result {call}: {output}"),
+        }
+    }
+}
+
+fn told(milestone: &Milestone<'_>) -> String {
+    match milestone {
+        Milestone::Started => "started".into(),
+        Milestone::AgentReady { after } => format!("agent ready after {}", after.as_millis()),
+        Milestone::CallerTurn { item, text } => format!("caller turn {item} {text:?}"),
+        Milestone::AgentTurn(turn) => told_turn(turn),
+        Milestone::BargeIn(cut) => format!(
+            "barge-in at {}: heard {} sent {} generated {}",
+            cut.item, cut.heard_ms, cut.sent_ms, cut.generated_ms
+        ),
+        Milestone::Ending { record, reason, detail } => {
+            let detail = detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
+            format!("ending {}: {}{detail}", record.0, reason.as_str())
+        }
+        Milestone::Dropped { flow, ms } => format!("dropped {ms} of {flow:?}"),
+        Milestone::Tolerated(oddity) => format!("tolerated {oddity:?}"),
+    }
+}
+
+fn told_turn(turn: &AgentTurn<'_>) -> String {
+    let AgentTurn { item, text, heard_ms, generated_ms, interrupted, reply_after } = turn;
+    let cut = if *interrupted { " cut" } else { "" };
+    let after = reply_after.map(|after| format!(" after {}", after.as_millis()));
+    format!(
+        "agent turn {item} {text:?} {heard_ms}/{generated_ms}{cut}{}",
+        after.unwrap_or_default()
+    )
+}

@@ -1,0 +1,91 @@
+//! Who has the word: answers, one at a time, and what was said in them.
+
+use super::script::{Script, spec, speech};
+use crate::call::input::{Outcome, Severity};
+
+#[test]
+fn a_turn_of_the_agent_is_complete_when_it_was_heard() {
+    let mut t = Script::live(spec());
+    t.speech_started().speech_stopped().at_ms(600).response_started("r1");
+    t.saying("r1", "i1", "Good").at_ms(700).audio("r1", "i1", &speech(100));
+    t.saying("r1", "i1", " morning.").audio_ended("r1", "i1").forget();
+    t.mark(2).expect([]);
+    t.ended("r1", Outcome::Completed)
+        .expect(["note: agent turn i1 \"Good morning.\" 100/100 after 600"]);
+}
+
+#[test]
+fn only_the_first_answer_replies_to_what_was_said() {
+    let mut t = Script::live(spec());
+    t.speech_started().speech_stopped().at_ms(600);
+    for response in ["r1", "r2"] {
+        t.response_started(response).audio(response, response, &speech(60));
+        t.ended(response, Outcome::Completed).all_is_heard();
+    }
+    let turns = t.lines_with("note");
+    let expected = ["note: agent turn r1 \"\" 60/60 after 500", "note: agent turn r2 \"\" 60/60"];
+    assert_eq!(turns, expected);
+}
+
+#[test]
+fn words_of_the_caller_make_a_turn_whenever_they_come() {
+    let mut t = Script::live(spec());
+    t.caller_turn("u1").expect([]);
+    t.response_started("r1").caller_said("u1", "Hello?");
+    t.expect(["note: caller turn u1 \"Hello?\""]);
+}
+
+#[test]
+fn turns_whose_words_never_come_are_told_at_the_end() {
+    let mut t = Script::live(spec());
+    t.caller_turn("u1").caller_turn("u2").caller_said("u1", "Hello?").forget();
+    t.hang_up().expect(["note: caller turn u2 \"\"", "note: ending 1: operator_hung_up"]);
+}
+
+#[test]
+fn only_so_many_turns_wait_for_their_words() {
+    let mut t = Script::live(spec());
+    for n in 0..17 {
+        t.caller_turn(&format!("u{n}"));
+    }
+    t.expect(["note: caller turn u0 \"\""]);
+}
+
+#[test]
+fn a_tool_that_does_not_exist_is_answered_and_spoken_about_after_the_answer() {
+    let mut t = Script::live(spec());
+    t.response_started("r1").tool("r1", "c1", "fly").expect([
+        "note: tolerated UnknownTool",
+        "result c1: {\"error\":\"there is no such tool\"}",
+    ]);
+    t.tool("r1", "c2", "sing").forget();
+    t.ended("r1", Outcome::Completed).expect(["respond"]);
+    t.response_started("r2").ended("r2", Outcome::Completed).expect([]);
+}
+
+#[test]
+fn what_is_owed_waits_for_the_answer_that_runs_by_then() {
+    let mut t = Script::live(spec());
+    t.response_started("r1").tool("r1", "c1", "fly").speech_started();
+    // The caller spoke: the service has begun another answer before it ended the first.
+    t.response_started("r2").forget();
+    t.ended("r1", Outcome::Cancelled).expect([]);
+    t.ended("r2", Outcome::Completed).expect(["respond"]);
+}
+
+#[test]
+fn an_answer_that_is_refused_is_not_waited_for() {
+    let mut t = Script::live(spec());
+    t.response_started("r1").tool("r1", "c1", "fly").ended("r1", Outcome::Completed).forget();
+    t.complained(Severity::Refused, "bad_response_create");
+    t.expect(["note: tolerated RefusedByAgent"]);
+    t.tool("r1", "c2", "fly");
+    assert_eq!(t.lines().last().map(String::as_str), Some("respond"));
+}
+
+#[test]
+fn an_item_without_audio_is_no_turn() {
+    let mut t = Script::live(spec());
+    t.response_started("r1").saying("r1", "i1", "thinking").ended("r1", Outcome::Completed);
+    t.all_is_heard().expect([]);
+}

@@ -1,0 +1,90 @@
+//! The caller's voice on its way to the agent.
+
+use super::script::{Script, spec, speech};
+use crate::call::CallSpec;
+use crate::call::input::{AgentFormat, Audio, CallerEvent, Side, Slot};
+
+#[test]
+fn audio_passes_as_the_text_that_it_came_as() {
+    let mut t = Script::live(spec());
+    t.caller_audio(&[9; 160]).expect(["append 160 as it came"]);
+    t.caller_audio(&[9; 37]).expect(["append 37 as it came"]);
+}
+
+#[test]
+fn two_seconds_are_held_while_the_agent_connects_and_the_oldest_go_first() {
+    let mut t = Script::new(spec());
+    t.started().opened().forget();
+    for n in 0..100 {
+        t.caller_says(n);
+    }
+    t.expect([]);
+    t.caller_says(100).expect(["note: dropped 20 of Uplink"]);
+    t.caller_says(101).expect(["note: dropped 20 of Uplink"]);
+    t.configured().forget();
+    let expected: Vec<u8> = (2..=101).flat_map(|n| [n; 160]).collect();
+    assert_eq!(t.appended(), expected);
+}
+
+#[test]
+fn held_audio_leaves_in_pieces_of_200_ms() {
+    let mut t = Script::new(spec());
+    t.started().opened().caller_audio(&speech(500)).forget();
+    t.configured();
+    assert_eq!(t.lines_with("append"), ["append 1600", "append 1600", "append 800"]);
+    assert_eq!(t.appended(), speech(500));
+}
+
+#[test]
+fn one_second_is_held_while_the_agents_socket_is_stalled() {
+    let mut t = Script::live(spec());
+    t.stalled(Side::Agent(Slot::A));
+    for n in 0..50 {
+        t.caller_says(n);
+    }
+    t.expect([]);
+    t.caller_says(50).expect(["note: dropped 20 of Uplink"]);
+    t.drained(Side::Agent(Slot::A));
+    let expected: Vec<u8> = (1..=50).flat_map(|n| [n; 160]).collect();
+    assert_eq!(t.appended(), expected);
+    t.forget().caller_says(51).expect(["append 160 as it came"]);
+}
+
+#[test]
+fn a_stall_before_the_session_is_ours_changes_nothing() {
+    let mut t = Script::new(spec());
+    t.started().opened().stalled(Side::Agent(Slot::A)).caller_says(1);
+    t.drained(Side::Agent(Slot::A)).forget();
+    t.configured();
+    assert_eq!(t.lines_with("append"), ["append 160"]);
+}
+
+#[test]
+fn media_that_comes_twice_or_out_of_order_is_dropped() {
+    let mut t = Script::live(spec());
+    t.caller_chunk(4, &[1; 160]).expect(["append 160 as it came"]);
+    t.caller_chunk(4, &[1; 160]).expect(["note: tolerated StrayMedia"]);
+    t.caller_chunk(3, &[1; 160]).expect(["note: tolerated StrayMedia"]);
+    t.caller_chunk(9, &[1; 160]).expect(["append 160 as it came"]);
+}
+
+#[test]
+fn audio_that_cannot_be_read_counts_as_malformed() {
+    let mut t = Script::new(spec());
+    t.started().opened().forget();
+    let audio = Audio::Base64("not base64!");
+    t.caller(CallerEvent::Media { at_ms: 20, chunk: 1, audio });
+    t.expect(["note: tolerated CallerMalformed"]);
+    t.caller_chunk(2, &[1; 160]).configured();
+    assert_eq!(t.appended(), [1; 160]);
+}
+
+#[test]
+fn a_pcm_agent_gets_three_samples_for_one() {
+    let mut t = Script::new(CallSpec { agent_audio: AgentFormat::Pcm24k, ..spec() });
+    t.started().opened().caller_says(0xFF).forget();
+    t.configured_as(Some(AgentFormat::Pcm24k));
+    assert_eq!(t.lines_with("append"), ["append pcm 480"]);
+    t.caller_says(0xFF).caller_says(0xFF).expect(["append pcm 480", "append pcm 480"]);
+    assert!(t.appended().iter().all(|byte| *byte == 0), "silence stays silence");
+}
