@@ -238,7 +238,8 @@ impl Reader<'_> {
     fn joined(&mut self) -> Option<Joined> {
         let line = match (self.text("RELAY_JOIN_TOKEN"), self.file("RELAY_JOIN_TOKEN_FILE")) {
             (Some(_), Some(_)) => {
-                return self.mistake("RELAY_JOIN_TOKEN", "given beside RELAY_JOIN_TOKEN_FILE; unset one");
+                return self
+                    .mistake("RELAY_JOIN_TOKEN", "given beside RELAY_JOIN_TOKEN_FILE; unset one");
             }
             (Some(line), None) => Some(("RELAY_JOIN_TOKEN", line)),
             (None, Some(line)) => Some(("RELAY_JOIN_TOKEN_FILE", line)),
@@ -249,7 +250,9 @@ impl Reader<'_> {
             match token.and_then(|token| token.ca_der().map(|der| (token, der))) {
                 Ok((token, ca_der)) => match node::trust(&ca_der) {
                     Ok(tls) => Some((token, tls)),
-                    Err(error) => self.mistake(name, format!("its certificate is of no use: {error}")),
+                    Err(error) => {
+                        self.mistake(name, format!("its certificate is of no use: {error}"))
+                    }
                 },
                 Err(error) => self.mistake(name, error.to_string()),
             }
@@ -397,7 +400,8 @@ fn cores() -> u64 {
 fn origin(text: &str) -> Option<String> {
     let text = text.strip_suffix('/').unwrap_or(text);
     let url = Url::parse(text).ok()?;
-    let is_bare = matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
+    let is_bare =
+        matches!(url.path(), "" | "/") && url.query().is_none() && url.fragment().is_none();
     let is_wss = url.scheme() == "wss" && url.host_str().is_some();
     let has_user = !url.username().is_empty() || url.password().is_some();
     (is_wss && is_bare && !has_user && !text.ends_with('/')).then(|| text.to_owned())

@@ -93,7 +93,9 @@ fn websocket_key<'h>(method: &Method, headers: &'h HeaderMap) -> Result<&'h [u8]
     match headers.get(header::SEC_WEBSOCKET_KEY) {
         // 16 bytes in base64.
         Some(key) if key.len() == 24 => Ok(key.as_bytes()),
-        _ => Err(away(why, StatusCode::BAD_REQUEST, "The WebSocket key is missing or malformed.\n")),
+        _ => {
+            Err(away(why, StatusCode::BAD_REQUEST, "The WebSocket key is missing or malformed.\n"))
+        }
     }
 }
 

@@ -41,61 +41,132 @@ pub enum Form {
     Secret(&'static str),
 }
 
-const fn says(
-    name: &'static str,
-    default: Default,
-    form: Form,
-    why: &'static str,
-) -> Setting {
+const fn says(name: &'static str, default: Default, form: Form, why: &'static str) -> Setting {
     Setting { name, default, form, why }
 }
 
 /// Every setting, grouped as they are used together.
 pub const SETTINGS: &[Setting] = &[
-    says("RELAY_NODE", Default::Required, Form::Words("1 to 64 of A-Z a-z 0-9 - _ ."),
-        "The node's name, unique in the fleet and stable over restarts; it is part of the stream URL."),
-    says("RELAY_LISTEN", Default::Text("0.0.0.0:8080"), Form::Words("address:port"),
-        "The public port: streams, and whatever is forwarded to control."),
-    says("RELAY_ADMIN_LISTEN", Default::Text("127.0.0.1:9090"), Form::Words("address:port"),
-        "Probes and metrics. Not for the public: nothing asks who is there."),
-    says("RELAY_TLS_CERT_FILE", Default::Absent, Form::Words("a PEM file, leaf first; with RELAY_TLS_KEY_FILE"),
-        "The relay ends TLS itself. Without it a proxy in front must."),
-    says("RELAY_TLS_KEY_FILE", Default::Absent, Form::Words("a PEM file; with RELAY_TLS_CERT_FILE"),
-        "The certificate's key."),
-
-    says("RELAY_JOIN_TOKEN", Default::Absent, Form::Secret("the line that `control join-token` prints"),
-        "Joins the fleet of one control. Prefer the file: an environment is easily shown."),
-    says("RELAY_JOIN_TOKEN_FILE", Default::Absent, Form::Words("a file that holds that line"),
-        "The same from a file, for instance a systemd credential."),
-    says("RELAY_PUBLIC_URL", Default::Absent, Form::Words("wss://host[:port], no path; needed to join"),
-        "Where the carrier reaches this node. It signs exactly this URL and the node's path."),
-    says("RELAY_CONTROL_HTTP_URL", Default::Absent, Form::Words("http://host[:port], no path"),
-        "Forwards everything that is not a stream to control, for hosts with one port or one tunnel."),
-
-    says("RELAY_TICKET_KEY_FILE", Default::Absent, Form::Words("JSON: [{\"kid\": .., \"public\": ..}]"),
-        "The relay runs alone and takes tickets signed with these keys; instead of a join token."),
-    says("RELAY_AGENT_FILE", Default::Absent, Form::Words("TOML, as in examples/agents.toml"),
-        "The agents of a relay that runs alone."),
-    says("RELAY_SIGNATURES_FILE", Default::Absent, Form::Words("JSON: [\"signature\", ..]"),
-        "What the upgrade's signature may be, of a relay that runs alone; without it none is asked for."),
-    says("OPENAI_API_KEY", Default::Absent, Form::Secret("a provider key"),
-        "The key of the agents in RELAY_AGENT_FILE. A joined relay gets keys over the link."),
-
-    says("RELAY_SHARDS", Default::Computed("one for each core"), Form::Number(1..=256),
-        "Threads that carry calls. More than cores only adds switches between them."),
-    says("RELAY_CALLS_MAX", Default::Computed("500 for each shard"), Form::Number(1..=100_000),
-        "New streams above it get 503 and are sent elsewhere. A core carried 700 calls when measured; doubled, every call of the node is late together."),
-    says("RELAY_DRAIN_SECONDS", Default::Text("200"), Form::Number(0..=86_400),
-        "How long a stop waits for calls to end. Keep it below what the platform waits before it kills (300 s on Fly)."),
-    says("RELAY_PLAYOUT_LEAD_MS", Default::Text("400"), Form::Number(200..=1_000),
-        "Audio sent ahead of the caller's ear. Doubled, it covers longer stalls of the network and throws away more at each interruption."),
-    says("RELAY_AGENT_CA_FILE", Default::Absent, Form::Words("a PEM file"),
-        "One more root to trust when agents are dialled, for a private service."),
-
-    says("RELAY_LOG", Default::Text("info"), Form::Words("an env-filter, for instance info,relay=debug"),
-        "What is logged, on standard error. `debug` writes several lines a turn."),
-    says("RELAY_LOG_FORMAT", Default::Text("text"), Form::Words("text or json"),
-        "How it is logged."),
+    says(
+        "RELAY_NODE",
+        Default::Required,
+        Form::Words("1 to 64 of A-Z a-z 0-9 - _ ."),
+        "The node's name, unique in the fleet and stable over restarts; it is part of the stream URL.",
+    ),
+    says(
+        "RELAY_LISTEN",
+        Default::Text("0.0.0.0:8080"),
+        Form::Words("address:port"),
+        "The public port: streams, and whatever is forwarded to control.",
+    ),
+    says(
+        "RELAY_ADMIN_LISTEN",
+        Default::Text("127.0.0.1:9090"),
+        Form::Words("address:port"),
+        "Probes and metrics. Not for the public: nothing asks who is there.",
+    ),
+    says(
+        "RELAY_TLS_CERT_FILE",
+        Default::Absent,
+        Form::Words("a PEM file, leaf first; with RELAY_TLS_KEY_FILE"),
+        "The relay ends TLS itself. Without it a proxy in front must.",
+    ),
+    says(
+        "RELAY_TLS_KEY_FILE",
+        Default::Absent,
+        Form::Words("a PEM file; with RELAY_TLS_CERT_FILE"),
+        "The certificate's key.",
+    ),
+    says(
+        "RELAY_JOIN_TOKEN",
+        Default::Absent,
+        Form::Secret("the line that `control join-token` prints"),
+        "Joins the fleet of one control. Prefer the file: an environment is easily shown.",
+    ),
+    says(
+        "RELAY_JOIN_TOKEN_FILE",
+        Default::Absent,
+        Form::Words("a file that holds that line"),
+        "The same from a file, for instance a systemd credential.",
+    ),
+    says(
+        "RELAY_PUBLIC_URL",
+        Default::Absent,
+        Form::Words("wss://host[:port], no path; needed to join"),
+        "Where the carrier reaches this node. It signs exactly this URL and the node's path.",
+    ),
+    says(
+        "RELAY_CONTROL_HTTP_URL",
+        Default::Absent,
+        Form::Words("http://host[:port], no path"),
+        "Forwards everything that is not a stream to control, for hosts with one port or one tunnel.",
+    ),
+    says(
+        "RELAY_TICKET_KEY_FILE",
+        Default::Absent,
+        Form::Words("JSON: [{\"kid\": .., \"public\": ..}]"),
+        "The relay runs alone and takes tickets signed with these keys; instead of a join token.",
+    ),
+    says(
+        "RELAY_AGENT_FILE",
+        Default::Absent,
+        Form::Words("TOML, as in examples/agents.toml"),
+        "The agents of a relay that runs alone.",
+    ),
+    says(
+        "RELAY_SIGNATURES_FILE",
+        Default::Absent,
+        Form::Words("JSON: [\"signature\", ..]"),
+        "What the upgrade's signature may be, of a relay that runs alone; without it none is asked for.",
+    ),
+    says(
+        "OPENAI_API_KEY",
+        Default::Absent,
+        Form::Secret("a provider key"),
+        "The key of the agents in RELAY_AGENT_FILE. A joined relay gets keys over the link.",
+    ),
+    says(
+        "RELAY_SHARDS",
+        Default::Computed("one for each core"),
+        Form::Number(1..=256),
+        "Threads that carry calls. More than cores only adds switches between them.",
+    ),
+    says(
+        "RELAY_CALLS_MAX",
+        Default::Computed("500 for each shard"),
+        Form::Number(1..=100_000),
+        "New streams above it get 503 and are sent elsewhere. A core carried 700 calls when measured; doubled, every call of the node is late together.",
+    ),
+    says(
+        "RELAY_DRAIN_SECONDS",
+        Default::Text("200"),
+        Form::Number(0..=86_400),
+        "How long a stop waits for calls to end. Keep it below what the platform waits before it kills (300 s on Fly).",
+    ),
+    says(
+        "RELAY_PLAYOUT_LEAD_MS",
+        Default::Text("400"),
+        Form::Number(200..=1_000),
+        "Audio sent ahead of the caller's ear. Doubled, it covers longer stalls of the network and throws away more at each interruption.",
+    ),
+    says(
+        "RELAY_AGENT_CA_FILE",
+        Default::Absent,
+        Form::Words("a PEM file"),
+        "One more root to trust when agents are dialled, for a private service.",
+    ),
+    says(
+        "RELAY_LOG",
+        Default::Text("info"),
+        Form::Words("an env-filter, for instance info,relay=debug"),
+        "What is logged, on standard error. `debug` writes several lines a turn.",
+    ),
+    says(
+        "RELAY_LOG_FORMAT",
+        Default::Text("text"),
+        Form::Words("text or json"),
+        "How it is logged.",
+    ),
 ];
 
 /// The setting of a name.

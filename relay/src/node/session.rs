@@ -139,7 +139,8 @@ impl Link {
 
     async fn serve(&self, connection: &Connection) -> Result<(), Broken> {
         let (mut sender, receiver) = connection.open_bi().await?;
-        let mut reader = Reader { receiver, decoder: Decoder::default(), bytes: vec![0; READ_BYTES] };
+        let mut reader =
+            Reader { receiver, decoder: Decoder::default(), bytes: vec![0; READ_BYTES] };
         send(&mut sender, &self.hello()).await?;
         let welcome = timeout(WELCOME_WITHIN, reader.frame()).await;
         self.welcomed(&welcome.map_err(|_| LinkError::Silent)??)?;
@@ -165,7 +166,8 @@ impl Link {
         match ToRelay::read(frame)? {
             ToRelay::Welcome { version, .. } if version.major != VERSION.major => {
                 let (theirs, ours) = (version.major, VERSION.major);
-                let words = format!("control speaks version {theirs} of the link, this relay {ours}");
+                let words =
+                    format!("control speaks version {theirs} of the link, this relay {ours}");
                 Err(Broken::Refused(words))
             }
             ToRelay::Welcome { acked, .. } => {

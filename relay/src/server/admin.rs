@@ -79,7 +79,10 @@ impl Admin {
 
     fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            return answer::sentence(StatusCode::METHOD_NOT_ALLOWED, "Only GET is answered here.\n");
+            return answer::sentence(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "Only GET is answered here.\n",
+            );
         }
         match request.uri().path() {
             "/livez" => self.livez(),

@@ -40,7 +40,8 @@ impl Shard {
     pub(super) async fn stream(self: &Rc<Self>, mut socket: Socket, seat: Seat) {
         let opened = timeout(START_WITHIN, self.opening(&mut socket)).await;
         let late = |_| Err(Refusal::unproved(Refused::Slow, "no valid `start` in five seconds"));
-        let admitted = opened.unwrap_or_else(late).and_then(|(start, early)| self.admit(start, early));
+        let admitted =
+            opened.unwrap_or_else(late).and_then(|(start, early)| self.admit(start, early));
         match admitted {
             Ok(admitted) => {
                 let shard = self.clone();

@@ -89,7 +89,8 @@ fn a_node_joins_with_a_token_and_its_public_url() {
     let token = token();
     let joins = [("RELAY_NODE", "n1"), ("RELAY_JOIN_TOKEN", token.as_str())];
     assert_eq!(names(&mistakes(&joins)), ["RELAY_PUBLIC_URL"]);
-    for bad in ["https://host", "wss://", "wss://host/path", "wss://host?x", "wss://u@host", "host"] {
+    for bad in ["https://host", "wss://", "wss://host/path", "wss://host?x", "wss://u@host", "host"]
+    {
         let with = [joins[0], joins[1], ("RELAY_PUBLIC_URL", bad)];
         assert_eq!(names(&mistakes(&with)), ["RELAY_PUBLIC_URL"], "{bad}");
     }

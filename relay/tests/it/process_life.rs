@@ -1,0 +1,128 @@
+//! The real process, alone: its line, its probes, its end.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::process_rig::{Alone, Model, get, media, within};
+
+#[tokio::test]
+async fn it_answers_probes_and_ends_with_zero_when_idle() {
+    let model = Model::start().await;
+    let mut relay = Alone::new(model.address).start().await;
+    assert_eq!(relay.ask("/livez").await.0, 200);
+    assert_eq!(relay.ask("/readyz").await, (200, "ready\n".into()));
+    assert_eq!(relay.ask("/else").await.0, 404);
+    let (_, health) = relay.ask("/health").await;
+    let health: serde_json::Value = serde_json::from_str(&health).unwrap();
+    assert_eq!(health["node"], "n1");
+    assert_eq!(health["link"], "alone");
+    assert_eq!(health["ready"], true);
+    assert_eq!(health["calls"], 0);
+    let (_, metrics) = relay.ask("/metrics").await;
+    assert!(metrics.contains("relay_ready 1\n") && metrics.ends_with("# EOF\n"), "{metrics}");
+    relay.signal("-TERM");
+    assert_eq!(relay.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn what_is_not_a_stream_gets_a_sentence() {
+    let model = Model::start().await;
+    let relay = Alone::new(model.address).start().await;
+    let (status, body) = get(relay.public, "/v1/calls").await;
+    assert_eq!(status, 404);
+    assert!(body.contains("RELAY_CONTROL_HTTP_URL"), "{body}");
+    assert_eq!(get(relay.public, "/v1/m/n1").await.0, 426);
+    assert_eq!(get(relay.public, "/v1/m/n2").await.0, 404);
+}
+
+#[tokio::test]
+async fn a_drain_waits_for_a_live_call_and_takes_no_other() {
+    let model = Model::start().await;
+    let alone = Alone::new(model.address);
+    let mut relay = alone.start().await;
+    let mut carrier = relay.begin(&alone.ticket(|_| {})).await;
+    carrier.say(&media(1)).await;
+    relay.until_metric("relay_streams_started_total 1").await;
+    relay.signal("-TERM");
+    relay.until("/readyz", |status, _| status == 503).await;
+    assert_eq!(relay.open(None).await.err(), Some(503));
+    carrier.say(&media(2)).await;
+    assert!(relay.is_running());
+    carrier.hang_up().await;
+    assert_eq!(relay.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn calls_that_outlive_the_drain_are_closed_as_going_away() {
+    let model = Model::start().await;
+    let mut alone = Alone::new(model.address);
+    alone.set("RELAY_DRAIN_SECONDS", "0");
+    let mut relay = alone.start().await;
+    let mut carrier = relay.begin(&alone.ticket(|_| {})).await;
+    relay.until_metric("relay_streams_started_total 1").await;
+    relay.signal("-INT");
+    assert_eq!(carrier.closed().await, 1001);
+    assert_eq!(relay.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_second_signal_does_not_wait() {
+    let model = Model::start().await;
+    let alone = Alone::new(model.address);
+    let mut relay = alone.start().await;
+    let mut carrier = relay.begin(&alone.ticket(|_| {})).await;
+    relay.until_metric("relay_streams_started_total 1").await;
+    relay.signal("-TERM");
+    relay.until("/readyz", |status, _| status == 503).await;
+    relay.signal("-TERM");
+    assert_eq!(carrier.closed().await, 1001);
+    assert_eq!(relay.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn callers_audio_reaches_the_model() {
+    let model = Model::start().await;
+    let alone = Alone::new(model.address);
+    let relay = alone.start().await;
+    let mut carrier = relay.begin(&alone.ticket(|_| {})).await;
+    within(async {
+        let mut chunk = 0;
+        while model.appends() == 0 {
+            chunk += 1;
+            carrier.say(&media(chunk)).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    carrier.hang_up().await;
+    relay.until_metric("relay_streams_ended_total{reason=\"caller_hung_up\"} 1").await;
+    relay.until_metric("relay_calls 0").await;
+}
+
+#[tokio::test]
+async fn a_full_node_sends_streams_elsewhere() {
+    let model = Model::start().await;
+    let mut alone = Alone::new(model.address);
+    alone.set("RELAY_CALLS_MAX", "1");
+    let relay = alone.start().await;
+    let mut first = relay.begin(&alone.ticket(|_| {})).await;
+    relay.until_metric("relay_streams_started_total 1").await;
+    assert_eq!(relay.open(None).await.err(), Some(503));
+    first.hang_up().await;
+    relay.until_metric("relay_calls 0").await;
+    assert!(relay.open(None).await.is_ok());
+}
+
+#[tokio::test]
+async fn headers_without_end_are_cut_off() {
+    let model = Model::start().await;
+    let relay = Alone::new(model.address).start().await;
+    let mut tcp = TcpStream::connect(relay.public).await.unwrap();
+    let long = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}", "y".repeat(20_000));
+    tcp.write_all(long.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let _ = within(tcp.read_to_string(&mut answer)).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+}
