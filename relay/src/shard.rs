@@ -371,3 +371,6 @@ impl Shard {
         Ok(answer::switching(&acceptable.accept_key))
     }
 }
+
+#[cfg(test)]
+mod tests;

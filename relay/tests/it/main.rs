@@ -11,6 +11,8 @@ mod config_mistakes;
 mod process_rig;
 mod process_life;
 mod admission_stream;
+mod node_rig;
+mod node_link;
 mod snr;
 mod bridge_rig;
 mod bridge_audio;

@@ -1,0 +1,178 @@
+//! What needs a clock of its own, or a call that panics. The rest of a shard is tested from
+//! outside, at the real process.
+
+use link::event::{CallEvent, EndReason};
+use link::id::{AgentName, NodeId, TenantId, WallTime};
+use link::ticket::{Claims, Purpose};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::admit::Admitted;
+use crate::call::output::Milestone;
+use crate::telemetry::Noted;
+
+struct Bench {
+    shard: Rc<Shard>,
+    gate: Arc<Gate>,
+    events: mpsc::Receiver<Noted>,
+}
+
+fn bench() -> Bench {
+    let (house, events) = mpsc::channel(64);
+    let (to_shard, _) = mpsc::channel(1);
+    let (clock, gate) = (Clock::start(), Arc::new(Gate::new(8)));
+    gate.open();
+    let setup = Setup {
+        index: 0,
+        clock,
+        identity: Identity { node: NodeId::new("n1").unwrap(), started: WallTime(0) },
+        known: Arc::new(Known::nothing()),
+        gate: gate.clone(),
+        post: Post::new(vec![to_shard]),
+        outlet: Outlet::new(0, Arc::default(), house, clock),
+        gauge: Arc::default(),
+        tls: None,
+        forward: None,
+        agent_tls: tls::client_config(None).unwrap(),
+        playout_lead: Duration::from_millis(400),
+    };
+    Bench { shard: Rc::new(Shard::new(setup)), gate, events }
+}
+
+fn admitted(call: &str) -> Admitted {
+    let spec = serde_json::json!({
+        "name": "front-desk", "instructions": "x", "provider": {"kind": "openai_realtime"},
+    });
+    let claims = Claims {
+        purpose: Purpose::Media,
+        call: CallId::new(call).unwrap(),
+        call_sid: "CA1".into(),
+        tenant: TenantId::new("default").unwrap(),
+        node: NodeId::new("n1").unwrap(),
+        generation: Gen(0),
+        agent: AgentName::new("front-desk").unwrap(),
+        agent_version: 1,
+        jti: call.into(),
+        issued_at: 0,
+        expires_at: 60,
+    };
+    let agent = Arc::new(serde_json::from_value(spec).unwrap());
+    Admitted { claims, stream_sid: "MZ1".into(), agent, early: Vec::new() }
+}
+
+impl Bench {
+    /// Enters a call and takes a seat, as admission does.
+    fn enter(&self, call: &str) -> (Admitted, Seat) {
+        let admitted = admitted(call);
+        self.gate.register().enter(&admitted.claims, 0, WallTime(0)).unwrap();
+        (admitted, self.gate.sit().unwrap())
+    }
+
+    fn told(&mut self) -> Vec<(Option<String>, CallEvent)> {
+        let name = |noted: &Noted| noted.call.as_ref().map(|call| call.id.to_string());
+        std::iter::from_fn(|| self.events.try_recv().ok())
+            .map(|noted| (name(&noted), noted.event))
+            .collect()
+    }
+}
+
+async fn socket_and_peer() -> (Socket, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (peer, ours) = tokio::join!(TcpStream::connect(address), listener.accept());
+    let stream = Stream::Plain(ours.unwrap().0);
+    (Socket::new(stream, Role::Server, Limits::CALLER, Vec::new()), peer.unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_does_not_begin_is_closed_after_five_seconds() {
+    let mut bench = bench();
+    let (socket, mut peer) = socket_and_peer().await;
+    let seat = bench.gate.sit().unwrap();
+    let began = bench.shard.clock.now();
+    let mut bytes = Vec::new();
+    let read = async {
+        peer.read_to_end(&mut bytes).await.unwrap();
+        drop(peer);
+    };
+    tokio::join!(bench.shard.stream(socket, seat), read);
+    let took = bench.shard.clock.now().since(began);
+    assert!((Duration::from_secs(5)..Duration::from_secs(7)).contains(&took), "{took:?}");
+    assert_eq!(bytes[0], 0x88, "a close frame");
+    assert_eq!(u16::from_be_bytes([bytes[2], bytes[3]]), 1008);
+    let why = "no valid `start` in five seconds".into();
+    assert_eq!(bench.told(), [(None, CallEvent::StreamRefused { why })]);
+    assert_eq!(bench.gate.occupancy().calls, 0);
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "a call's task, as the shard starts it")]
+async fn a_panic_in_one_call_costs_that_call_only() {
+    let mut bench = bench();
+    let local = LocalSet::new();
+    let (broken, seat) = bench.enter("c_broken");
+    let shard = bench.shard.clone();
+    let broken = local.spawn_local(async move {
+        let _seat = seat;
+        shard
+            .carry(broken, async |_, _, mut log| {
+                log.note(&Milestone::Started);
+                panic!("provoked by a test");
+            })
+            .await;
+    });
+    let (healthy, seat) = bench.enter("c_healthy");
+    let shard = bench.shard.clone();
+    let healthy = local.spawn_local(async move {
+        let _seat = seat;
+        shard
+            .carry(healthy, async |_, mailbox, log| {
+                let letter = std::future::poll_fn(|cx| mailbox.poll_take(cx)).await;
+                assert_eq!(letter, Letter::Drain);
+                log.end(EndReason::Drained);
+            })
+            .await;
+    });
+
+    let ended = local.run_until(broken).await;
+    assert!(ended.unwrap_err().is_panic());
+    assert_eq!(bench.gate.occupancy().calls, 1);
+    assert_eq!(bench.gate.register().find(&CallId::new("c_broken").unwrap()), None);
+    let told = bench.told();
+    assert!(matches!(told[0].1, CallEvent::StreamStarted { .. }), "{told:?}");
+    let (call, CallEvent::StreamEnded { reason, .. }) = &told[1] else { panic!("{told:?}") };
+    assert_eq!((call.as_deref(), *reason), (Some("c_broken"), EndReason::RelayFault));
+
+    bench.shard.drain();
+    local.run_until(healthy).await.unwrap();
+    assert_eq!(bench.gate.occupancy().calls, 0);
+    let told = bench.told();
+    assert_eq!(told[0].0.as_deref(), Some("c_healthy"));
+    assert!(bench.shard.mailboxes.borrow().is_empty());
+}
+
+#[tokio::test]
+async fn a_letter_reaches_only_the_generation_that_it_is_meant_for() {
+    let bench = bench();
+    let (admitted, _seat) = bench.enter("c_1");
+    let call = admitted.claims.call.clone();
+    let shard = bench.shard.clone();
+    bench
+        .shard
+        .carry(admitted, async |_, mailbox, log| {
+            shard.deliver((call.clone(), Gen(1)), Letter::Drain);
+            shard.deliver((call.clone(), Gen(0)), Letter::Drain);
+            let mut taken = 0;
+            std::future::poll_fn(|cx| {
+                while mailbox.poll_take(cx).is_ready() {
+                    taken += 1;
+                }
+                std::task::Poll::Ready(())
+            })
+            .await;
+            assert_eq!(taken, 1);
+            log.end(EndReason::Drained);
+        })
+        .await;
+}

@@ -1,0 +1,230 @@
+//! The relay's end of the link, between the real process and a control of a few lines.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use link::event::{CallEvent, EndReason, NodeEvent};
+use link::frame::Channel;
+use link::id::{EventNumber, Gen};
+use link::message::{Command, ToRelay, Version};
+
+use crate::node_rig::{Authority, Control, SIGNATURE, Session};
+use crate::process_rig::{Carrier, Model, Relay, start, ticket};
+
+fn numbers(events: &[NodeEvent]) -> Vec<u64> {
+    events.iter().map(|event| event.n.0).collect()
+}
+
+async fn begin(relay: &Relay, control: &Control, call: &str) -> Carrier {
+    let ticket = ticket(&control.key, |claims| claims.call = call.to_owned().try_into().unwrap());
+    let mut carrier = relay.open(Some(SIGNATURE)).await.unwrap();
+    carrier.say(&start(&ticket)).await;
+    carrier
+}
+
+async fn until_started(session: &mut Session) -> Vec<NodeEvent> {
+    session.events_until(|event| matches!(event, CallEvent::StreamStarted { .. })).await
+}
+
+fn is_end(event: &CallEvent) -> bool {
+    matches!(event, CallEvent::StreamEnded { .. })
+}
+
+#[tokio::test]
+async fn a_relay_says_who_it_is_and_is_ready_once_it_is_synced() {
+    let (control, model) = (Control::start(), Model::start().await);
+    let settings = control.settings();
+    let (relay, (mut session, hello)) = tokio::join!(Relay::start(&settings), control.accept());
+    assert_eq!(hello.node.as_str(), "n1");
+    assert_eq!(hello.secret.reveal(), "hush");
+    assert_eq!(hello.public_url, "wss://relay.test");
+    assert_eq!(relay.ask("/readyz").await.0, 503);
+    assert_eq!(relay.open(Some(SIGNATURE)).await.err(), Some(503));
+    session.welcome(0).await;
+    session.load_until(|load| !load.ready).await;
+    session.sync(&control.key, model.address).await;
+    session.load_until(|load| load.ready && load.calls == 0).await;
+    assert_eq!(relay.ask("/readyz").await.0, 200);
+    assert_eq!(relay.open(Some("forged=")).await.err(), Some(403));
+    assert_eq!(relay.open(None).await.err(), Some(403));
+    assert!(relay.open(Some(SIGNATURE)).await.is_ok());
+    assert!(!relay.log().contains("hush"), "the join secret is in the log");
+}
+
+#[tokio::test]
+async fn events_are_dense_and_forgotten_once_acknowledged() {
+    let (control, model) = (Control::start(), Model::start().await);
+    let (relay, mut session) = control.relay(model.address).await;
+    let mut carrier = begin(&relay, &control, "c_1").await;
+    session.load_until(|load| load.calls == 1).await;
+    carrier.hang_up().await;
+    let mut events = session.events_until(is_end).await;
+    assert_eq!(numbers(&events), (1..=events.len() as u64).collect::<Vec<_>>());
+    let last = events.pop().unwrap();
+    assert_eq!(last.call.unwrap().id.as_str(), "c_1");
+    let CallEvent::StreamEnded { reason, .. } = last.event else { panic!("{:?}", last.event) };
+    assert_eq!(reason, EndReason::CallerHungUp);
+    relay.until_metric(&format!("relay_events_waiting {}", last.n.0)).await;
+    session.acknowledge(last.n).await;
+    relay.until_metric("relay_events_waiting 0").await;
+}
+
+#[tokio::test]
+async fn what_was_not_acknowledged_is_sent_again_after_a_reconnect() {
+    let (control, model) = (Control::start(), Model::start().await);
+    let (relay, mut session) = control.relay(model.address).await;
+    let mut carrier = begin(&relay, &control, "c_1").await;
+    let first = until_started(&mut session).await;
+    session.cut();
+    relay.until_metric("relay_link_up 0").await;
+
+    // Nothing else changes: the node is ready, the call goes on, another one begins and ends.
+    assert_eq!(relay.ask("/readyz").await.0, 200);
+    begin(&relay, &control, "c_2").await.hang_up().await;
+    relay.until_metric("relay_streams_ended_total{reason=\"caller_hung_up\"} 1").await;
+
+    let mut session = control.welcome(1, model.address).await;
+    let again = session.events_until(is_end).await;
+    assert_eq!(numbers(&first)[0], 1);
+    assert_eq!(again[0].n, EventNumber(2), "what was acknowledged is not sent again");
+    let expected: Vec<u64> = (2..2 + again.len() as u64).collect();
+    assert_eq!(numbers(&again), expected);
+    carrier.hang_up().await;
+    session.events_until(is_end).await;
+}
+
+#[tokio::test]
+async fn a_command_ends_its_call_once_the_decision_is_committed() {
+    let (control, model) = (Control::start(), Model::start().await);
+    let (relay, mut session) = control.relay(model.address).await;
+    let mut carrier = begin(&relay, &control, "c_1").await;
+    until_started(&mut session).await;
+    let call = link::id::CallId::new("c_1").unwrap();
+    let hang_up = |n: u32| ToRelay::Command {
+        call: call.clone(),
+        generation: Gen(n),
+        command: Command::HangUp,
+    };
+    // Another generation of the call is elsewhere, and none of this node's business.
+    session.say(&hang_up(1)).await;
+    session.say(&hang_up(0)).await;
+    let is_ending = |event: &CallEvent| matches!(event, CallEvent::Ending { .. });
+    let events = session.events_until(is_ending).await;
+    let ending = events.iter().find(|event| is_ending(&event.event)).unwrap();
+    session.acknowledge(ending.n).await;
+    assert_eq!(carrier.closed().await, 1000);
+    let events = session.events_until(is_end).await;
+    let CallEvent::StreamEnded { reason, .. } = &events.last().unwrap().event else { panic!() };
+    assert_eq!(*reason, EndReason::OperatorHungUp);
+}
+
+#[tokio::test]
+async fn a_refused_stream_is_told_with_the_reason_and_the_call_that_was_proved() {
+    let (control, model) = (Control::start(), Model::start().await);
+    let (relay, mut session) = control.relay(model.address).await;
+    let ticket = ticket(&control.key, |claims| claims.call_sid = "CA2".into());
+    let mut carrier = relay.open(Some(SIGNATURE)).await.unwrap();
+    carrier.say(&start(&ticket)).await;
+    assert_eq!(carrier.closed().await, 1008);
+    let events = session.events().await;
+    let why = CallEvent::StreamRefused { why: "the ticket is for another CallSid".into() };
+    assert_eq!(events[0].event, why);
+    assert!(events[0].call.is_some());
+    let mut carrier = relay.open(Some(SIGNATURE)).await.unwrap();
+    carrier.say(r#"{"event":"start"}"#).await;
+    assert_eq!(session.events().await[0].call, None);
+}
+
+#[tokio::test]
+async fn what_a_newer_control_says_is_skipped_and_counted() {
+    let (control, model) = (Control::start(), Model::start().await);
+    let (relay, mut session) = control.relay(model.address).await;
+    session.say_raw(Channel::Session, serde_json::json!({"m": "sing", "song": 3})).await;
+    session.say_raw(Channel::Other(9), serde_json::json!({"m": "synced"})).await;
+    session.say_raw(Channel::Config, serde_json::json!({"m": "agent", "name": 7})).await;
+    relay.until_metric("relay_link_messages_unknown_total 3").await;
+    let mut carrier = begin(&relay, &control, "c_1").await;
+    until_started(&mut session).await;
+    carrier.hang_up().await;
+    relay.until_metric("relay_link_up 1").await;
+}
+
+#[tokio::test]
+async fn an_agent_with_problems_is_not_taken() {
+    let (control, model) = (Control::start(), Model::start().await);
+    let (relay, mut session) = control.relay(model.address).await;
+    let spec = serde_json::json!({
+        "name": "front-desk", "version": 2, "instructions": " ",
+        "provider": {"kind": "openai_realtime"},
+    });
+    session.say(&ToRelay::Agent(serde_json::from_value(spec).unwrap())).await;
+    session.say(&ToRelay::Unknown).await;
+    relay.until_metric("relay_link_messages_unknown_total 1").await;
+    assert!(relay.log().contains("a pushed agent is not taken"), "{}", relay.log());
+    let ticket = ticket(&control.key, |claims| claims.agent_version = 2);
+    let mut carrier = relay.open(Some(SIGNATURE)).await.unwrap();
+    carrier.say(&start(&ticket)).await;
+    assert_eq!(carrier.closed().await, 1008);
+}
+
+#[tokio::test]
+async fn a_refused_relay_says_so_loudly_and_lives() {
+    let control = Control::start();
+    let settings = control.settings();
+    let (mut relay, (mut session, _)) = tokio::join!(Relay::start(&settings), control.accept());
+    let why = "unknown join secret; run `control join-token`".to_owned();
+    session.say(&ToRelay::Refused { why: why.clone() }).await;
+    relay.until_metric("relay_link_attempts_total{outcome=\"refused\"} 1").await;
+    let log = relay.log();
+    assert!(log.contains("ERROR") && log.contains(&why), "{log}");
+    assert!(relay.is_running());
+    assert_eq!(relay.ask("/livez").await.0, 200);
+    relay.signal("-TERM");
+    assert_eq!(relay.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn another_major_version_is_a_refusal() {
+    let control = Control::start();
+    let settings = control.settings();
+    let (relay, (mut session, _)) = tokio::join!(Relay::start(&settings), control.accept());
+    let version = Version { major: 2, minor: 0 };
+    session.say(&ToRelay::Welcome { version, acked: EventNumber(0) }).await;
+    relay.until_metric("relay_link_attempts_total{outcome=\"refused\"} 1").await;
+}
+
+#[tokio::test]
+async fn only_the_certificate_of_the_join_token_is_trusted() {
+    let control = Control::start();
+    let settings = control.settings_trusting(&Authority::new());
+    let relay = Relay::start(&settings).await;
+    let refused = async {
+        // The handshake has to be served for the relay to see the certificate.
+        loop {
+            assert!(control.handshake_fails().await);
+        }
+    };
+    tokio::select! {
+        () = relay.until_metric("relay_link_attempts_total{outcome=\"failed\"} 1") => {}
+        () = refused => {}
+    }
+    assert_eq!(relay.ask("/readyz").await.0, 503);
+}
+
+#[tokio::test]
+async fn a_stop_gives_the_last_events_to_control() {
+    let (control, model) = (Control::start(), Model::start().await);
+    let (mut relay, mut session) = control.relay(model.address).await;
+    let mut carrier = begin(&relay, &control, "c_1").await;
+    until_started(&mut session).await;
+    relay.signal("-TERM");
+    session.load_until(|load| !load.ready).await;
+    relay.signal("-TERM");
+    let events = session.events_until(is_end).await;
+    let last = events.last().unwrap();
+    let CallEvent::StreamEnded { reason, .. } = &last.event else { panic!("{:?}", last.event) };
+    assert_eq!(*reason, EndReason::Drained);
+    assert_eq!(carrier.closed().await, 1001);
+    session.acknowledge(last.n).await;
+    assert_eq!(relay.exit().await.code(), Some(0));
+    assert!(!relay.log().contains("left behind"), "{}", relay.log());
+}

@@ -1,0 +1,205 @@
+//! A control of a few lines, for the relay's end of the link: it says what a test tells it to.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use link::event::{CallEvent, NodeEvent};
+use link::frame::{Decoder, Frame};
+use link::id::EventNumber;
+use link::join::JoinToken;
+use link::message::{ALPN, Hello, Load, SERVER_NAME, ToControl, ToRelay, VERSION};
+use link::secret::Secret;
+use link::ticket::SigningKey;
+use quinn::crypto::rustls::QuicServerConfig;
+use quinn::{Connection, Endpoint, RecvStream, SendStream};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+
+use crate::process_rig::{Relay, within};
+
+/// Control's certificate authority, which outlives its leaves.
+pub(crate) struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        Self { issuer }
+    }
+
+    fn server(&self) -> quinn::ServerConfig {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![SERVER_NAME.to_owned()]).unwrap();
+        let leaf = params.signed_by(&key, &self.issuer).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![leaf.der().clone()],
+                rustls::pki_types::PrivateKeyDer::Pkcs8(key.serialize_der().into()),
+            )
+            .unwrap();
+        tls.alpn_protocols = vec![ALPN.to_vec()];
+        quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()))
+    }
+}
+
+/// A control that listens.
+pub(crate) struct Control {
+    endpoint: Endpoint,
+    authority: Authority,
+    pub(crate) key: SigningKey,
+}
+
+impl Control {
+    pub(crate) fn start() -> Self {
+        let authority = Authority::new();
+        let loopback: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let endpoint = Endpoint::server(authority.server(), loopback).unwrap();
+        Self { endpoint, authority, key: SigningKey::generate("k1").unwrap() }
+    }
+
+    /// The settings of a relay that joins this control.
+    pub(crate) fn settings(&self) -> Vec<(String, String)> {
+        self.settings_trusting(&self.authority)
+    }
+
+    pub(crate) fn settings_trusting(&self, authority: &Authority) -> Vec<(String, String)> {
+        let address = self.endpoint.local_addr().unwrap().to_string();
+        let token = JoinToken::new(address, authority.issuer.der(), Secret::new("hush"));
+        [("RELAY_JOIN_TOKEN", token.to_line().reveal()), ("RELAY_PUBLIC_URL", "wss://relay.test")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .to_vec()
+    }
+
+    /// The next connection of a relay, up to its hello.
+    pub(crate) async fn accept(&self) -> (Session, Hello) {
+        let incoming = within(self.endpoint.accept()).await.unwrap();
+        let connection = within(incoming.accept().unwrap()).await.unwrap();
+        let (sender, receiver) = within(connection.accept_bi()).await.unwrap();
+        let mut session = Session { connection, sender, receiver, decoder: Decoder::default() };
+        let ToControl::Hello(hello) = session.next().await else { panic!("hello comes first") };
+        (session, hello)
+    }
+
+    /// Serves one handshake, and says whether the relay broke it off.
+    pub(crate) async fn handshake_fails(&self) -> bool {
+        let incoming = within(self.endpoint.accept()).await.unwrap();
+        within(incoming.accept().unwrap()).await.is_err()
+    }
+
+    /// Accepts a relay and makes it ready, for an agent of this model.
+    pub(crate) async fn welcome(&self, acked: u64, model: SocketAddr) -> Session {
+        let (mut session, _) = self.accept().await;
+        session.welcome(acked).await;
+        session.sync(&self.key, model).await;
+        session
+    }
+
+    /// A relay that is ready, and its session.
+    pub(crate) async fn relay(&self, model: SocketAddr) -> (Relay, Session) {
+        let settings = self.settings();
+        let (relay, session) = tokio::join!(Relay::start(&settings), self.welcome(0, model));
+        relay.until("/readyz", |status, _| status == 200).await;
+        (relay, session)
+    }
+}
+
+/// One connection of a relay.
+pub(crate) struct Session {
+    connection: Connection,
+    sender: SendStream,
+    receiver: RecvStream,
+    decoder: Decoder,
+}
+
+impl Session {
+    pub(crate) async fn next(&mut self) -> ToControl {
+        loop {
+            if let Some(frame) = self.decoder.next_frame().unwrap() {
+                return ToControl::read(&frame).unwrap();
+            }
+            let chunk = within(self.receiver.read_chunk(65_536, true)).await.unwrap().unwrap();
+            self.decoder.push(&chunk.bytes);
+        }
+    }
+
+    /// The next events, whatever loads come before them.
+    pub(crate) async fn events(&mut self) -> Vec<NodeEvent> {
+        loop {
+            if let ToControl::Events { events } = self.next().await {
+                return events;
+            }
+        }
+    }
+
+    /// Reads events up to one that is looked for, and gives all of them.
+    pub(crate) async fn events_until(
+        &mut self,
+        is_it: impl Fn(&CallEvent) -> bool,
+    ) -> Vec<NodeEvent> {
+        let mut all = Vec::new();
+        loop {
+            all.extend(self.events().await);
+            if all.iter().any(|event| is_it(&event.event)) {
+                return all;
+            }
+        }
+    }
+
+    /// Reads loads up to one that is looked for.
+    pub(crate) async fn load_until(&mut self, is_it: impl Fn(&Load) -> bool) {
+        loop {
+            if let ToControl::Load(load) = self.next().await
+                && is_it(&load)
+            {
+                return;
+            }
+        }
+    }
+
+    pub(crate) async fn say(&mut self, message: &ToRelay) {
+        let mut bytes = Vec::new();
+        message.write(&mut bytes).unwrap();
+        self.sender.write_all(&bytes).await.unwrap();
+    }
+
+    pub(crate) async fn say_raw(&mut self, channel: link::frame::Channel, body: serde_json::Value) {
+        let mut bytes = Vec::new();
+        Frame::write(&mut bytes, channel, &body).unwrap();
+        self.sender.write_all(&bytes).await.unwrap();
+    }
+
+    pub(crate) async fn welcome(&mut self, acked: u64) {
+        self.say(&ToRelay::Welcome { version: VERSION, acked: EventNumber(acked) }).await;
+    }
+
+    pub(crate) async fn acknowledge(&mut self, through: EventNumber) {
+        self.say(&ToRelay::Ack { through }).await;
+    }
+
+    pub(crate) async fn sync(&mut self, key: &SigningKey, model: SocketAddr) {
+        self.say(&ToRelay::TicketKeys { keys: vec![key.verifying()] }).await;
+        self.say(&ToRelay::Signatures { values: vec![Secret::new(SIGNATURE)] }).await;
+        let spec = serde_json::json!({
+            "name": "front-desk", "instructions": "You answer the phone.",
+            "provider": {"kind": "openai_realtime", "url": format!("ws://{model}/v1/realtime")},
+        });
+        self.say(&ToRelay::Agent(serde_json::from_value(spec).unwrap())).await;
+        self.say(&ToRelay::Synced).await;
+    }
+
+    /// Breaks the connection, as a control that is killed.
+    pub(crate) fn cut(self) {
+        self.connection.close(1_u32.into(), b"");
+    }
+}
+
+/// The one signature that this control announces.
+pub(crate) const SIGNATURE: &str = "signature=";
