@@ -8,6 +8,7 @@
 
 mod alarm;
 mod legs;
+mod line;
 
 use std::future::poll_fn;
 use std::rc::Rc;

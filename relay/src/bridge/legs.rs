@@ -17,9 +17,9 @@ use crate::dial::{self, Target};
 use crate::shard::Buffers;
 use crate::telemetry::CallLog;
 use crate::wire::{self, AgentDialect, AgentWire, CallerDialect, CallerWire};
-use crate::ws::{
-    Backlog, CloseCode, Limits, Messages, ReadBuffer, Socket, SocketError, WriteBuffer,
-};
+use crate::ws::{CloseCode, Limits, Messages, ReadBuffer, Socket, SocketError, WriteBuffer};
+
+use super::line::{Found, Line};
 
 /// Everything that a call is connected to.
 pub(super) struct Legs {
@@ -31,30 +31,6 @@ pub(super) struct Legs {
     pub(super) log: CallLog,
     ended: Option<EndReason>,
     wake: Wake,
-}
-
-/// An open socket, its words, and whether it takes any.
-struct Line<W> {
-    socket: Socket,
-    wire: W,
-    state: LineState,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum LineState {
-    /// It takes what is said.
-    Free,
-    /// Its backlog is above the bound.
-    Stalled,
-    /// It is gone, and the call knows.
-    Gone,
-}
-
-/// What a flush has found out.
-enum Found {
-    Stalled,
-    Drained,
-    Lost,
 }
 
 /// One agent's socket.
@@ -256,13 +232,9 @@ impl Legs {
     fn close_agent(&mut self, slot: Slot) {
         let leg = &mut self.agents[slot as usize];
         *leg = match std::mem::replace(leg, AgentLeg::Closed) {
-            AgentLeg::Open(Line {
-                mut socket,
-                state: LineState::Free | LineState::Stalled,
-                ..
-            }) => {
-                socket.close(CloseCode::NORMAL, "");
-                AgentLeg::Closing(socket)
+            AgentLeg::Open(mut line) if !line.is_gone() => {
+                line.socket.close(CloseCode::NORMAL, "");
+                AgentLeg::Closing(line.socket)
             }
             AgentLeg::Closed | AgentLeg::Dialling(_) => AgentLeg::Closed,
             // Gone or going already.
@@ -283,50 +255,6 @@ async fn open(agent: Arc<AgentSpec>, tls: Arc<ClientConfig>) -> Result<Socket, U
     })
 }
 
-impl<W> Line<W> {
-    fn new(socket: Socket, wire: W) -> Self {
-        Self { socket, wire, state: LineState::Free }
-    }
-
-    /// Reads once. A socket that is gone says so once.
-    fn poll_read<'b>(
-        &mut self,
-        cx: &mut Context<'_>,
-        read: &'b mut ReadBuffer,
-    ) -> Poll<Result<Messages<'b>, SocketError>> {
-        match self.state {
-            LineState::Gone => return Poll::Pending,
-            LineState::Free | LineState::Stalled => {}
-        }
-        let read = ready!(self.socket.poll_read(cx, read));
-        if read.is_err() {
-            self.state = LineState::Gone;
-        }
-        Poll::Ready(read)
-    }
-
-    fn flush(&mut self, cx: &mut Context<'_>, out: &mut WriteBuffer) -> Option<Found> {
-        let flushed = self.socket.flush(cx, out);
-        let (state, found) = match (self.state, flushed) {
-            (LineState::Free, Ok(Backlog::Stalled(_))) => (LineState::Stalled, Found::Stalled),
-            (LineState::Stalled, Ok(Backlog::None)) => (LineState::Free, Found::Drained),
-            (LineState::Free | LineState::Stalled, Err(_)) => (LineState::Gone, Found::Lost),
-            (LineState::Free | LineState::Stalled, Ok(_)) | (LineState::Gone, _) => return None,
-        };
-        self.state = state;
-        Some(found)
-    }
-
-    fn poll_close(
-        &mut self,
-        cx: &mut Context<'_>,
-        out: &mut WriteBuffer,
-        read: &mut ReadBuffer,
-    ) -> Poll<()> {
-        self.socket.poll_finish(cx, out, read)
-    }
-}
-
 /// A call's outbox: every wish is a frame in a buffer, or something done to a socket.
 pub(super) struct Desk<'a> {
     legs: &'a mut Legs,
@@ -345,13 +273,13 @@ impl Desk<'_> {
         self.legs.wake.deltas += u64::from(matches!(event, AgentEvent::Audio { .. }));
     }
 
-    fn to_caller(&mut self, message: &CallerMessage<'_>) {
+    fn tell_caller(&mut self, message: &CallerMessage<'_>) {
         let Line { socket, wire, .. } = &mut self.legs.caller;
         socket.text(self.to_caller, |text| wire.write(message, text));
         self.legs.wake.frames_down += u64::from(matches!(message, CallerMessage::Media(_)));
     }
 
-    fn to_agent(&mut self, slot: Slot, message: &AgentMessage<'_>) {
+    fn tell_agent(&mut self, slot: Slot, message: &AgentMessage<'_>) {
         // A message to a socket that is gone is of no use; the call hears of the loss in this
         // wake, or has heard of it.
         if let AgentLeg::Open(Line { socket, wire, .. }) = &mut self.legs.agents[slot as usize] {
@@ -365,8 +293,8 @@ impl Desk<'_> {
 impl Outbox for Desk<'_> {
     fn put(&mut self, output: Output<'_>) {
         match output {
-            Output::ToCaller(message) => self.to_caller(&message),
-            Output::ToAgent(slot, message) => self.to_agent(slot, &message),
+            Output::ToCaller(message) => self.tell_caller(&message),
+            Output::ToAgent(slot, message) => self.tell_agent(slot, &message),
             Output::Dial(slot) => self.legs.dial(slot),
             Output::CloseAgent(slot) => self.legs.close_agent(slot),
             Output::Note(milestone) => self.legs.log.note(&milestone),

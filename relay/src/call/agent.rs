@@ -2,21 +2,6 @@
 //!
 //! Nothing is said to an agent before its session is verified: a service that did not take our
 //! formats would be noise on the line.
-//!
-//! ```text
-//! Absent --dial--> Dialled --opened--> Configuring --configured--> Ready
-//!                     \------------------\---------------------------\--lost, close--> Gone
-//! ```
-//!
-//! | life | input | to | means |
-//! |---|---|---|---|
-//! | `Dialled` | opened | `Configuring` | the session is stated |
-//! | `Configuring` | configured, our formats | `Ready` | audio may flow |
-//! | `Configuring`, `Ready` | configured, other formats | | refused |
-//! | `Dialled`, `Configuring` | refused or fatal complaint | | refused |
-//! | `Dialled`, `Configuring` | deadline | | unreachable |
-//! | `Ready` | fatal complaint | | failed |
-//! | `Dialled` .. `Ready` | lost | `Gone` | by its cause |
 
 use link::event::EndReason;
 
@@ -32,6 +17,22 @@ pub(super) struct Agent {
     malformed: u32,
 }
 
+/// Where a socket is in its life.
+///
+/// ```text
+/// Absent --dial--> Dialled --opened--> Configuring --configured--> Ready
+///                     \------------------\---------------------------\--lost, close--> Gone
+/// ```
+///
+/// | life | input | to | means |
+/// |---|---|---|---|
+/// | `Dialled` | opened | `Configuring` | the session is stated |
+/// | `Configuring` | configured, our formats | `Ready` | audio may flow |
+/// | `Configuring`, `Ready` | configured, other formats | | refused |
+/// | `Dialled`, `Configuring` | refused or fatal complaint | | refused |
+/// | `Dialled`, `Configuring` | deadline | | unreachable |
+/// | `Ready` | fatal complaint | | failed |
+/// | `Dialled` .. `Ready` | lost | `Gone` | by its cause |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Life {
     /// Nobody asked for it yet.
@@ -68,6 +69,11 @@ impl Agent {
     /// Which socket it is.
     pub(super) fn slot(&self) -> Slot {
         self.slot
+    }
+
+    /// Whether nothing comes from it any more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.life == Life::Gone
     }
 
     /// Whether audio may flow.
@@ -107,6 +113,7 @@ impl Agent {
                 self.life = Life::Ready;
                 Change::Ready
             }
+            // The service repeats itself.
             Life::Ready if uplink == ours && playout == ours => Change::None,
             Life::Configuring | Life::Ready => {
                 Change::Failed(EndReason::AgentRefused, "audio_format")
@@ -127,6 +134,8 @@ impl Agent {
             (Life::Dialled | Life::Configuring | Life::Ready, Severity::Benign) => {
                 Oddity::BenignComplaint
             }
+            // Whatever is refused before the session is ours, the session is not what was stated:
+            // on the service's defaults the call would be noise.
             (Life::Dialled | Life::Configuring, Severity::Refused | Severity::Fatal) => {
                 return Change::Failed(EndReason::AgentRefused, code);
             }

@@ -30,6 +30,8 @@ impl Call {
         self.agent.close(out);
         match &mut self.phase {
             Phase::Live => {
+                // Half a sentence that nobody will finish is worse than silence, and up to a
+                // minute of it would come before the clip.
                 self.fall_silent(now, out);
                 self.playout.say(self.spec.sorry);
                 let detail = Some(detail.into());
@@ -87,6 +89,7 @@ impl Call {
     /// Tells control that the call ends, and waits for the commit.
     fn decide(&mut self, ending: Ending, now: Moment, out: &mut impl Outbox) {
         assert!(ending.reason.ends_call(), "only an end of the call is recorded");
+        // Turns come before the decision, so that they are committed with it or before it.
         self.fall_silent(now, out);
         self.turns.close(out);
         self.records += 1;
@@ -162,6 +165,7 @@ impl Call {
         now: Moment,
         out: &mut impl Outbox,
     ) {
+        // Control has been told another reason already, and one call has one.
         let reason = match &self.phase {
             Phase::Recording { ending, .. } => ending.reason,
             Phase::Announced | Phase::Live | Phase::Goodbye(_) | Phase::Sorry(_) | Phase::Over => {

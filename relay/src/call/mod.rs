@@ -24,6 +24,7 @@ pub mod output;
 
 mod ending;
 mod phase;
+mod tools;
 
 mod agent;
 mod uplink;
@@ -47,6 +48,7 @@ use std::time::Duration;
 use link::event::EndReason;
 
 pub use self::barge_in::Interruption;
+pub use self::tools::END_CALL;
 
 use self::agent::{Agent, Change};
 use self::input::{AgentEvent, AgentFormat, Audio, CallerEvent, Command, Input, Outcome};
@@ -209,7 +211,7 @@ impl Call {
             out.put(Output::CloseAgent(slot));
             return;
         }
-        if !self.phase.hears_agent() {
+        if !self.phase.hears_agent() || self.agent.is_gone() {
             return;
         }
         let change = if event.is_conversation() && !self.agent.is_ready() {
@@ -266,6 +268,7 @@ impl Call {
                 self.on_tool_called(response, call, name, now, out);
             }
             AgentEvent::ResponseEnded { response, outcome: Outcome::Failed { code } } => {
+                // What is owed is not asked for: the next answer would fail as well, or be silent.
                 self.playout.answer_ended(Some(response));
                 return Change::Failed(EndReason::AgentFailed, code);
             }
@@ -305,6 +308,8 @@ impl Call {
         }
         match self.playout.add(spoken, audio, self.turns.speech_ended()) {
             Ok(Added::Kept) => self.turns.on_voice(),
+            // The model goes on making what nobody will hear; the socket is read all the same,
+            // because what it says about the caller comes behind the audio.
             Ok(Added::Overflowed { dropped_ms: ms }) => {
                 if let Some(response) = self.turns.discard() {
                     let cancel = AgentMessage::Cancel { response };
@@ -321,50 +326,11 @@ impl Call {
         let slot = self.agent.slot();
         let said = (&mut self.playout, &mut self.turns);
         barge_in::interrupt(self.spec.interruption, slot, said, now, out);
-        // Who speaks wants to go on: the agent hears that it has not hung up, and answers.
-        if let Phase::Goodbye(goodbye) = &self.phase {
-            let result = AgentMessage::ToolResult { call: &goodbye.call, output: CALLED_OFF };
-            out.put(Output::ToAgent(slot, result));
-            self.timers.set(Timer::LastWords, None);
-            self.phase = Phase::Live;
-        }
-    }
-
-    fn on_tool_called(
-        &mut self,
-        response: &str,
-        call: &str,
-        name: &str,
-        now: Moment,
-        out: &mut impl Outbox,
-    ) {
-        let slot = self.agent.slot();
-        let wanted = self.turns.is_wanted(response);
-        match self.phase {
-            Phase::Live if name == END_CALL && wanted => {
-                self.phase = Phase::Goodbye(Goodbye {
-                    response: response.into(),
-                    call: call.into(),
-                    saying: Saying::Unfinished,
-                });
-                let answer_max = self.playout.unheard() + GOODBYE_MAX;
-                self.timers.set(Timer::LastWords, now + answer_max);
-            }
-            Phase::Live | Phase::Goodbye(_) if name == END_CALL => {
-                let result = AgentMessage::ToolResult { call, output: CALLED_OFF };
-                out.put(Output::ToAgent(slot, result));
-            }
-            Phase::Live | Phase::Goodbye(_) => {
-                out.put(Output::Note(Milestone::Tolerated(Oddity::UnknownTool)));
-                let result = AgentMessage::ToolResult { call, output: NO_SUCH_TOOL };
-                out.put(Output::ToAgent(slot, result));
-                self.turns.want_answer(slot, out);
-            }
-            Phase::Announced | Phase::Sorry(_) | Phase::Recording { .. } | Phase::Over => {}
-        }
+        self.call_off_goodbye(out);
     }
 
     fn on_tick(&mut self, now: Moment, out: &mut impl Outbox) {
+        // Each timer is unset as it is taken, and none is set into the past: this ends.
         while let Some(timer) = self.timers.take_due(now) {
             match timer {
                 Timer::Agent => match self.agent.on_deadline() {
@@ -389,6 +355,7 @@ impl Call {
         let again = self.playout.pump(now, out);
         self.timers.set(Timer::Pace, again);
         while let Some(part) = self.playout.take_heard() {
+            // Only a part that was longer than what is kept has something to cut here.
             if self.agent.is_ready() {
                 barge_in::truncate(&part, self.agent.slot(), out);
             }
@@ -410,19 +377,9 @@ impl Call {
     }
 }
 
-/// The tool by which the agent hangs up.
-pub const END_CALL: &str = "end_call";
-
-const CALLED_OFF: &str = r#"{"ended":false,"because":"the caller goes on speaking"}"#;
-
-const NO_SUCH_TOOL: &str = r#"{"error":"there is no such tool"}"#;
-
 /// The longest an agent's socket may take to open and introduce itself. The caller hears nothing
 /// meanwhile; doubling it doubles that silence before we say sorry.
 const DIAL_MAX: Duration = Duration::from_secs(8);
 
 /// The longest a service may take to state the session that it was told.
 const CONFIGURE_MAX: Duration = Duration::from_secs(5);
-
-/// The longest a goodbye may still be made, beyond what is to be heard of it already.
-const GOODBYE_MAX: Duration = Duration::from_secs(10);

@@ -72,6 +72,8 @@ impl Pace {
         if unproven > samples(self.lead + PROOF_LATE_MAX) {
             return Next::AtProof;
         }
+        // A chunk that is not whole leaves only in need: each is a message and a mark, and short
+        // pieces have been heard to stutter.
         if bytes < CHUNK_BYTES && tail == Tail::Open {
             let nearly_dry = if bytes >= SCRAP_BYTES { NEARLY_DRY } else { Duration::ZERO };
             let hunger = self.horizon - nearly_dry;
@@ -86,6 +88,7 @@ impl Pace {
 
     /// A chunk has left.
     pub(super) fn sent(&mut self, bytes: usize, now: Moment) {
+        // An ear that has run dry begins to hear again when the chunk arrives.
         self.horizon = self.horizon.max(now) + duration(bytes as u64);
         assert!(self.horizon.since(now) <= self.lead, "sent further ahead than the lead");
     }

@@ -1,30 +1,30 @@
 //! Where a call is in its life.
-//!
-//! ```text
-//! Announced --started--> Live <--the caller speaks-- Goodbye
-//!                         |  \----the agent says it----^  |
-//!                         |                               | heard
-//!                         +--the agent fails--> Sorry ----+--> Recording --> Over
-//!                         +--hang up, time limit ---------^        ^
-//!                                                        committed, or 300 ms
-//! ```
-//!
-//! | phase | media up | the agent speaks | ends by |
-//! |---|---|---|---|
-//! | `Announced` | | | |
-//! | `Live` | yes | yes | goodbye, failure, command, limit |
-//! | `Goodbye` | yes | yes | its last mark, a time-out; the caller may call it off |
-//! | `Sorry` | dropped | gone | its last mark, a time-out |
-//! | `Recording` | dropped | not heard | the commit, a time-out |
-//! | `Over` | | | |
-//!
-//! The caller's stop, its loss, a drain and a newer generation end every phase at once.
 
 use link::event::EndReason;
 
 use super::input::RecordId;
 
 /// The phase of a call.
+///
+/// ```text
+/// Announced --started--> Live <--the caller speaks-- Goodbye
+///                         |  \----the agent says it----^  |
+///                         |                               | heard
+///                         +--the agent fails--> Sorry ----+--> Recording --> Over
+///                         +--hang up, time limit ---------^        ^
+///                                                        committed, or 300 ms
+/// ```
+///
+/// | phase | media up | the agent speaks | ends by |
+/// |---|---|---|---|
+/// | `Announced` | | | |
+/// | `Live` | yes | yes | goodbye, failure, command, limit |
+/// | `Goodbye` | yes | yes | its last mark, a time-out; the caller may call it off |
+/// | `Sorry` | dropped | gone | its last mark, a time-out |
+/// | `Recording` | dropped | not heard | the commit, a time-out |
+/// | `Over` | | | |
+///
+/// The caller's stop, its loss, a drain and a newer generation end every phase at once.
 #[derive(Debug)]
 pub(super) enum Phase {
     /// It is known, and its caller is not here yet.

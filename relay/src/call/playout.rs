@@ -119,6 +119,7 @@ impl Playout {
         let room = HELD_BYTES_MAX.saturating_sub(self.held());
         let index = self.part_for(source, replies_to)?;
         let part = &mut self.parts[index];
+        // Its answer is discarded by then, so this is for whoever forgets to ask.
         if part.making == Making::Overflowed {
             return Ok(Added::Overflowed { dropped_ms: 0 });
         }
@@ -200,6 +201,7 @@ impl Playout {
         part.ledger.sent += bytes as u64;
         self.pace.sent(bytes, now);
 
+        // 17 marks a second use up the numbers in eight years.
         let id = MarkId(self.next_mark);
         self.next_mark += 1;
         out.put(Output::ToCaller(CallerMessage::Mark(id)));
@@ -285,6 +287,7 @@ impl Playout {
     ) -> Result<usize, BadAudio> {
         let known = self.parts.iter().position(|part| part.source.is(spoken));
         let last = self.parts.len().checked_sub(1);
+        // Samples of an earlier part would have to be heard before ones that have left.
         if known.is_some() {
             return if known == last { known.ok_or(BadAudio) } else { Err(BadAudio) };
         }

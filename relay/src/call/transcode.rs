@@ -99,6 +99,7 @@ impl Narrow {
             self.bytes.truncate(carried);
             return Err(BadAudio);
         }
+        // A service may cut its stream of bytes between the two of a sample.
         let whole = self.bytes.len() & !1;
         let mut wide = std::mem::take(&mut self.wide);
         wide.clear();

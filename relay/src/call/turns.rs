@@ -2,21 +2,6 @@
 //!
 //! A service lets one answer write to the conversation at a time. What we ask for waits behind the
 //! running one; what is asked for twice is asked for once.
-//!
-//! ```text
-//! Idle --asked--> Asked --started--> Running --ended--> Idle
-//!   \---------------started----------^   \--ended, one is owed--> Asked
-//! ```
-//!
-//! | state | input | to | says |
-//! |---|---|---|---|
-//! | `Idle` | an answer is wanted | `Asked` | the request |
-//! | `Asked`, `Running` | an answer is wanted | same, `Then::Ask` | |
-//! | `Idle`, `Asked` | started | `Running` | |
-//! | `Running` | discarded | same, `Voice::Discarded`: what still comes of it is late | |
-//! | `Running` | ended, `Then::Nothing` | `Idle` | |
-//! | `Running` | ended, `Then::Ask` | `Asked` | the request |
-//! | `Asked` | refused | `Idle` | |
 
 use super::input::Slot;
 use super::moment::Moment;
@@ -36,6 +21,22 @@ pub(super) struct Turns {
     speech_ended: Option<Moment>,
 }
 
+/// The answer that is asked for or runs.
+///
+/// ```text
+/// Idle --asked--> Asked --started--> Running --ended--> Idle
+///   \---------------started----------^   \--ended, one is owed--> Asked
+/// ```
+///
+/// | state | input | to | says |
+/// |---|---|---|---|
+/// | `Idle` | an answer is wanted | `Asked` | the request |
+/// | `Asked`, `Running` | an answer is wanted | same, `Then::Ask` | |
+/// | `Idle`, `Asked` | started | `Running` | |
+/// | `Running` | discarded | same, `Voice::Discarded`: what still comes of it is late | |
+/// | `Running` | ended, `Then::Nothing` | `Idle` | |
+/// | `Running` | ended, `Then::Ask` | `Asked` | the request |
+/// | `Asked` | refused | `Idle` | |
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
     /// Nobody answers.
@@ -53,15 +54,21 @@ enum Answer {
     },
 }
 
+/// Whether the caller is to hear an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Voice {
+    /// The caller is.
     Wanted,
+    /// It was cut, or is too long: what still comes of it is late.
     Discarded,
 }
 
+/// What comes after an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Then {
+    /// Whatever the caller says.
     Nothing,
+    /// Another answer, which is owed.
     Ask,
 }
 
@@ -111,6 +118,8 @@ impl Turns {
 
     /// An answer began.
     pub(super) fn on_started(&mut self, response: &str) {
+        // Another answer than the one that was asked for, if the service was faster: it has heard
+        // the same conversation, so nothing is owed for it. What was owed before still is.
         let then = match self.answer {
             Answer::Idle => Then::Nothing,
             Answer::Asked(then) | Answer::Running { then, .. } => then,
@@ -170,6 +179,7 @@ impl Turns {
 
     /// An answer is over. What was owed is asked for.
     pub(super) fn on_ended(&mut self, response: &str, to: Slot, out: &mut impl Outbox) {
+        // The end of an answer that another has replaced already changes nothing.
         let Answer::Running { response: running, then, .. } = &self.answer else { return };
         if **running != *response {
             return;
@@ -184,6 +194,8 @@ impl Turns {
 
     /// The service refused something: perhaps the answer that we asked for.
     pub(super) fn on_refused(&mut self) {
+        // Which request was refused is not known here; waiting for an answer that does not come
+        // would silence the agent for good, asking once more would only be refused again.
         match self.answer {
             Answer::Asked(_) => self.answer = Answer::Idle,
             Answer::Idle | Answer::Running { .. } => {}
@@ -195,6 +207,7 @@ impl Turns {
         let Source::Answer { response, item, .. } = &part.source else { return };
         let at = self.words.iter().position(|words| words.is_of(response, item));
         let words = at.map(|at| self.words.remove(at));
+        // A part of which less than a millisecond was made says nothing.
         if part.generated_ms() == 0 {
             return;
         }

@@ -3,17 +3,6 @@
 //! While the agent cannot take audio it is held, and the oldest is dropped beyond the bound: what
 //! the caller says last matters most. Held audio is mu-law bytes, sent in pieces of 200 ms. Audio
 //! that is not held crosses as the base64 text that it came as, if the agent speaks mu-law.
-//!
-//! ```text
-//! Connecting --open--> Open <--drained-- Stalled
-//!                        \-----stalled----^
-//! ```
-//!
-//! | gate | media | bound |
-//! |---|---|---|
-//! | `Connecting` | held | 2 s |
-//! | `Open` | sent at once | |
-//! | `Stalled` | held | 1 s |
 
 use super::held::Held;
 use super::input::{AgentFormat, Audio, Slot};
@@ -33,6 +22,17 @@ pub(super) struct Uplink {
 }
 
 /// Whether the agent takes audio.
+///
+/// ```text
+/// Connecting --open--> Open <--drained-- Stalled
+///                        \-----stalled----^
+/// ```
+///
+/// | gate | media | bound |
+/// |---|---|---|
+/// | `Connecting` | held | 2 s |
+/// | `Open` | sent at once | |
+/// | `Stalled` | held | 1 s |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Gate {
     /// Its session is not verified yet.
@@ -104,6 +104,7 @@ impl Uplink {
         assert_eq!(self.gate, Gate::Connecting, "the uplink opens once");
         self.gate = Gate::Open;
         self.send_held(to, out);
+        // Two seconds' worth of memory that the rest of the call has no use for.
         self.held = Held::default();
     }
 

@@ -50,6 +50,7 @@ impl Words {
         }
         self.text.push_str(text);
         let end = self.text.len();
+        // Words that come at the same sample are one run, also when their audio is still to come.
         match self.runs.last_mut() {
             Some(last) if last.from >= from => last.end = end,
             Some(_) => self.runs.push(Run { from, end }),

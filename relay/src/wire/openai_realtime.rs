@@ -1,11 +1,12 @@
 //! OpenAI Realtime, the GA interface over a WebSocket.
 //!
 //! `session` writes what is settled once (the session, the greeting), this file the small
-//! messages of a call; `events` reads. Formats are objects, `session.type` is required, and one
+//! messages of a call; `events` and `complaint` read. Formats are objects, `session.type` is required, and one
 //! unknown field makes the service refuse the whole session, so nothing is written that is not
 //! needed. No beta header, no redirects.
 //! Source: OpenAI, "Realtime API reference" (GA), read 2026-11-20.
 
+mod complaint;
 mod events;
 mod session;
 

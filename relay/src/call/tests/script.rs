@@ -290,8 +290,8 @@ impl Outbox for Record {
     fn put(&mut self, output: Output<'_>) {
         assert_eq!(self.ends, 0, "nothing follows the end: {output:?}");
         let line = match output {
-            Output::ToCaller(message) => self.to_caller(&message),
-            Output::ToAgent(Slot::A, message) => self.to_agent(&message),
+            Output::ToCaller(message) => self.tell_caller(&message),
+            Output::ToAgent(Slot::A, message) => self.tell_agent(&message),
             Output::ToAgent(Slot::B, message) => panic!("no second agent was dialled: {message:?}"),
             Output::Dial(slot) => format!("dial {slot:?}"),
             Output::CloseAgent(slot) => format!("close {slot:?}"),
@@ -307,7 +307,7 @@ impl Outbox for Record {
 }
 
 impl Record {
-    fn to_caller(&mut self, message: &CallerMessage<'_>) -> String {
+    fn tell_caller(&mut self, message: &CallerMessage<'_>) -> String {
         match message {
             CallerMessage::Media(Audio::Ulaw(bytes)) => {
                 self.played.extend_from_slice(bytes);
@@ -322,7 +322,7 @@ impl Record {
         }
     }
 
-    fn to_agent(&mut self, message: &AgentMessage<'_>) -> String {
+    fn tell_agent(&mut self, message: &AgentMessage<'_>) -> String {
         match message {
             AgentMessage::Configure => "configure".into(),
             AgentMessage::Audio(Audio::Base64(text)) => {

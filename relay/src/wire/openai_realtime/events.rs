@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use crate::call::input::{AgentEvent, AgentFormat, Audio, Outcome, Severity};
+use super::complaint::Complaint;
+use crate::call::input::{AgentEvent, AgentFormat, Audio, Outcome};
 use crate::wire::scan::Scan;
 
 /// Reads one message, and lets `hear` have what it means.
@@ -90,7 +91,8 @@ fn tell<'a, T: Deserialize<'a> + Event>(text: &'a str, hear: impl FnOnce(AgentEv
 }
 
 /// A message that means something.
-trait Event {
+pub(super) trait Event {
+    /// What it means.
     fn event(&self) -> AgentEvent<'_>;
 }
 
@@ -346,52 +348,5 @@ impl Event for ResponseDone<'_> {
             }
         };
         AgentEvent::ResponseEnded { response: id, outcome }
-    }
-}
-
-#[derive(Deserialize)]
-struct Complaint<'a> {
-    #[serde(borrow)]
-    error: ComplaintBody<'a>,
-}
-
-#[derive(Deserialize)]
-struct ComplaintBody<'a> {
-    #[serde(borrow, rename = "type", default)]
-    kind: Cow<'a, str>,
-    code: Option<String>,
-    #[serde(borrow, default)]
-    message: Cow<'a, str>,
-}
-
-impl Event for Complaint<'_> {
-    fn event(&self) -> AgentEvent<'_> {
-        let ComplaintBody { kind, code, message } = &self.error;
-        let severity = severity(code.as_deref(), message);
-        AgentEvent::Complained { severity, code: code.as_deref().unwrap_or(kind) }
-    }
-}
-
-/// How bad an error is. The session goes on after most of them.
-fn severity(code: Option<&str>, message: &str) -> Severity {
-    match code {
-        Some(
-            "response_cancel_not_active"
-            | "conversation_already_has_active_response"
-            | "input_audio_buffer_commit_empty",
-        ) => Severity::Benign,
-        Some(
-            "session_expired"
-            | "beta_api_shape_disabled"
-            | "insufficient_quota"
-            | "invalid_api_key"
-            | "account_deactivated"
-            | "billing_hard_limit_reached"
-            | "model_not_found",
-        ) => Severity::Fatal,
-        // A truncate that asks for a little more than there is: the cut is where the audio ends.
-        None if message.contains("is already shorter than") => Severity::Benign,
-        _ if message.contains("Unknown beta requested") => Severity::Fatal,
-        _ => Severity::Refused,
     }
 }
