@@ -1,12 +1,12 @@
 //! The lease: one instance numbers events, and one that has lost it commits nothing.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use control::store::{AtOnce, Ledger, LedgerError, Store, Times};
 use link::id::EventNumber;
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 
@@ -92,22 +92,14 @@ async fn after_a_crash_between_commit_and_acknowledgement_nothing_is_written_twi
 
 #[tokio::test]
 async fn a_commit_whose_answer_is_lost_is_not_repeated() {
-    let TestDb::Postgres(url) = TestDb::postgres().await else { unreachable!() };
-    let folder = tempfile::tempdir().unwrap();
-    let is_armed = Arc::new(AtomicBool::new(false));
-    let listener = UnixListener::bind(folder.path().join(SOCKET)).unwrap();
-    tokio::spawn(lose_an_answer(listener, Arc::clone(&is_armed)));
-    let server = Cluster::shared().folder().display().to_string();
-    let url = url.replace(&server, &folder.path().display().to_string());
-
-    let store = Store::open(&url, key()).await.unwrap();
+    let faulty = Faulty::start().await;
+    let store = Store::open(&faulty.url, key()).await.unwrap();
     let call = fresh_call(&store, "c_1").await;
     let mut ledger = ledger(&store, LONG).await;
     let batches = [(source("n1"), turns(1..=5, &call))];
-    is_armed.store(true, Ordering::Relaxed);
+    faulty.arm(Fault::LoseAnswer);
     let unknown = ledger.write(&batches).await;
     assert!(matches!(unknown, Err(LedgerError::Store(_))), "{unknown:?}");
-    assert!(!is_armed.load(Ordering::Relaxed));
 
     let written = ledger.write(&batches).await.unwrap();
     assert_eq!((written.entries.len(), written.duplicates), (0, 5));
@@ -115,37 +107,91 @@ async fn a_commit_whose_answer_is_lost_is_not_repeated() {
     assert_eq!(kinds(&store).await.len(), 6);
 }
 
-/// Stands between the store and the server. Once armed, it lets one `COMMIT` through and hangs up
-/// when the server has answered.
-async fn lose_an_answer(listener: UnixListener, is_armed: Arc<AtomicBool>) {
+#[tokio::test]
+async fn a_commit_that_never_arrived_is_not_taken_for_done() {
+    let faulty = Faulty::start().await;
+    let store = Store::open(&faulty.url, key()).await.unwrap();
+    let call = fresh_call(&store, "c_1").await;
+    let mut ledger = ledger(&store, LONG).await;
+    ledger.write(&[(source("n1"), turns(1..=2, &call))]).await.unwrap();
+    let batches = [(source("n1"), turns(3..=5, &call))];
+    faulty.arm(Fault::LoseCommit);
+    let unknown = ledger.write(&batches).await;
+    assert!(matches!(unknown, Err(LedgerError::Store(_))), "{unknown:?}");
+    assert_eq!(kinds(&store).await.len(), 2);
+
+    let written = ledger.write(&batches).await.unwrap();
+    assert_eq!((written.entries.len(), written.duplicates), (3, 0));
+    assert_eq!(kinds(&store).await.len(), 5);
+}
+
+/// What happens to the next `COMMIT`, once; the connection is lost with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    /// It happens, and nobody hears of it.
+    LoseAnswer,
+    /// It does not reach the server.
+    LoseCommit,
+}
+
+/// A way to the server that a test can break.
+struct Faulty {
+    url: String,
+    next: Arc<Mutex<Option<Fault>>>,
+    _folder: TempDir,
+}
+
+impl Faulty {
+    async fn start() -> Self {
+        let direct = TestDb::postgres().await.url();
+        let folder = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(folder.path().join(SOCKET)).unwrap();
+        let server = Cluster::shared().folder().display().to_string();
+        let url = direct.replace(&server, &folder.path().display().to_string());
+        let next = Arc::new(Mutex::new(None));
+        tokio::spawn(listen(listener, Arc::clone(&next)));
+        Self { url, next, _folder: folder }
+    }
+
+    fn arm(&self, fault: Fault) {
+        *self.next.lock().unwrap() = Some(fault);
+    }
+}
+
+async fn listen(listener: UnixListener, next: Arc<Mutex<Option<Fault>>>) {
     loop {
         let (near, _) = listener.accept().await.unwrap();
-        let is_armed = Arc::clone(&is_armed);
+        let next = Arc::clone(&next);
         tokio::spawn(async move {
             let far = UnixStream::connect(Cluster::shared().folder().join(SOCKET)).await.unwrap();
             // Either side going away is the end of a connection, here as in life.
-            relay(near, far, &is_armed).await.ok();
+            relay(near, far, &next).await.ok();
         });
     }
 }
 
-async fn relay(mut near: UnixStream, mut far: UnixStream, is_armed: &AtomicBool) -> io::Result<()> {
+async fn relay(
+    mut near: UnixStream,
+    mut far: UnixStream,
+    next: &Mutex<Option<Fault>>,
+) -> io::Result<()> {
     let (mut question, mut answer) = (vec![0; 65_536], vec![0; 65_536]);
-    let mut is_last = false;
+    let mut fault = None;
     loop {
         tokio::select! {
             read = near.read(&mut question) => {
                 let bytes = &question[..read?];
-                if bytes.is_empty() {
+                if bytes.windows(7).any(|bytes| bytes == b"COMMIT\0") {
+                    fault = next.lock().unwrap().take();
+                }
+                if bytes.is_empty() || fault == Some(Fault::LoseCommit) {
                     return Ok(());
                 }
-                let is_commit = bytes.windows(7).any(|bytes| bytes == b"COMMIT\0");
-                is_last = is_commit && is_armed.swap(false, Ordering::Relaxed);
                 far.write_all(bytes).await?;
             }
             read = far.read(&mut answer) => {
                 let bytes = &answer[..read?];
-                if bytes.is_empty() || is_last {
+                if bytes.is_empty() || fault.is_some() {
                     return Ok(());
                 }
                 near.write_all(bytes).await?;
