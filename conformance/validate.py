@@ -86,8 +86,9 @@ def capture(folder: pathlib.Path, tally: Tally) -> None:
 
 
 def count(path: pathlib.Path, counts: dict[str, int]):
+    """The file's lines, counted; a file that is missing has none."""
     counts[path.name] = 0
-    for line in lines(path):
+    for line in lines(path) if path.is_file() else ():
         counts[path.name] += 1
         yield line
 
@@ -97,10 +98,14 @@ def main(arguments: list[str]) -> int:
         print(__doc__, file=sys.stderr)
         return 2
     tally = Tally()
-    if arguments[0] == "--self-check":
-        self_check(tally)
-    else:
-        capture(pathlib.Path(arguments[0]), tally)
+    try:
+        if arguments[0] == "--self-check":
+            self_check(tally)
+        else:
+            capture(pathlib.Path(arguments[0]), tally)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        # Not a message that fails, but no capture at all: a missing account, a line that is not JSON, or not ours.
+        tally.take("capture", [f"cannot be read: {type(error).__name__}: {error}"])
     print(f"{tally.passed} passed, {tally.failed} failed")
     return 1 if tally.failed else 0
 
