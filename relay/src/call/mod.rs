@@ -233,7 +233,6 @@ impl Call {
         now: Moment,
         out: &mut impl Outbox,
     ) -> Change<'a> {
-        let slot = self.agent.slot();
         match event {
             AgentEvent::Opened => return self.agent.on_opened(out),
             AgentEvent::Configured { uplink, playout } => {
@@ -267,20 +266,33 @@ impl Call {
             AgentEvent::ToolCalled { response, call, name, arguments: _ } => {
                 self.on_tool_called(response, call, name, now, out);
             }
-            AgentEvent::ResponseEnded { response, outcome: Outcome::Failed { code } } => {
-                // What is owed is not asked for: the next answer would fail as well, or be silent.
-                self.playout.answer_ended(Some(response));
-                return Change::Failed(EndReason::AgentFailed, code);
-            }
-            AgentEvent::ResponseEnded {
-                response,
-                outcome: Outcome::Completed | Outcome::Cancelled | Outcome::Incomplete,
-            } => {
-                self.playout.answer_ended(Some(response));
-                self.turns.on_ended(response, slot, out);
-                self.on_goodbye_complete(response, now);
+            AgentEvent::ResponseEnded { response, outcome } => {
+                return self.on_response_ended(response, outcome, now, out);
             }
         }
+        Change::None
+    }
+
+    fn on_response_ended<'a>(
+        &mut self,
+        response: &str,
+        outcome: Outcome<'a>,
+        now: Moment,
+        out: &mut impl Outbox,
+    ) -> Change<'a> {
+        self.playout.answer_ended(Some(response));
+        match outcome {
+            // Nobody waits for an answer that was cut, so it may fail.
+            Outcome::Failed { code } if self.turns.is_wanted(response) => {
+                return Change::Failed(EndReason::AgentFailed, code);
+            }
+            Outcome::Failed { .. }
+            | Outcome::Completed
+            | Outcome::Cancelled
+            | Outcome::Incomplete => {}
+        }
+        self.turns.on_ended(response, self.agent.slot(), out);
+        self.on_goodbye_complete(response, now);
         Change::None
     }
 

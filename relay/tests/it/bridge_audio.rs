@@ -2,9 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use futures_util::future::join_all;
 use loadtest::audio::Speech;
 
-use crate::bridge_rig::{Format, Rig};
+use crate::bridge_rig::{Caller, Format, Model, Rig};
 use crate::snr::snr_db;
 
 /// Bytes of every value, without a pattern that a lost or doubled piece would leave intact.
@@ -89,23 +90,34 @@ async fn long_answers_arrive_bit_for_bit_in_pieces_of_any_length() {
 }
 
 #[tokio::test]
-async fn speech_keeps_33_db_through_pcm_both_ways() {
+async fn the_demos_speech_keeps_33_db_through_pcm_both_ways() {
     let rig = Rig::new(Format::Pcm24k).await;
-    let (mut caller, mut model) = rig.call().await;
-    for name in ["caller-1", "agent-1"] {
-        let path = format!("{}/../loadtest/assets/{name}.wav", env!("CARGO_MANIFEST_DIR"));
-        let speech = Speech::from_wav(&std::fs::read(path).unwrap()).unwrap();
-        let ulaw = &speech.ulaw()[..speech.ulaw().len() / 160 * 160];
-        let mut wide = Vec::new();
-        for frame in ulaw.chunks(160) {
-            caller.media(frame).await;
-            wide.extend(model.hear(160 * Format::Pcm24k.bytes_per_sample()).await);
-        }
-        // The model says what it has heard. Its pieces do not even keep samples whole.
-        model.answer(pieces(&wide, &[4_801, 9_600])).await;
-        let heard = caller.listen(ulaw.len()).await;
-        let db = snr_db(ulaw, &heard);
-        println!("{name}: {db:.1} dB");
+    let names =
+        ["caller-1", "caller-2", "caller-3", "agent-greeting", "agent-1", "agent-2", "agent-3"];
+    // All at once: a call that speaks takes as long as it speaks.
+    let mut calls = Vec::new();
+    for name in names {
+        calls.push((name, rig.call().await));
+    }
+    let echoes = calls.into_iter().map(async |(name, (mut caller, mut model))| {
+        (name, echo_db(name, &mut caller, &mut model).await)
+    });
+    for (name, db) in join_all(echoes).await {
         assert!(db >= 33.0, "{name}: {db:.1} dB");
     }
+}
+
+/// How much of a clip comes back to a caller from a model that says what it hears.
+async fn echo_db(clip: &str, caller: &mut Caller, model: &mut Model) -> f64 {
+    let path = format!("{}/../loadtest/assets/{clip}.wav", env!("CARGO_MANIFEST_DIR"));
+    let speech = Speech::from_wav(&std::fs::read(path).unwrap()).unwrap();
+    let ulaw = &speech.ulaw()[..speech.ulaw().len() / 160 * 160];
+    let mut wide = Vec::new();
+    for frame in ulaw.chunks(160) {
+        caller.media(frame).await;
+        wide.extend(model.hear(160 * Format::Pcm24k.bytes_per_sample()).await);
+    }
+    // Its pieces do not even keep samples whole.
+    model.answer(pieces(&wide, &[4_801, 9_600])).await;
+    snr_db(ulaw, &caller.listen(ulaw.len()).await)
 }

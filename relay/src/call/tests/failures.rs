@@ -32,6 +32,14 @@ fn a_failed_answer_is_a_failed_agent() {
 }
 
 #[test]
+fn an_answer_that_was_cut_may_fail() {
+    let mut t = Script::live(spec());
+    t.response_started("r1").audio("r1", "i1", &speech(60)).speech_started().forget();
+    t.ended("r1", Outcome::Failed { code: "server_error" }).expect([]);
+    t.response_started("r2").audio("r2", "i2", &speech(60)).expect(["play 480", "mark 2"]);
+}
+
+#[test]
 fn a_fatal_complaint_ends_the_call_and_others_do_not() {
     let mut t = Script::live(spec());
     t.complained(Severity::Benign, "response_cancel_not_active");
