@@ -83,7 +83,8 @@ impl Control {
         let incoming = within(self.endpoint.accept()).await.unwrap();
         let connection = within(incoming.accept().unwrap()).await.unwrap();
         let (sender, receiver) = within(connection.accept_bi()).await.unwrap();
-        let mut session = Session { connection, sender, receiver, decoder: Decoder::default() };
+        let (decoder, numbers) = (Decoder::default(), Vec::new());
+        let mut session = Session { connection, sender, receiver, decoder, numbers };
         let ToControl::Hello(hello) = session.next().await else { panic!("hello comes first") };
         (session, hello)
     }
@@ -117,13 +118,19 @@ pub(crate) struct Session {
     sender: SendStream,
     receiver: RecvStream,
     decoder: Decoder,
+    /// The numbers of all events that came on this connection.
+    pub(crate) numbers: Vec<u64>,
 }
 
 impl Session {
     pub(crate) async fn next(&mut self) -> ToControl {
         loop {
             if let Some(frame) = self.decoder.next_frame().unwrap() {
-                return ToControl::read(&frame).unwrap();
+                let message = ToControl::read(&frame).unwrap();
+                if let ToControl::Events { events } = &message {
+                    self.numbers.extend(events.iter().map(|event| event.n.0));
+                }
+                return message;
             }
             let chunk = within(self.receiver.read_chunk(65_536, true)).await.unwrap().unwrap();
             self.decoder.push(&chunk.bytes);
