@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::task::Poll;
+use std::time::Duration;
 
 use relay::stream::Stream;
 use relay::ws::{
@@ -12,6 +13,7 @@ use relay::ws::{
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 pub(crate) const TEXT: u8 = 0x1;
 pub(crate) const BINARY: u8 = 0x2;
@@ -27,6 +29,9 @@ pub(crate) const BOTH: [Role; 2] = [Role::Server, Role::Client];
 /// Bounds small enough for tests to reach.
 pub(crate) const LIMITS: Limits =
     Limits { message_bytes_max: 70_000, stall_bytes: 32 << 10, backlog_bytes_max: 128 << 10 };
+
+/// When a test that waits has failed; a second would do on an idle machine.
+const HUNG: Duration = Duration::from_secs(60);
 
 /// A message as the tests keep it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,10 +87,10 @@ impl Ours {
     /// Waits for the messages of the next read that completes one.
     pub(crate) async fn next(&mut self) -> Result<Vec<Said>, SocketError> {
         let Self { socket, read, .. } = self;
-        poll_fn(|cx| {
+        let next = poll_fn(|cx| {
             socket.poll_read(cx, read).map(|read| read.map(|it| it.map(Said::from).collect()))
-        })
-        .await
+        });
+        timeout(HUNG, next).await.expect("a message or an end comes")
     }
 
     /// The messages that are here, without waiting.
@@ -121,12 +126,12 @@ impl Ours {
     /// Flushes until nothing waits.
     pub(crate) async fn flush_all(&mut self) -> Result<(), SocketError> {
         let Self { socket, out, .. } = self;
-        poll_fn(|cx| match socket.flush(cx, out) {
+        let flushed = poll_fn(|cx| match socket.flush(cx, out) {
             Ok(Backlog::None) => Poll::Ready(Ok(())),
             Ok(Backlog::Waiting(_) | Backlog::Stalled(_)) => Poll::Pending,
             Err(error) => Poll::Ready(Err(error)),
-        })
-        .await
+        });
+        timeout(HUNG, flushed).await.expect("everything leaves")
     }
 
     pub(crate) fn close(&mut self, code: CloseCode, reason: &str) {
@@ -135,7 +140,8 @@ impl Ours {
 
     pub(crate) async fn finish(mut self) {
         let Self { socket, read, out } = &mut self;
-        poll_fn(|cx| socket.poll_finish(cx, out, read)).await;
+        let finish = poll_fn(|cx| socket.poll_finish(cx, out, read));
+        timeout(HUNG, finish).await.expect("the peer closes");
     }
 }
 
