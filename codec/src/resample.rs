@@ -128,17 +128,19 @@ impl Resampler {
     }
 
     fn block(&mut self, out: &mut Vec<i16>, most: usize) {
-        let input = SequentialSlice::new(&self.waiting[..], 1, self.block_in)
-            .expect("the block is as long as it says");
-        let mut made = SequentialSlice::new_mut(&mut self.made[..], 1, self.block_out)
-            .expect("the block is as long as it says");
-        self.fft
-            .process_into_buffer(&input, &mut made, Some(&Indexing::new()))
-            .expect("both blocks have the lengths that the resampler named");
+        self.convert().expect("both blocks have the lengths that the resampler named");
         self.waiting.clear();
         let count = self.block_out.min(most);
         out.extend(self.made[..count].iter().map(|&sample| to_i16(sample)));
         self.given += count as u64;
+    }
+
+    /// Converts the block that waits; `None` when a block has another length than it should.
+    fn convert(&mut self) -> Option<()> {
+        let input = SequentialSlice::new(&self.waiting[..], 1, self.block_in).ok()?;
+        let mut made = SequentialSlice::new_mut(&mut self.made[..], 1, self.block_out).ok()?;
+        self.fft.process_into_buffer(&input, &mut made, Some(&Indexing::new())).ok()?;
+        Some(())
     }
 }
 
