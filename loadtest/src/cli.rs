@@ -1,1 +1,176 @@
-//! Placeholder.
+//! The `loadtest` command.
+
+#![expect(
+    clippy::print_stdout,
+    reason = "a command says where its fakes listen, and what they saw"
+)]
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::carrier::{CarrierSettings, FakeTwilio, Resolve, Step};
+use crate::demo::{self, DemoArgs};
+use crate::model::{FakeModel, Fault, ModelSettings, Script};
+use crate::run::{self, RunArgs};
+
+/// Fakes, a demo call and a load test for Linecard.
+#[derive(Debug, Parser)]
+#[command(name = "loadtest", version)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// One phone call through everything, on this machine, without any account.
+    Demo(DemoArgs),
+    /// Many calls against one relay: added latency, losses, CPU and memory.
+    Run(RunArgs),
+    /// A fake OpenAI Realtime server that refuses what the real one refuses.
+    FakeModel(FakeModelArgs),
+    /// A fake Twilio: REST, signed webhooks, TwiML, phones in real time.
+    FakeTwilio(FakeTwilioArgs),
+}
+
+#[derive(Debug, Args)]
+struct FakeModelArgs {
+    /// Where it listens; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// What it says (JSON: greeting, turns of caller and answer); a plain script when not given.
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
+    /// Writes every event on the wire into this file, one a line.
+    #[arg(long, value_name = "FILE")]
+    capture: Option<PathBuf>,
+    /// What goes wrong on purpose.
+    #[arg(long, value_enum, default_value_t = Fault::None)]
+    fault: Fault,
+}
+
+#[derive(Debug, Args)]
+struct FakeTwilioArgs {
+    /// Where it listens; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// The account's id.
+    #[arg(long)]
+    account: String,
+    /// The account's auth token.
+    #[arg(long)]
+    token: String,
+    /// Where a public origin really is; may be given several times.
+    #[arg(long, value_name = "ORIGIN=ADDRESS", value_parser = read_mapping)]
+    resolve: Vec<(String, SocketAddr)>,
+    /// What whoever is dialled by REST does (JSON list of steps).
+    #[arg(long, value_name = "FILE")]
+    callee: Option<PathBuf>,
+    /// Writes messages and requests into this folder.
+    #[arg(long, value_name = "DIR")]
+    capture: Option<PathBuf>,
+}
+
+fn read_mapping(text: &str) -> Result<(String, SocketAddr), String> {
+    let (origin, address) = text.split_once('=').ok_or("ORIGIN=ADDRESS is wanted")?;
+    let address = address.parse().map_err(|error| format!("`{address}`: {error}"))?;
+    Ok((origin.to_owned(), address))
+}
+
+/// Runs the command; what the exit code says stands in each task's help.
+#[must_use]
+pub fn main() -> ExitCode {
+    let task = Arguments::parse().task;
+    let done = match task {
+        Task::Run(args) => run::run(&args),
+        Task::Demo(args) => house().and_then(|house| house.block_on(demo::run(args))),
+        Task::FakeModel(args) => house().and_then(|house| house.block_on(fake_model(args))),
+        Task::FakeTwilio(args) => house().and_then(|house| house.block_on(fake_twilio(args))),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            println!("loadtest: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn house() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
+
+async fn fake_model(args: FakeModelArgs) -> anyhow::Result<ExitCode> {
+    let script = args.script.as_deref().map(Script::read).transpose().context("the script")?;
+    let settings = ModelSettings {
+        listen: args.listen,
+        script: script.unwrap_or_else(Script::plain),
+        fault: args.fault,
+        capture: args.capture,
+    };
+    let model = FakeModel::start(settings).await?;
+    println!("fake-model listening url={}", model.url());
+    stopped().await?;
+    let summary = model.summary();
+    println!("{}", serde_json::to_string(&summary)?);
+    let clean = summary.complaints.is_empty();
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn fake_twilio(args: FakeTwilioArgs) -> anyhow::Result<ExitCode> {
+    let callee: Vec<Step> = match &args.callee {
+        Some(path) => {
+            serde_json::from_slice(&std::fs::read(path)?).context("the callee's steps")?
+        }
+        None => Vec::new(),
+    };
+    let resolve = Resolve::default();
+    for (origin, address) in &args.resolve {
+        resolve.map(origin, *address);
+    }
+    let settings = CarrierSettings {
+        listen: args.listen,
+        account: args.account,
+        token: args.token,
+        resolve,
+        callee,
+        capture: args.capture,
+    };
+    let twilio = FakeTwilio::start(settings).await?;
+    println!("fake-twilio listening url={}", twilio.url());
+    stopped().await?;
+    let records = twilio.records();
+    println!("{}", serde_json::to_string(&records)?);
+    let clean = records.iter().all(|record| record.faults.is_empty());
+    Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Waits for Ctrl-C or SIGTERM.
+async fn stopped() -> anyhow::Result<()> {
+    let mut terminated = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated.recv() => {}
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+        let (origin, address) = read_mapping("https://linecard.test=127.0.0.1:9").unwrap();
+        assert_eq!((origin.as_str(), address.port()), ("https://linecard.test", 9));
+        assert!(read_mapping("https://linecard.test").is_err());
+    }
+}

@@ -1,8 +1,11 @@
 //! The crate's clock: monotonic time for schedules, wall time for what is shown and compared.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// A running stopwatch: what a fake's schedule is counted from.
+use tokio::time::Instant;
+
+/// A running stopwatch: what a fake's schedule is counted from. It stands still where a test has
+/// paused tokio's time.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stopwatch(Instant);
 
@@ -23,8 +26,8 @@ impl Stopwatch {
     }
 
     /// The moment so many microseconds after the start, for a timer.
-    pub(crate) fn at_micros(self, us: u64) -> tokio::time::Instant {
-        (self.0 + std::time::Duration::from_micros(us)).into()
+    pub(crate) fn at_micros(self, us: u64) -> Instant {
+        self.0 + Duration::from_micros(us)
     }
 }
 

@@ -1,1 +1,150 @@
-//! Placeholder.
+//! A strict fake of Twilio's voice side, for tests and the demo: REST, signed webhooks, TwiML, a
+//! phone in real time.
+//!
+//! ```no_run
+//! # async fn doc() -> anyhow::Result<()> {
+//! use loadtest::audio::Clip;
+//! use loadtest::carrier::{CallOrder, CarrierSettings, FakeTwilio, Resolve, Step};
+//!
+//! let relay = "127.0.0.1:8080".parse()?;
+//! let settings = CarrierSettings {
+//!     resolve: Resolve::default().with("https://linecard.test", relay),
+//!     ..CarrierSettings::default()
+//! };
+//! let twilio = FakeTwilio::start(settings).await?;
+//! let sid = twilio.call(CallOrder {
+//!     from: "+15551230001".into(),
+//!     to: "+15551230002".into(),
+//!     voice_url: "https://linecard.test/v1/twilio/voice".into(),
+//!     status_url: None,
+//!     caller: vec![
+//!         Step::WaitForAgent { quiet_ms: 500 },
+//!         Step::Say { clip: Clip::ToneMs(800), text: "Hello?".into() },
+//!         Step::HangUp,
+//!     ],
+//! })?;
+//! let record = twilio.over(&sid).await.expect("the call exists");
+//! assert_eq!(record.faults, []);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Over HTTP, for other processes: `POST /_fake/calls` takes a [`CallOrder`],
+//! `GET /_fake/calls/{sid}?after=N` gives the [`CallRecord`] once it has more than N notes,
+//! `GET /_fake/calls/{sid}/audio` a stereo WAV; `POST /_fake/resolve` maps origins.
+
+mod board;
+mod call;
+mod caller;
+mod hook;
+mod line;
+mod message;
+mod playback;
+mod record;
+mod rest;
+mod sign;
+mod stream;
+mod twiml;
+mod xml;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+pub use self::board::FakeTwilio;
+pub use self::caller::Step;
+pub use self::hook::Resolve;
+pub use self::record::{CallRecord, Fault, Hook, Note, StreamEnd, StreamRecord, What};
+
+use self::hook::Asker;
+use crate::capture::Capture;
+
+/// How a fake Twilio behaves.
+#[derive(Debug, Clone)]
+pub struct CarrierSettings {
+    /// Where it listens; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The account's id.
+    pub account: String,
+    /// The account's auth token: what signs, and what REST wants to see.
+    pub token: String,
+    /// Where public names really are.
+    pub resolve: Resolve,
+    /// What whoever is dialled by REST does.
+    pub callee: Vec<Step>,
+    /// A folder for `twilio.jsonl` (messages) and `http.jsonl` (requests).
+    pub capture: Option<PathBuf>,
+}
+
+impl Default for CarrierSettings {
+    /// A free loopback port, an account of zeros, a callee who listens.
+    fn default() -> Self {
+        Self {
+            listen: (Ipv4Addr::LOCALHOST, 0).into(),
+            account: format!("AC{}1", "0".repeat(31)),
+            token: "fake-twilio-auth-token".into(),
+            resolve: Resolve::default(),
+            callee: Vec::new(),
+            capture: None,
+        }
+    }
+}
+
+/// Somebody calls a number of ours.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallOrder {
+    /// Who calls.
+    pub from: String,
+    /// Who is called.
+    pub to: String,
+    /// The number's voice webhook.
+    pub voice_url: String,
+    /// The number's status callback.
+    #[serde(default)]
+    pub status_url: Option<String>,
+    /// What the caller does; past the end, the caller listens.
+    #[serde(default)]
+    pub caller: Vec<Step>,
+}
+
+/// What every call of a fake Twilio needs.
+pub(crate) struct Exchange {
+    pub(crate) account: String,
+    pub(crate) asker: Asker,
+    pub(crate) messages: Capture,
+    hooks: Capture,
+}
+
+impl Exchange {
+    fn new(settings: &CarrierSettings) -> std::io::Result<Self> {
+        let file = |name: &str| {
+            let path = settings.capture.as_ref().map(|folder| folder.join(name));
+            Capture::create(path.as_deref())
+        };
+        Ok(Self {
+            account: settings.account.clone(),
+            asker: Asker { token: settings.token.clone(), resolve: settings.resolve.clone() },
+            messages: file("twilio.jsonl")?,
+            hooks: file("http.jsonl")?,
+        })
+    }
+
+    /// Writes a request down for the conformance check.
+    pub(crate) fn capture_hook(&self, hook: &Hook) {
+        self.hooks.line(&json!({
+            "url": hook.url, "method": hook.method, "params": hook.params,
+            "signature": hook.signature, "status": hook.status, "twiml": hook.twiml,
+        }));
+    }
+}
+
+/// A fresh id of Twilio's: two letters and 32 hexadecimal digits.
+pub(crate) fn sid(kind: &str) -> String {
+    format!("{kind}{}", uuid::Uuid::new_v4().simple())
+}

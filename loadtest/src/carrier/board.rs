@@ -1,0 +1,234 @@
+//! The switchboard: every call of a fake Twilio, and its HTTP interfaces.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::{Method, StatusCode};
+use serde_json::json;
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::call::{Call, Source};
+use super::caller::Caller;
+use super::line::{Line, Reports, post_to};
+use super::record::CallRecord;
+use super::{CallOrder, CarrierSettings, Exchange, Step, rest, sid};
+use crate::audio::stereo_wav;
+use crate::serve::{self, Answer, Asked, Server};
+
+/// A running fake Twilio. It stops, and every call with it, when it is dropped.
+pub struct FakeTwilio {
+    server: Server,
+    board: Arc<Board>,
+    _stop: DropGuard,
+}
+
+impl FakeTwilio {
+    /// Starts one.
+    ///
+    /// # Errors
+    /// When a capture file cannot be made or the address cannot be listened on.
+    pub async fn start(settings: CarrierSettings) -> std::io::Result<Self> {
+        let stop = CancellationToken::new();
+        let board = Arc::new(Board {
+            exchange: Arc::new(Exchange::new(&settings)?),
+            callee: settings.callee.clone(),
+            calls: Mutex::default(),
+            stop: stop.clone(),
+        });
+        let server = Server::start(settings.listen, Arc::clone(&board)).await?;
+        Ok(Self { server, board, _stop: stop.drop_guard() })
+    }
+
+    /// The base of its REST interface: what stands for `https://api.twilio.com`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.server.address)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.server.address
+    }
+
+    /// Maps a public origin to where it really is, as [`super::Resolve::map`] does.
+    pub fn resolve(&self, origin: &str, address: SocketAddr) {
+        self.board.exchange.asker.resolve.map(origin, address);
+    }
+
+    /// Lets somebody call; gives Twilio's id of the call.
+    ///
+    /// # Errors
+    /// When a sound of the script cannot be loaded.
+    pub fn call(&self, order: CallOrder) -> anyhow::Result<String> {
+        self.board.call_in(order)
+    }
+
+    /// What is known of a call; `None` when there is none.
+    #[must_use]
+    pub fn record(&self, sid: &str) -> Option<CallRecord> {
+        self.board.find(sid).map(|call| call.read(CallRecord::clone))
+    }
+
+    /// Everything that is known of all calls, oldest first.
+    #[must_use]
+    pub fn records(&self) -> Vec<CallRecord> {
+        self.board.records()
+    }
+
+    /// Waits until a call's record is as wanted; gives it. `None` when there is no such call.
+    pub async fn until(
+        &self,
+        sid: &str,
+        wanted: impl Fn(&CallRecord) -> bool,
+    ) -> Option<CallRecord> {
+        let call = self.board.find(sid)?;
+        call.until(wanted).await;
+        Some(call.read(CallRecord::clone))
+    }
+
+    /// Waits until a call is over and everything about it was posted.
+    pub async fn over(&self, sid: &str) -> Option<CallRecord> {
+        self.until(sid, |record| record.over).await
+    }
+}
+
+/// All calls.
+pub(crate) struct Board {
+    /// What every call needs.
+    pub(crate) exchange: Arc<Exchange>,
+    callee: Vec<Step>,
+    calls: Mutex<BTreeMap<String, Arc<Call>>>,
+    stop: CancellationToken,
+}
+
+impl Board {
+    /// Finds a call by Twilio's id.
+    pub(crate) fn find(&self, sid: &str) -> Option<Arc<Call>> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).get(sid).cloned()
+    }
+
+    /// The records of all calls, oldest first.
+    pub(crate) fn records(&self) -> Vec<CallRecord> {
+        let calls: Vec<Arc<Call>> = {
+            let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
+            calls.values().cloned().collect()
+        };
+        let mut records: Vec<_> = calls.iter().map(|call| call.read(CallRecord::clone)).collect();
+        records.sort_by_key(|record| record.notes.first().map(|note| note.at_us));
+        records
+    }
+
+    /// Dials out for somebody who asked by REST. Whoever answers follows the callee's script.
+    pub(crate) fn dial_out(&self, record: CallRecord, first: Source, reports: Reports) {
+        // The sounds of the callee's script were loaded once before, when the fake started.
+        if let Ok(callee) = Caller::new(self.callee.clone()) {
+            let line = self.line(record, callee, reports);
+            self.live(line.live_outbound(first));
+        }
+    }
+
+    fn call_in(&self, order: CallOrder) -> anyhow::Result<String> {
+        let caller = Caller::new(order.caller)?;
+        let record = CallRecord {
+            sid: sid("CA"),
+            direction: "inbound".into(),
+            from: order.from,
+            to: order.to,
+            status: "queued".into(),
+            ..CallRecord::default()
+        };
+        let sid = record.sid.clone();
+        let reports = Reports {
+            target: order.status_url.as_deref().map(post_to),
+            events: vec!["completed".into()],
+        };
+        let line = self.line(record, caller, reports);
+        self.live(line.live_inbound(Source::Url(post_to(&order.voice_url))));
+        Ok(sid)
+    }
+
+    fn line(&self, record: CallRecord, caller: Caller, reports: Reports) -> Line {
+        let sid = record.sid.clone();
+        let (call, commands) = Call::new(record);
+        let call = Arc::new(call);
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).insert(sid, Arc::clone(&call));
+        Line::new(Arc::clone(&self.exchange), call, caller, commands, reports)
+    }
+
+    fn live(&self, life: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(self.stop.clone().run_until_cancelled_owned(life));
+    }
+
+    /// `{"https://name": "127.0.0.1:4000"}`
+    fn fake_resolve(&self, asked: &Asked) -> Answer {
+        let map: BTreeMap<String, SocketAddr> = match serde_json::from_slice(&asked.body) {
+            Ok(map) => map,
+            Err(error) => return serve::text(StatusCode::BAD_REQUEST, &error.to_string()),
+        };
+        for (origin, address) in map {
+            self.exchange.asker.resolve.map(&origin, address);
+        }
+        serve::text(StatusCode::OK, "mapped")
+    }
+
+    fn fake_call(&self, asked: &Asked) -> Answer {
+        let order: CallOrder = match serde_json::from_slice(&asked.body) {
+            Ok(order) => order,
+            Err(error) => return serve::text(StatusCode::BAD_REQUEST, &error.to_string()),
+        };
+        match self.call_in(order) {
+            Ok(sid) => serve::json(StatusCode::CREATED, &json!({"sid": sid})),
+            Err(error) => serve::text(StatusCode::BAD_REQUEST, &error.to_string()),
+        }
+    }
+
+    /// A call's record; with `?after=COUNT` the answer waits until there are more notes than
+    /// that, or the call is over, or five seconds have passed.
+    async fn fake_record(&self, asked: &Asked, sid: &str) -> Answer {
+        let Some(call) = self.find(sid) else {
+            return serve::text(StatusCode::NOT_FOUND, "there is no such call");
+        };
+        if let Some(after) = asked.query("after").and_then(|text| text.parse::<usize>().ok()) {
+            let news = call.until(|record| record.over || record.notes.len() > after);
+            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), news).await;
+        }
+        serve::json(StatusCode::OK, &call.read(CallRecord::clone))
+    }
+
+    fn fake_audio(&self, sid: &str) -> Answer {
+        let Some(call) = self.find(sid) else {
+            return serve::text(StatusCode::NOT_FOUND, "there is no such call");
+        };
+        let (mut caller, mut agent) = (Vec::new(), Vec::new());
+        call.read(|record| {
+            for stream in &record.streams {
+                caller.extend_from_slice(&stream.caller_audio);
+                agent.extend_from_slice(&stream.agent_audio);
+                let longer = caller.len().max(agent.len());
+                caller.resize(longer, codec::g711::ULAW_SILENCE);
+                agent.resize(longer, codec::g711::ULAW_SILENCE);
+            }
+        });
+        match stereo_wav(&caller, &agent) {
+            Ok(wav) => serve::answer(StatusCode::OK, "audio/wav", wav.into()),
+            Err(error) => serve::text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        }
+    }
+}
+
+impl serve::Service for Board {
+    async fn answer(self: Arc<Self>, asked: Asked) -> Answer {
+        let path = asked.path().to_owned();
+        let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        match (asked.method.clone(), parts.as_slice()) {
+            (_, ["2010-04-01", ..]) => rest::answer(&self, &asked).await,
+            (Method::POST, ["_fake", "resolve"]) => self.fake_resolve(&asked),
+            (Method::POST, ["_fake", "calls"]) => self.fake_call(&asked),
+            (Method::GET, ["_fake", "calls", sid]) => self.fake_record(&asked, sid).await,
+            (Method::GET, ["_fake", "calls", sid, "audio"]) => self.fake_audio(sid),
+            _ => serve::text(StatusCode::NOT_FOUND, "there is nothing here"),
+        }
+    }
+}

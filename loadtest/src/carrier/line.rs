@@ -1,0 +1,378 @@
+//! A call's life: fetch a document, do what it says, fetch the next, report how it goes.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
+
+use super::Exchange;
+use super::call::{Call, Command, Source};
+use super::caller::Caller;
+use super::record::{Fault, What};
+use super::sign::Field;
+use super::stream::{self, Over};
+use super::twiml::{Document, Method, Stream, Target, Verb};
+use crate::clock::{Stopwatch, wall_us};
+
+/// Where a call's progress is reported.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reports {
+    /// Where to; nobody when `None`.
+    pub(crate) target: Option<Target>,
+    /// Which events: `initiated`, `ringing`, `answered`, `completed`.
+    pub(crate) events: Vec<String>,
+}
+
+/// A call that lives.
+pub(crate) struct Line {
+    exchange: Arc<Exchange>,
+    call: Arc<Call>,
+    caller: Caller,
+    commands: mpsc::Receiver<Command>,
+    reports: Reports,
+    posts: TaskTracker,
+    reported: u64,
+    answered: Option<Stopwatch>,
+    fetches: u32,
+}
+
+/// How it goes on after a verb or a document.
+enum Then {
+    Next,
+    Document(Source),
+    Over,
+}
+
+impl Line {
+    /// A call that begins.
+    pub(crate) fn new(
+        exchange: Arc<Exchange>,
+        call: Arc<Call>,
+        caller: Caller,
+        commands: mpsc::Receiver<Command>,
+        reports: Reports,
+    ) -> Self {
+        Self {
+            exchange,
+            call,
+            caller,
+            commands,
+            reports,
+            posts: TaskTracker::new(),
+            reported: 0,
+            answered: None,
+            fetches: 0,
+        }
+    }
+
+    /// Lives through an inbound call: it rings until the document needs it answered.
+    pub(crate) async fn live_inbound(mut self, first: Source) {
+        self.set_status("ringing", None);
+        self.follow(first).await;
+    }
+
+    /// Lives through an outbound call: it is dialled, rings, and is answered.
+    pub(crate) async fn live_outbound(mut self, first: Source) {
+        for (status, event) in [("initiated", "initiated"), ("ringing", "ringing")] {
+            self.set_status(status, Some(event));
+            if !self.wait(RING_STEP).await {
+                self.finish("canceled").await;
+                return;
+            }
+        }
+        self.answer();
+        self.follow(first).await;
+    }
+
+    async fn follow(mut self, first: Source) {
+        let mut source = first;
+        let end = loop {
+            let then = match self.document(source).await {
+                Ok(document) => self.carry_out(document).await,
+                Err(fault) => {
+                    self.call.fault(fault);
+                    Then::Over
+                }
+            };
+            match then {
+                Then::Document(next) => source = next,
+                Then::Next | Then::Over => {
+                    break if self.answered.is_some() { "completed" } else { "failed" };
+                }
+            }
+        };
+        self.finish(end).await;
+    }
+
+    async fn document(&mut self, source: Source) -> Result<Document, Fault> {
+        self.fetches += 1;
+        if self.fetches > FETCHES_MAX {
+            return Err(Fault::new(11215, "too many redirects without anything in between"));
+        }
+        let text = match source {
+            Source::Twiml(text) => text,
+            Source::Url(target) => {
+                let form = self.voice_fields();
+                let (hook, answer) = self.exchange.asker.ask(&target, form).await;
+                self.exchange.capture_hook(&hook);
+                let is_document = hook.twiml.is_some();
+                self.call.hook(hook);
+                let text = answer?;
+                if !is_document {
+                    return Err(Fault::new(12300, "the document's Content-Type is not XML"));
+                }
+                text
+            }
+        };
+        let document = Document::read(&text)?;
+        self.call.note(What::Document { verbs: document.names() });
+        Ok(document)
+    }
+
+    async fn carry_out(&mut self, document: Document) -> Then {
+        for (at, verb) in document.verbs.into_iter().enumerate() {
+            let waits = matches!(verb, Verb::Pause(_) | Verb::Reject) && at == 0;
+            let talks = !matches!(verb, Verb::Redirect(_) | Verb::Hangup);
+            if talks && !waits && self.answered.is_none() {
+                self.answer();
+            }
+            match self.carry_out_verb(verb).await {
+                Then::Next => {}
+                then @ (Then::Document(_) | Then::Over) => return then,
+            }
+        }
+        Then::Over
+    }
+
+    async fn carry_out_verb(&mut self, verb: Verb) -> Then {
+        match verb {
+            Verb::Connect { stream, action } => match (self.connect(&stream).await, action) {
+                (Then::Next, Some(action)) => Then::Document(Source::Url(action)),
+                (then, _) => then,
+            },
+            Verb::Redirect(target) => Then::Document(Source::Url(target)),
+            Verb::Dial { to, action } => {
+                self.call.note(What::Dialled { to });
+                let then = self.pause(DIAL).await;
+                match (then, action) {
+                    (Then::Next, Some(action)) => Then::Document(Source::Url(action)),
+                    (then, _) => then,
+                }
+            }
+            Verb::Say(text) => {
+                let letters = u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
+                self.call.note(What::Said { text });
+                self.pause((LETTER * letters).min(SAY_MAX)).await
+            }
+            Verb::Pause(seconds) => self.pause(Duration::from_secs(seconds)).await,
+            Verb::Reject | Verb::Hangup => Then::Over,
+        }
+    }
+
+    async fn connect(&mut self, stream: &Stream) -> Then {
+        self.fetches = 0;
+        let call = Arc::clone(&self.call);
+        let exchange = Arc::clone(&self.exchange);
+        let opened = stream::open(&exchange, &call, &mut self.caller, stream).await;
+        let media = match opened {
+            Ok(media) => media,
+            Err(fault) => {
+                let error = fault.message.clone();
+                self.call.fault(fault);
+                let sid = self.call.read(|record| {
+                    record.streams.last().map(|stream| stream.sid.clone()).unwrap_or_default()
+                });
+                self.report_stream(stream, &sid, "stream-error", Some(&error));
+                return Then::Next;
+            }
+        };
+        let sid = media.sid().to_owned();
+        report_stream_to(
+            &self.exchange,
+            &self.call,
+            &self.posts,
+            stream,
+            (&sid, "stream-started", None),
+        );
+        let over = media.run(&mut self.commands).await;
+        self.report_stream(stream, &sid, "stream-stopped", None);
+        match over {
+            Over::GoOn => Then::Next,
+            Over::HungUp | Over::Failed => Then::Over,
+            Over::Replaced(source) => Then::Document(source),
+        }
+    }
+
+    /// Waits, unless the call is ended or given another document meanwhile.
+    async fn pause(&mut self, span: Duration) -> Then {
+        tokio::select! {
+            () = tokio::time::sleep(span) => Then::Next,
+            command = self.commands.recv() => match command {
+                Some(Command::Replace(source)) => Then::Document(source),
+                Some(Command::HangUp) | None => Then::Over,
+            },
+        }
+    }
+
+    /// Waits; gives whether the call still lives.
+    async fn wait(&mut self, span: Duration) -> bool {
+        matches!(self.pause(span).await, Then::Next)
+    }
+
+    fn answer(&mut self) {
+        self.answered = Some(Stopwatch::start());
+        self.set_status("in-progress", Some("answered"));
+    }
+
+    async fn finish(mut self, status: &str) {
+        self.set_status(status, Some("completed"));
+        self.posts.close();
+        self.posts.wait().await;
+        self.call.change(|record| record.over = true);
+    }
+
+    fn set_status(&mut self, status: &str, event: Option<&str>) {
+        self.call.change(|record| record.status = status.to_owned());
+        self.call.note(What::Status { status: status.to_owned() });
+        let asked = event.is_some_and(|event| self.reports.events.iter().any(|e| e == event));
+        let Some(target) = self.reports.target.clone().filter(|_| asked) else { return };
+        let mut form = self.voice_fields();
+        let mut add = |name: &str, value: String| form.push((name.to_owned(), value));
+        add("SequenceNumber", self.reported.to_string());
+        add("Timestamp", rfc2822(wall_us()));
+        add("CallbackSource", "call-progress-events".into());
+        if event == Some("completed") {
+            let seconds = self.answered.map_or(0, |since| since.millis().div_ceil(1_000));
+            add("CallDuration", seconds.to_string());
+            add("Duration", seconds.div_ceil(60).to_string());
+            add("SipResponseCode", "200".into());
+        }
+        self.reported += 1;
+        self.posts.spawn(post(Arc::clone(&self.exchange), Arc::clone(&self.call), target, form));
+    }
+
+    fn report_stream(&self, stream: &Stream, sid: &str, event: &str, error: Option<&str>) {
+        let report = (sid, event, error);
+        report_stream_to(&self.exchange, &self.call, &self.posts, stream, report);
+    }
+
+    /// What every request about a call carries, the empty ones included: they are signed too.
+    fn voice_fields(&self) -> Vec<Field> {
+        self.call.read(|record| {
+            let (from, to) = (record.from.as_str(), record.to.as_str());
+            let mut fields = vec![
+                ("AccountSid", self.exchange.account.as_str()),
+                ("ApiVersion", "2010-04-01"),
+                ("CallSid", record.sid.as_str()),
+                ("CallStatus", record.status.as_str()),
+                ("Direction", record.direction.as_str()),
+                ("From", from),
+                ("Caller", from),
+                ("To", to),
+                ("Called", to),
+                ("StirVerstat", "TN-Validation-Passed-A"),
+            ];
+            let places = [
+                "FromCity",
+                "FromState",
+                "FromZip",
+                "CallerCity",
+                "CallerState",
+                "CallerZip",
+                "ToCity",
+                "ToState",
+                "ToZip",
+                "CalledCity",
+                "CalledState",
+                "CalledZip",
+            ];
+            fields.extend(places.map(|name| (name, "")));
+            let countries = ["FromCountry", "CallerCountry", "ToCountry", "CalledCountry"];
+            fields.extend(countries.map(|name| (name, "US")));
+            fields.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+        })
+    }
+}
+
+fn report_stream_to(
+    exchange: &Arc<Exchange>,
+    call: &Arc<Call>,
+    posts: &TaskTracker,
+    stream: &Stream,
+    (sid, event, error): (&str, &str, Option<&str>),
+) {
+    let Some(target) = stream.status.clone() else { return };
+    let name = stream.name.as_deref().unwrap_or(sid);
+    let call_sid = call.read(|record| record.sid.clone());
+    let mut fields = vec![
+        ("AccountSid", exchange.account.clone()),
+        ("CallSid", call_sid),
+        ("StreamSid", sid.to_owned()),
+        ("StreamName", name.to_owned()),
+        ("StreamEvent", event.to_owned()),
+        ("Timestamp", iso8601(wall_us())),
+    ];
+    fields.extend(error.map(|error| ("StreamError", error.to_owned())));
+    let form = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    posts.spawn(post(Arc::clone(exchange), Arc::clone(call), target, form));
+}
+
+/// Reports something; nobody waits for the answer, but a refusal is in the debugger.
+async fn post(exchange: Arc<Exchange>, call: Arc<Call>, target: Target, form: Vec<Field>) {
+    let (mut hook, answer) = exchange.asker.ask(&target, form).await;
+    // What answers a report is no document, whatever it looks like.
+    hook.twiml = None;
+    exchange.capture_hook(&hook);
+    call.hook(hook);
+    if let Err(fault) = answer {
+        call.fault(Fault::new(15003, fault.message));
+    }
+}
+
+/// The target of a callback without further wishes.
+pub(crate) fn post_to(url: &str) -> Target {
+    Target { url: url.to_owned(), method: Method::Post }
+}
+
+/// A date as status callbacks and REST write it.
+pub(crate) fn rfc2822(wall_us: u64) -> String {
+    let moment = timestamp(wall_us).to_zoned(jiff::tz::TimeZone::UTC);
+    jiff::fmt::rfc2822::to_string(&moment).unwrap_or_default()
+}
+
+fn iso8601(wall_us: u64) -> String {
+    format!("{:.3}", timestamp(wall_us))
+}
+
+fn timestamp(wall_us: u64) -> jiff::Timestamp {
+    jiff::Timestamp::from_microsecond(i64::try_from(wall_us).unwrap_or_default())
+        .unwrap_or_default()
+}
+
+/// Ten redirects are followed in a row (11215).
+const FETCHES_MAX: u32 = 10;
+
+/// How long a call is in each state before it is answered.
+const RING_STEP: Duration = Duration::from_millis(150);
+
+/// How long whoever is dialled stays on the line.
+const DIAL: Duration = Duration::from_millis(500);
+
+/// How long a letter is spoken.
+const LETTER: Duration = Duration::from_millis(50);
+
+/// Longer sentences are cut short: nobody listens.
+const SAY_MAX: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_written_as_twilio_writes_them() {
+        let us = 1_795_168_800_123_000;
+        assert_eq!(rfc2822(us), "Fri, 20 Nov 2026 10:00:00 +0000");
+        assert_eq!(iso8601(us), "2026-11-20T10:00:00.123Z");
+    }
+}
