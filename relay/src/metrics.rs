@@ -160,7 +160,7 @@ impl Default for Counters {
 /// What is true at the moment of a scrape.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Gauges {
-    /// Calls with media.
+    /// Seats taken: calls, and sockets that owe their `start`.
     pub calls: u32,
     /// The most calls that are taken.
     pub calls_max: u32,

@@ -36,6 +36,7 @@ use crate::telemetry::{Noted, Outlet};
 
 mod accept;
 mod admin;
+mod files;
 
 /// Why the process cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -85,6 +86,7 @@ pub async fn run(
     listening: impl FnOnce(Listening),
 ) -> Result<(), StartError> {
     let signals = Signals::new()?;
+    files::raise_limit(config.calls_max);
     let public = listen(config.listen)?;
     let admin = listen(config.admin_listen)?;
     let addresses = Listening { public: public.local_addr()?, admin: admin.local_addr()? };

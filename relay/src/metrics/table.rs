@@ -42,7 +42,7 @@ pub const METRICS: &[Metric] = &[
     },
     Metric {
         name: "relay_streams_ended",
-        counts: "Streams that ended, by why; started less ended is `relay_calls`.",
+        counts: "Streams that ended, by why; started less ended are the calls with media.",
         rise: "`agent_*`: the model's service; `caller_lost`: the network; `relay_fault`: a bug, tell us.",
         read: split::<EndReason>(|counters| counters.streams_ended.all()),
     },
@@ -125,7 +125,7 @@ pub const METRICS: &[Metric] = &[
     },
     Metric {
         name: "relay_calls",
-        counts: "Calls with media on this node.",
+        counts: "Seats taken: calls, and sockets that have been upgraded and owe their `start`.",
         rise: "Traffic; new streams get 503 at `relay_calls_max`.",
         read: Read::Gauge(|gauges| i64::from(gauges.calls)),
     },

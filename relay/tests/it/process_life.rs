@@ -1,7 +1,5 @@
 //! The real process, alone: its line, its probes, its end.
 
-use std::time::Duration;
-
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -87,15 +85,10 @@ async fn callers_audio_reaches_the_model() {
     let alone = Alone::new(model.address);
     let relay = alone.start().await;
     let mut carrier = relay.begin(&alone.ticket(|_| {})).await;
-    within(async {
-        let mut chunk = 0;
-        while model.appends() == 0 {
-            chunk += 1;
-            carrier.say(&media(chunk)).await;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    for chunk in 1..=10 {
+        carrier.say(&media(chunk)).await;
+    }
+    model.until_appends(1).await;
     carrier.hang_up().await;
     relay.until_metric("relay_streams_ended_total{reason=\"caller_hung_up\"} 1").await;
     relay.until_metric("relay_calls 0").await;
@@ -125,4 +118,51 @@ async fn headers_without_end_are_cut_off() {
     let mut answer = String::new();
     let _ = within(tcp.read_to_string(&mut answer)).await;
     assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+}
+
+#[tokio::test]
+async fn without_file_descriptors_it_waits_and_recovers() {
+    let model = Model::start().await;
+    let mut alone = Alone::new(model.address);
+    alone.set("RELAY_SHARDS", "1");
+    let relay = alone.start_with_files(48).await;
+    let mut held = Vec::new();
+    for _ in 0..64 {
+        held.push(TcpStream::connect(relay.public).await.unwrap());
+    }
+    // The kernel has taken all of them, the process has not; nothing of it answers until some go.
+    relay.until_log("no connection can be accepted").await;
+    drop(held);
+    relay.until_metric("relay_calls 0").await;
+    let mut carrier = relay.begin(&alone.ticket(|_| {})).await;
+    relay.until_metric("relay_streams_started_total 1").await;
+    carrier.hang_up().await;
+    let failures = relay.log().matches("no connection can be accepted").count();
+    assert!(failures < 100, "{failures} attempts: it spins");
+}
+
+#[tokio::test]
+async fn systemd_is_told_of_start_life_and_stop() {
+    let model = Model::start().await;
+    let mut alone = Alone::new(model.address);
+    let path = alone.file("notify", "");
+    std::fs::remove_file(&path).unwrap();
+    let notify = tokio::net::UnixDatagram::bind(&path).unwrap();
+    alone.set("NOTIFY_SOCKET", &path);
+    alone.set("WATCHDOG_USEC", "300000");
+    let relay = alone.start().await;
+    let until = async |word: &str| {
+        let mut bytes = [0; 256];
+        loop {
+            let length = within(notify.recv(&mut bytes)).await.unwrap();
+            if std::str::from_utf8(&bytes[..length]).unwrap().lines().any(|line| line == word) {
+                return;
+            }
+        }
+    };
+    until("READY=1").await;
+    until("WATCHDOG=1").await;
+    until("WATCHDOG=1").await;
+    relay.signal("-TERM");
+    until("STOPPING=1").await;
 }

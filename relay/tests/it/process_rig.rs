@@ -7,7 +7,6 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -17,6 +16,7 @@ use link::ticket::{Claims, Purpose, SigningKey};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -33,14 +33,14 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
 /// A model's service on loopback that says yes to every session and nothing more.
 pub(crate) struct Model {
     pub(crate) address: SocketAddr,
-    appends: Arc<AtomicU64>,
+    appends: watch::Sender<u64>,
 }
 
 impl Model {
     #[expect(clippy::disallowed_methods, reason = "the test's own server, ended with its runtime")]
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, appends) = (listener.local_addr().unwrap(), Arc::new(AtomicU64::new(0)));
+        let (address, appends) = (listener.local_addr().unwrap(), watch::Sender::new(0));
         let counted = appends.clone();
         tokio::spawn(async move {
             loop {
@@ -51,13 +51,13 @@ impl Model {
         Self { address, appends }
     }
 
-    /// Appends of caller audio that have come, over all sessions.
-    pub(crate) fn appends(&self) -> u64 {
-        self.appends.load(Ordering::Relaxed)
+    /// Waits until caller audio has come so many times, over all sessions.
+    pub(crate) async fn until_appends(&self, count: u64) {
+        within(self.appends.subscribe().wait_for(|appends| *appends >= count)).await.unwrap();
     }
 }
 
-async fn serve_session(tcp: TcpStream, appends: Arc<AtomicU64>) {
+async fn serve_session(tcp: TcpStream, appends: watch::Sender<u64>) {
     let mut socket = tokio_tungstenite::accept_async(tcp).await.unwrap();
     let format = serde_json::json!({"format": {"type": "audio/pcmu"}});
     let session = serde_json::json!({"audio": {"input": format, "output": format}});
@@ -69,7 +69,7 @@ async fn serve_session(tcp: TcpStream, appends: Arc<AtomicU64>) {
         let message: serde_json::Value = serde_json::from_str(&text).unwrap();
         match message["type"].as_str().unwrap() {
             "session.update" => socket.send(Message::text(updated.to_string())).await.unwrap(),
-            "input_audio_buffer.append" => drop(appends.fetch_add(1, Ordering::Relaxed)),
+            "input_audio_buffer.append" => appends.send_modify(|count| *count += 1),
             _ => {}
         }
     }
@@ -106,6 +106,10 @@ impl Alone {
 
     pub(crate) async fn start(&self) -> Relay {
         Relay::start(&self.settings).await
+    }
+
+    pub(crate) async fn start_with_files(&self, files_max: u32) -> Relay {
+        Relay::start_with_files(&self.settings, files_max).await
     }
 
     /// A ticket for the node of these tests.
@@ -165,9 +169,21 @@ pub(crate) struct Relay {
 impl Relay {
     /// Starts it with these settings on ports of its own choice, and waits for its line.
     pub(crate) async fn start(settings: &[(String, String)]) -> Self {
+        Self::run(std::process::Command::new(env!("CARGO_BIN_EXE_relay")), settings).await
+    }
+
+    /// Starts it with a limit of open files, below which it cannot raise its own.
+    pub(crate) async fn start_with_files(settings: &[(String, String)], files_max: u32) -> Self {
+        let mut shell = std::process::Command::new("sh");
+        let binary = env!("CARGO_BIN_EXE_relay");
+        shell.arg("-c").arg(format!("ulimit -n {files_max} && exec '{binary}'"));
+        Self::run(shell, settings).await
+    }
+
+    async fn run(mut command: std::process::Command, settings: &[(String, String)]) -> Self {
         let log_folder = TempDir::new().unwrap();
         let log = log_folder.path().join("log");
-        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_relay"))
+        let mut child = command
             .env_clear()
             .envs([
                 ("RELAY_NODE", NODE),
@@ -218,6 +234,16 @@ impl Relay {
         let mut text = String::new();
         std::fs::File::open(&self.log).unwrap().read_to_string(&mut text).unwrap();
         text
+    }
+
+    /// Waits until the log holds these words.
+    pub(crate) async fn until_log(&self, words: &str) {
+        within(async {
+            while !self.log().contains(words) {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
     }
 
     /// Asks the admin address.
