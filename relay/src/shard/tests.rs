@@ -107,7 +107,6 @@ async fn a_stream_that_does_not_begin_is_closed_after_five_seconds() {
 }
 
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "a call's task, as the shard starts it")]
 async fn a_panic_in_one_call_costs_that_call_only() {
     let mut bench = bench();
     let local = LocalSet::new();
