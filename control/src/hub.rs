@@ -58,6 +58,7 @@ impl Hub {
             let Some(watched) = of_tenant.first().and_then(|entry| feeds.get(&entry.tenant)) else {
                 continue;
             };
+            // The window is full before the news go out: whoever they wake finds everything.
             let mut window = watched.feed.window();
             of_tenant.iter().for_each(|entry| window.push(Arc::clone(&entry.record)));
             drop(window);
@@ -255,3 +256,95 @@ const PAGE_RECORDS: u32 = 500;
 
 /// How often an instance without the lease reads for its clients.
 const FOLLOW_EVERY: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use link::id::WallTime;
+
+    fn record(seq: u64, data_bytes: usize) -> Arc<Record> {
+        Arc::new(Record {
+            seq: Seq(seq),
+            kind: "turn".into(),
+            call: None,
+            generation: None,
+            at: WallTime(0),
+            data: "x".repeat(data_bytes),
+        })
+    }
+
+    fn window(seqs: impl Iterator<Item = u64>) -> Window {
+        let mut window = Window::default();
+        seqs.for_each(|seq| window.push(record(seq, 10)));
+        window
+    }
+
+    /// The places that follow; `None` when the database must be asked.
+    fn follows(window: &Window, seen: u64) -> Option<Vec<u64>> {
+        match window.look(Seq(seen)) {
+            Look::CaughtUp => Some(Vec::new()),
+            Look::Records { records, .. } => Some(records.iter().map(|r| r.seq.0).collect()),
+            Look::Behind { .. } => None,
+        }
+    }
+
+    #[test]
+    fn a_window_knows_what_follows_only_from_its_first_record_on() {
+        let window = window(5..=8);
+        assert_eq!(follows(&window, 3), None);
+        assert_eq!(follows(&window, 4), Some(vec![5, 6, 7, 8]));
+        assert_eq!(follows(&window, 7), Some(vec![8]));
+        assert_eq!(follows(&window, 8), Some(vec![]));
+    }
+
+    #[test]
+    fn what_another_instance_committed_in_between_is_left_to_the_database() {
+        let window = window([1, 2, 3, 7, 8].into_iter());
+        assert_eq!(follows(&window, 2), None);
+        assert_eq!(follows(&window, 5), None);
+        assert_eq!(follows(&window, 6), Some(vec![7, 8]));
+        let bytes: usize = window.records.iter().map(|record| record.bytes()).sum();
+        assert_eq!(window.bytes, bytes);
+    }
+
+    #[test]
+    fn what_was_shown_before_is_skipped() {
+        let mut window = window([1, 2, 2, 1, 3].into_iter());
+        assert_eq!(follows(&window, 0), Some(vec![1, 2, 3]));
+        window.begin(Seq(9));
+        assert_eq!(window.head, Some(Seq(3)), "the window knows better");
+    }
+
+    #[test]
+    fn a_window_forgets_the_oldest_by_number_and_by_size() {
+        let many = window(1..=2_000);
+        assert_eq!(many.records.len(), WINDOW_RECORDS_MAX);
+        let mut heavy = Window::default();
+        (1..=100).for_each(|seq| heavy.push(record(seq, 64 * 1024)));
+        assert!(heavy.bytes <= WINDOW_BYTES_MAX);
+        assert!(follows(&heavy, 99).is_some() && follows(&heavy, 1).is_none());
+    }
+
+    #[test]
+    fn lag_is_counted_in_events_and_in_bytes() {
+        let mut heavy = Window::default();
+        (1..=40).for_each(|seq| heavy.push(record(seq, 32 * 1024)));
+        let lag = |window: &Window, seen| match window.look(Seq(seen)) {
+            Look::Records { lag, .. } | Look::Behind { lag, .. } => lag.is_too_much(),
+            Look::CaughtUp => false,
+        };
+        assert!(lag(&heavy, 1) && !lag(&heavy, 30));
+        let many = window(1..=400);
+        assert!(lag(&many, 143) && !lag(&many, 144));
+    }
+
+    #[test]
+    fn the_last_client_takes_the_window_with_it() {
+        let hub = Hub::new();
+        let tenant = TenantId::new("default").unwrap();
+        let clients = [hub.subscribe(&tenant), hub.subscribe(&tenant)];
+        assert_eq!(hub.clients(), 2);
+        drop(clients);
+        assert!(hub.feeds().is_empty());
+    }
+}

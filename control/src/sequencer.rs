@@ -243,6 +243,7 @@ impl Task {
                 return over;
             }
             if !self.wait(ledger, &mut renew, &mut look).await {
+                // Relays are told of what is committed now and need not send it to the next holder.
                 self.take_rest();
                 return self.write(ledger).await.err().unwrap_or(Over::Shutdown);
             }
@@ -301,6 +302,7 @@ impl Task {
         loop {
             match ledger.write(&self.group.batches).await {
                 Ok(written) => {
+                    // Only a change wakes those who watch the state, not every commit.
                     self.state.send_if_modified(|state| {
                         std::mem::replace(state, LeaseState::Held) != LeaseState::Held
                     });

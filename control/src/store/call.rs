@@ -164,6 +164,8 @@ pub enum CallEnd {
     Canceled,
     /// The carrier could not or would not place the call.
     CarrierFailed,
+    /// No node took it.
+    NoNode,
 }
 
 impl CallEnd {
@@ -178,6 +180,7 @@ impl CallEnd {
             Self::Busy => "busy",
             Self::Canceled => "canceled",
             Self::CarrierFailed => "carrier_failed",
+            Self::NoNode => "no_node",
         }
     }
 }
@@ -202,6 +205,36 @@ pub struct NewCall {
     pub agent: AgentName,
     /// The version of its spec.
     pub agent_version: u32,
+}
+
+impl NewCall {
+    /// The call as it is stored first.
+    pub(super) fn begin_life(self, now: WallTime) -> Call {
+        Call {
+            id: self.id,
+            tenant: self.tenant,
+            carrier: self.carrier,
+            direction: self.direction,
+            from: self.from,
+            to: self.to,
+            agent: self.agent,
+            agent_version: self.agent_version,
+            generation: Gen(0),
+            node: None,
+            state: CallState::Queued,
+            end_reason: None,
+            end_detail: None,
+            transfer_to: None,
+            detach_reason: None,
+            carrier_status: None,
+            carrier_seq: None,
+            resumes: Vec::new(),
+            created_at: now,
+            answered_at: None,
+            detached_at: None,
+            ended_at: None,
+        }
+    }
 }
 
 /// What became of [`NewCall`].

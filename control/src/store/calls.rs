@@ -4,7 +4,7 @@
 //! it says in `pending`, from where the sequencer takes it into the events. So a decision and its
 //! event exist together or not at all, on whatever instance it was made.
 
-use link::id::{CallId, Gen, NodeId, TenantId, WallTime};
+use link::id::{CallId, NodeId, TenantId, WallTime};
 
 use super::call::{
     Begin, Call, CallEnd, CallState, CarrierIds, CarrierWord, Created, Cursor, NewCall, Number,
@@ -23,7 +23,7 @@ impl Store {
     /// When the database fails, or another tenant has a call of these ids.
     pub async fn create_call(&self, new: NewCall, now: WallTime) -> Result<Created, StoreError> {
         let mut tx = self.db().write(Scope::Tenant(&new.tenant)).await?;
-        let call = fresh(new, now);
+        let call = new.begin_life(now);
         if insert(&mut tx, &call).await? {
             tx.commit().await?;
             return Ok(Created::Fresh(Box::new(call)));
@@ -201,7 +201,7 @@ impl Store {
         Ok(changed.await?.map(|(call, ())| call))
     }
 
-    async fn change<T>(
+    pub(super) async fn change<T>(
         &self,
         tenant: &TenantId,
         find: Find<'_>,
@@ -211,6 +211,7 @@ impl Store {
         let Some(mut call) = lock(&mut tx, tenant, find).await? else { return Ok(None) };
         let before = call.clone();
         let (decided, fact) = decide(&mut call);
+        // A repeated question costs no write, and on SQLite no disk sync.
         if call == before && fact.is_none() {
             return Ok(Some((call, decided)));
         }
@@ -219,6 +220,7 @@ impl Store {
             insert_pending(&mut tx, &call, fact).await?;
         }
         tx.commit().await?;
+        // Another instance's sequencer is not woken; it looks four times a second.
         if fact.is_some() {
             self.inner.pending.notify_one();
         }
@@ -288,33 +290,6 @@ pub(super) async fn save(tx: &mut Tx, call: &Call) -> Result<(), StoreError> {
         .await
         .map(drop))?;
     Ok(())
-}
-
-fn fresh(new: NewCall, now: WallTime) -> Call {
-    Call {
-        id: new.id,
-        tenant: new.tenant,
-        carrier: new.carrier,
-        direction: new.direction,
-        from: new.from,
-        to: new.to,
-        agent: new.agent,
-        agent_version: new.agent_version,
-        generation: Gen(0),
-        node: None,
-        state: CallState::Queued,
-        end_reason: None,
-        end_detail: None,
-        transfer_to: None,
-        detach_reason: None,
-        carrier_status: None,
-        carrier_seq: None,
-        resumes: Vec::new(),
-        created_at: now,
-        answered_at: None,
-        detached_at: None,
-        ended_at: None,
-    }
 }
 
 /// Whether the call was new; if not, nothing happened.

@@ -39,6 +39,7 @@ impl<'a> Draft<'a> {
             .fetch_all(c)
             .await)?;
         self.written.more = rows.len() == PENDING_MAX;
+        // RETURNING promises no order.
         rows.sort_by_key(|row| row.id);
         for row in rows {
             self.put(row.tenant, None, row.record).await?;
@@ -80,6 +81,7 @@ impl<'a> Draft<'a> {
         let (call, generation) = event.call.as_ref().map(|c| (c.id.clone(), c.generation)).unzip();
         let record = Record { seq: Seq(0), kind, call, generation, at: event.at, data };
         let tenant = self.tenant_of(event).await?;
+        // Most events are about what is said in a call, not about the call: they lock no row.
         let Some(mut call) = self.call_of(&tenant, event).await? else {
             return self.put(tenant, place, record).await;
         };

@@ -1,5 +1,7 @@
 //! A database of either engine for one test, and the words that tests of the store share.
 
+use std::time::Duration;
+
 use control::keys::SealingKey;
 use control::store::call::{Call, CarrierIds, Created, Direction, NewCall, Number};
 use control::store::{AtOnce, Ledger, Source, Store, Times};
@@ -43,18 +45,25 @@ macro_rules! on_both {
         mod sqlite {
             $(#[tokio::test]
             async fn $claim() {
-                super::$claim(&crate::db::TestDb::sqlite()).await;
+                let db = crate::db::TestDb::sqlite();
+                crate::db::in_time(super::$claim(&db)).await;
             })+
         }
         mod postgres {
             $(#[tokio::test]
             async fn $claim() {
-                super::$claim(&crate::db::TestDb::postgres().await).await;
+                let db = crate::db::TestDb::postgres().await;
+                crate::db::in_time(super::$claim(&db)).await;
             })+
         }
     };
 }
 pub(crate) use on_both;
+
+/// A claim that waits for what never comes fails; on a busy machine each takes a few seconds.
+pub(crate) async fn in_time(claim: impl Future<Output = ()>) {
+    tokio::time::timeout(Duration::from_secs(120), claim).await.expect("it waits for ever");
+}
 
 pub(crate) fn key() -> SealingKey {
     SealingKey::from_base64("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=").unwrap()
