@@ -27,7 +27,7 @@ use crate::mailbox::{Letter, Mailbox};
 use crate::shard::{Buffers, Shard};
 use crate::telemetry::CallLog;
 use crate::wire::{self, AgentDialect, CallerDialect};
-use crate::ws::{Message, Socket};
+use crate::ws::{Message, Socket, SocketError};
 
 use self::alarm::Alarm;
 use self::legs::{Desk, Heard, Legs};
@@ -129,8 +129,15 @@ impl Bridge<'_> {
                 }
                 true
             }
-            Poll::Ready(Err(_)) => {
-                self.handle(Input::Caller(CallerEvent::Lost), buffers);
+            Poll::Ready(Err(error)) => {
+                let event = match error {
+                    SocketError::Violation(_) => CallerEvent::Violated,
+                    SocketError::Closed(_)
+                    | SocketError::Ended
+                    | SocketError::BacklogFull
+                    | SocketError::Io(_) => CallerEvent::Lost,
+                };
+                self.handle(Input::Caller(event), buffers);
                 true
             }
             Poll::Pending => false,

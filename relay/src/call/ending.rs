@@ -138,6 +138,11 @@ impl Call {
         self.leave(EndReason::CallerLost, None, now, out);
     }
 
+    /// The caller's socket ended because its side broke the socket's own protocol.
+    pub(super) fn on_caller_violated(&mut self, now: Moment, out: &mut impl Outbox) {
+        self.leave(EndReason::CallerProtocol, None, now, out);
+    }
+
     /// The caller's side broke the protocol, which is tolerated a few times.
     pub(super) fn on_caller_malformed(&mut self, now: Moment, out: &mut impl Outbox) {
         out.put(Output::Note(Milestone::Tolerated(Oddity::CallerMalformed)));

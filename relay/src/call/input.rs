@@ -97,6 +97,8 @@ pub enum CallerEvent<'a> {
     Stopped,
     /// The socket is gone without a word.
     Lost,
+    /// The socket's own protocol was broken, which ends it.
+    Violated,
 }
 
 /// What an agent's side says.

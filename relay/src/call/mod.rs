@@ -167,6 +167,7 @@ impl Call {
             CallerEvent::Malformed => self.on_caller_malformed(now, out),
             CallerEvent::Stopped => self.on_caller_stopped(now, out),
             CallerEvent::Lost => self.on_caller_lost(now, out),
+            CallerEvent::Violated => self.on_caller_violated(now, out),
         }
     }
 

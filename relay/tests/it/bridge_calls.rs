@@ -1,7 +1,5 @@
 //! Whole calls over real sockets: interruptions, goodbyes, failures, broken input.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
-
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -125,8 +123,10 @@ async fn broken_messages_end_one_call_and_no_other() {
     let rig = Rig::new(Format::Ulaw).await;
     let (mut good, mut good_model) = rig.call().await;
     let (mut bad, mut bad_model) = rig.call().await;
+    let too_long = "/".repeat(32 * 1_024);
+    let too_long = json!({"chunk": "9", "timestamp": "20", "payload": too_long});
     let broken = [
-        "{",
+        &json!({"event": "media", "media": too_long}).to_string(),
         r#"{"event":"media"}"#,
         r#"{"event":"media","media":{"chunk":"1","timestamp":"20","payload":"!!!!"}}"#,
         r#"{"event":"mark","mark":{"name":"theirs"}}"#,
@@ -146,6 +146,16 @@ async fn broken_messages_end_one_call_and_no_other() {
     assert_eq!(good_model.hear(160).await, [0x55; 160]);
     rig.relay.until_metric("relay_streams_ended_total{reason=\"caller_protocol\"} 1").await;
     rig.relay.until_metric("relay_calls 1").await;
+}
+
+#[tokio::test]
+async fn a_message_beyond_all_bounds_ends_its_call_at_once() {
+    let rig = Rig::new(Format::Ulaw).await;
+    let (mut caller, mut model) = rig.call().await;
+    caller.say(&" ".repeat(65 * 1_024)).await;
+    assert_eq!(caller.next().await, Told::Closed(1009));
+    assert_eq!(model.next_event().await, None);
+    rig.relay.until_metric("relay_streams_ended_total{reason=\"caller_protocol\"} 1").await;
 }
 
 #[tokio::test]

@@ -134,6 +134,8 @@ fn a_stop_ends_the_stream_and_keeps_what_was_heard() {
 fn a_lost_caller_is_not_closed_again() {
     let mut t = Script::live(spec());
     t.caller(CallerEvent::Lost).expect(["close A", "end: caller_lost"]);
+    let mut t = Script::live(spec());
+    t.caller(CallerEvent::Violated).expect(["close A", "end: caller_protocol"]);
 }
 
 #[test]

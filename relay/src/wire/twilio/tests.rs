@@ -7,12 +7,12 @@ use crate::call::input::Audio;
 fn meaning(text: &str) -> String {
     let mut meaning = String::from("nothing");
     read(text, |event| {
-        meaning = match event {
-            CallerEvent::Media { at_ms, chunk, audio: Audio::Base64(payload) } => {
-                format!("media {chunk} at {at_ms}: {payload}")
-            }
-            other => format!("{other:?}"),
-        }
+        meaning = if let CallerEvent::Media { at_ms, chunk, audio: Audio::Base64(payload) } = event
+        {
+            format!("media {chunk} at {at_ms}: {payload}")
+        } else {
+            format!("{event:?}")
+        };
     });
     meaning
 }
