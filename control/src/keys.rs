@@ -35,6 +35,7 @@ pub enum KeyError {
 }
 
 /// The key that seals secrets in the database. Its memory is wiped when it is dropped.
+#[derive(Clone)]
 pub struct SealingKey(Zeroizing<[u8; KEY_BYTES]>);
 
 impl SealingKey {

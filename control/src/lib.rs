@@ -1,6 +1,26 @@
-//! The control plane: HTTP API, Twilio webhooks, store, events, fleet.
+//! The control plane: starts calls, tells the carrier what to do with them, keeps their state, and
+//! says what happened. It carries no media: that is `relay`, which dials in over [`fleet::link`].
+//!
+//! A tour, in reading order:
+//!
+//! - [`server`]: the process, from its settings to its end; [`plane`] is what every request needs.
+//! - [`twilio`]: the carrier's questions and its answers. `voice` begins a call, `resume` decides
+//!   what follows each stream, `status` hears how it ends, `rest` places calls.
+//! - [`fleet`]: the relays. `link` talks to them, `nodes` knows them, `placement` chooses one.
+//! - [`store`]: everything durable; [`sequencer`] gives every event its place; [`hub`] and [`sse`]
+//!   bring events to clients.
+//! - [`api`]: what web applications use; [`dialer`] is what the API does to calls.
+//! - [`http`]: one route table behind our own accept loop; [`error`]: what a refusal looks like.
+//! - [`keys`] seals secrets, [`tokens`] signs tickets and passes, [`config`] reads the environment,
+//!   [`metrics`] counts, [`admin`] answers probes, [`clock`] reads time.
 
-pub mod keys;
+pub mod config;
+pub mod plane;
+pub mod server;
+
+pub mod twilio;
+
+pub mod fleet;
 
 pub mod store;
 
@@ -9,3 +29,15 @@ pub mod sequencer;
 
 pub mod hub;
 pub mod sse;
+
+pub mod api;
+pub mod dialer;
+
+pub mod admin;
+pub mod error;
+pub mod http;
+
+pub mod clock;
+pub mod keys;
+pub mod metrics;
+pub mod tokens;

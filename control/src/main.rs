@@ -1,2 +1,123 @@
-//! Placeholder.
-fn main() {}
+//! Control's process: settings, logging, the runtime, exit codes.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::panic::PanicHookInfo;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use control::config::{self, Config, LogFormat, Logging};
+use control::{metrics, server};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Control plane for voice AI: starts calls, answers the carrier, keeps state, tells events. Set
+/// by its environment.
+#[derive(Parser)]
+#[command(name = "control", version)]
+struct Arguments {
+    #[command(subcommand)]
+    task: Option<Task>,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Explains every setting of the environment.
+    Config,
+    /// Explains every metric.
+    Metrics,
+    /// Prints the line that lets relays join; needs the settings of the database and the link.
+    JoinToken,
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().task {
+        Some(Task::Config) => print(&config::settings::page()),
+        Some(Task::Metrics) => print(&metrics::page()),
+        Some(Task::JoinToken) => join_token(),
+        None => serve(),
+    }
+}
+
+fn serve() -> ExitCode {
+    let environment = config::environment();
+    let (config, logging) = match config::read(&environment) {
+        Ok(read) => read,
+        Err(mistakes) => return refuse(&mistakes),
+    };
+    start_log(logging);
+    std::panic::set_hook(Box::new(log_panic));
+    for name in config::unknown(&environment) {
+        tracing::warn!(name, "there is no such setting; `control config` lists all");
+    }
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "control cannot serve");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config) -> anyhow::Result<()> {
+    let runtime = runtime()?;
+    runtime.block_on(server::run(config, |listening| {
+        let server::Listening { http, admin, link } = listening;
+        print(&format!("control listening http={http} admin={admin} link={link}\n"));
+    }))?;
+    // A name look-up that hangs must not hold the process.
+    runtime.shutdown_background();
+    Ok(())
+}
+
+#[expect(clippy::print_stderr, reason = "there is no log in a command")]
+fn join_token() -> ExitCode {
+    let door = match config::read_door(&config::environment()) {
+        Ok(door) => door,
+        Err(mistakes) => return refuse(&mistakes),
+    };
+    let token = runtime().and_then(|runtime| runtime.block_on(server::join_token(&door)));
+    match token {
+        Ok(token) => print(&format!("{}\n", token.reveal())),
+        Err(error) => {
+            eprintln!("control: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "before the log exists")]
+fn refuse(mistakes: &config::Mistakes) -> ExitCode {
+    eprint!("{mistakes}");
+    ExitCode::from(config::EXIT_USAGE)
+}
+
+/// One thread: the work is waiting, and the database has threads of its own.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// Logs go to standard error; standard output has one line, which scripts wait for.
+fn start_log(logging: Logging) {
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(logging.filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
+    match logging.format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+/// Says where a task panicked and not with which words: they may hold what a caller said.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string);
+    tracing::error!(place, "a task panicked");
+}
+
+/// Writes to standard output; a reader that has gone is no reason to fail.
+fn print(text: &str) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    ExitCode::SUCCESS
+}

@@ -14,6 +14,7 @@ mod life;
 mod calls;
 mod draft;
 mod ledger;
+mod notes;
 mod rows;
 mod secrets;
 

@@ -1,0 +1,160 @@
+//! Calls: placed, listed, looked at, ended.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+use link::id::{AgentName, CallId, WallTime};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+use warp::{Filter, Rejection, Reply};
+
+use super::auth::keyed;
+use crate::dialer::{self, Wish, is_e164};
+use crate::error::Problem;
+use crate::events::{Seq, rfc3339};
+use crate::http::{body, queries};
+use crate::plane::{Plane, tenant};
+use crate::store::call::{Call, Cursor, Number};
+
+/// `/v1/calls`.
+pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
+    let place = warp::path!("v1" / "calls")
+        .and(warp::post())
+        .and(keyed(plane))
+        .and(body(BODY_BYTES_MAX))
+        .and_then(|plane: Arc<Plane>, body: Bytes| async move { done(place(&plane, &body).await) });
+    let list =
+        warp::path!("v1" / "calls").and(warp::get()).and(keyed(plane)).and(queries()).and_then(
+            |plane: Arc<Plane>, queries| async move { done(list(&plane, &queries).await) },
+        );
+    let show = warp::path!("v1" / "calls" / String)
+        .and(warp::get())
+        .and(keyed(plane))
+        .and_then(|id: String, plane: Arc<Plane>| async move { done(show(&plane, &id).await) });
+    let hang_up = warp::path!("v1" / "calls" / String / "hang_up")
+        .and(warp::post())
+        .and(keyed(plane))
+        .and_then(|id: String, plane: Arc<Plane>| async move { done(hang_up(&plane, &id).await) });
+    place.or(list).unify().or(show).unify().or(hang_up).unify().boxed()
+}
+
+fn done(answer: Result<(StatusCode, Value), Problem>) -> Result<Response, Rejection> {
+    let (status, value) = answer?;
+    Ok(warp::reply::with_status(warp::reply::json(&value), status).into_response())
+}
+
+/// The body of `POST /v1/calls`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Placement {
+    to: String,
+    from: Option<String>,
+    agent: Option<AgentName>,
+}
+
+async fn place(plane: &Plane, body: &[u8]) -> Result<(StatusCode, Value), Problem> {
+    let wish: Placement = serde_json::from_slice(body).map_err(|error| {
+        // Place and kind, not the text: it may hold a number.
+        let at = format!("line {}, column {}", error.line(), error.column());
+        let detail = format!("The body is not {{\"to\", \"from\"?, \"agent\"?}} ({at}).");
+        Problem::new(StatusCode::BAD_REQUEST, "body_malformed", detail)
+    })?;
+    let number = |text: String, field: &str| {
+        let detail = format!("`{field}` is not a number in E.164: + and 7 to 15 digits.");
+        let problem = || Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "number_malformed", detail);
+        if is_e164(&text) { Ok(Number(text)) } else { Err(problem()) }
+    };
+    let from = match wish.from {
+        Some(from) => number(from, "from")?,
+        None => plane.from.clone().ok_or_else(|| {
+            let detail = "Say who calls in `from`, or set CONTROL_FROM_NUMBER.";
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "from_missing", detail)
+        })?,
+    };
+    let wish = Wish { to: number(wish.to, "to")?, from, agent: wish.agent };
+    Ok((StatusCode::CREATED, json_of(&dialer::place(plane, wish).await?)))
+}
+
+async fn list(
+    plane: &Plane,
+    queries: &BTreeMap<String, String>,
+) -> Result<(StatusCode, Value), Problem> {
+    let limit = match queries.get("limit").map(|text| text.parse()) {
+        None => PAGE_CALLS,
+        Some(Ok(limit @ 1..=PAGE_CALLS_MAX)) => limit,
+        Some(_) => {
+            let detail = format!("`limit` is a number from 1 to {PAGE_CALLS_MAX}.");
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "limit_malformed", detail));
+        }
+    };
+    let cursor: Option<Cursor> =
+        queries.get("cursor").map(|text| text.parse()).transpose().map_err(|_| {
+            let detail = "`cursor` is not the `next` of an earlier answer.";
+            Problem::new(StatusCode::BAD_REQUEST, "cursor_malformed", detail)
+        })?;
+    let page = plane.store.calls(&tenant(), cursor.as_ref(), limit).await?;
+    let calls: Vec<Value> = page.calls.iter().map(json_of).collect();
+    let next = page.next.map(|next| next.to_string());
+    Ok((StatusCode::OK, json!({"calls": calls, "next": next})))
+}
+
+async fn show(plane: &Plane, id: &str) -> Result<(StatusCode, Value), Problem> {
+    let id = CallId::new(id).map_err(|_| Problem::no_call())?;
+    let call = plane.store.call(&tenant(), &id).await?.ok_or_else(Problem::no_call)?;
+    let records =
+        plane.store.events_after(&tenant(), Seq(0), Some(&id), TRANSCRIPT_EVENTS_MAX).await?;
+    let turns = records.iter().filter(|record| record.kind == "turn").map(|record| {
+        let mut turn: Value = serde_json::from_str(&record.data).unwrap_or_default();
+        turn["at"] = rfc3339(record.at).into();
+        turn["seq"] = record.seq.0.into();
+        turn
+    });
+    let mut shown = json_of(&call);
+    shown["turns"] = turns.collect();
+    Ok((StatusCode::OK, shown))
+}
+
+async fn hang_up(plane: &Plane, id: &str) -> Result<(StatusCode, Value), Problem> {
+    let id = CallId::new(id).map_err(|_| Problem::no_call())?;
+    let call = dialer::hang_up(plane, &id).await?;
+    Ok((StatusCode::ACCEPTED, json_of(&call)))
+}
+
+/// A call as the API shows it.
+fn json_of(call: &Call) -> Value {
+    let moment = |at: Option<WallTime>| at.map(rfc3339);
+    let carrier = call
+        .carrier
+        .as_ref()
+        .map(|carrier| json!({"account_sid": carrier.account_sid, "call_sid": carrier.call_sid}));
+    json!({
+        "id": call.id.as_str(),
+        "direction": call.direction.as_str(),
+        "from": call.from.as_str(),
+        "to": call.to.as_str(),
+        "agent": call.agent.as_str(),
+        "agent_version": call.agent_version,
+        "state": call.state.as_str(),
+        "end_reason": call.end_reason,
+        "end_detail": call.end_detail,
+        "generation": call.generation.0,
+        "node": call.node.as_ref().map(|node| node.as_str()),
+        "carrier": carrier,
+        "created_at": rfc3339(call.created_at),
+        "answered_at": moment(call.answered_at),
+        "ended_at": moment(call.ended_at),
+    })
+}
+
+/// The body of a placement is three short texts.
+const BODY_BYTES_MAX: usize = 16 * 1024;
+
+const PAGE_CALLS: u32 = 50;
+const PAGE_CALLS_MAX: u32 = 200;
+
+/// Events of a call that are looked through for its turns: an hour of quick talk.
+const TRANSCRIPT_EVENTS_MAX: u32 = 4_000;

@@ -1,0 +1,124 @@
+//! Events, as server-sent events: `id` is the event's place, so that a client that comes back with
+//! `Last-Event-ID` (browsers do) or `?after=` misses nothing. `?call=` keeps one call's only.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt as _};
+use http::StatusCode;
+use http::header::{HeaderName, HeaderValue};
+use link::id::CallId;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+use warp::sse::Event;
+use warp::{Filter, Rejection, Reply};
+
+use super::auth::keyed;
+use crate::error::Problem;
+use crate::events::Seq;
+use crate::http::queries;
+use crate::plane::{Plane, tenant};
+use crate::sse::{self, Item, Watch};
+
+/// `/v1/events`.
+pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
+    warp::path!("v1" / "events")
+        .and(warp::get())
+        .and(keyed(plane))
+        .and(warp::header::optional::<String>("last-event-id"))
+        .and(queries())
+        .and_then(|plane: Arc<Plane>, last: Option<String>, queries| async move {
+            let watch = watch(last.as_deref(), &queries)?;
+            Ok::<_, Rejection>(reply(&plane, watch))
+        })
+        .boxed()
+}
+
+/// The header is the client's later word: it was in the address when the client first came.
+fn watch(last: Option<&str>, queries: &BTreeMap<String, String>) -> Result<Watch, Problem> {
+    let after = last.or(queries.get("after").map(String::as_str)).filter(|text| !text.is_empty());
+    let after: Option<Seq> = after.map(str::parse).transpose().map_err(|_| {
+        let detail = "`Last-Event-ID` and `after` are the `id` of an event.";
+        Problem::new(StatusCode::BAD_REQUEST, "event_id_malformed", detail)
+    })?;
+    let call = queries.get("call").map(|text| CallId::new(text.as_str())).transpose();
+    let call = call.map_err(|_| Problem::no_call())?;
+    Ok(Watch { tenant: tenant(), after, call })
+}
+
+fn reply(plane: &Plane, watch: Watch) -> Response {
+    let items = sse::stream(plane.store.clone(), &plane.hub, watch, plane.shutdown.clone());
+    // Sends the head and the first bytes at once, and says how soon to come back.
+    let hello = Event::default().retry(RETRY).comment("linecard events");
+    let hello = futures_util::stream::once(async { hello });
+    let events = Exclusive::new(hello.chain(items.map(event)).map(Ok::<_, Infallible>));
+    let mut response = warp::sse::reply(events).into_response();
+    let headers = response.headers_mut();
+    // Without it nginx holds events back.
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+    response
+}
+
+fn event(item: Item) -> Event {
+    match item {
+        Item::Record(record) => Event::default()
+            .id(record.seq.to_string())
+            .event(record.kind.clone())
+            .data(record.json()),
+        Item::Ping => Event::default().comment("ping"),
+        Item::End(end) => Event::default().comment(match end {
+            sse::End::Shutdown => "this server stops; come back with the last id",
+            sse::End::TooSlow => "too slow; come back with the last id",
+            sse::End::StoreFailed => "the database failed; come back with the last id",
+        }),
+    }
+}
+
+/// A stream that whoever holds it may share, which warp asks for; it is only ever polled by its
+/// owner, so that the lock is never taken.
+struct Exclusive<S>(Mutex<Pin<Box<S>>>);
+
+impl<S> Exclusive<S> {
+    fn new(stream: S) -> Self {
+        Self(Mutex::new(Box::pin(stream)))
+    }
+}
+
+impl<S: Stream> Stream for Exclusive<S> {
+    type Item = S::Item;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        let stream = self.get_mut().0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        stream.as_mut().poll_next(cx)
+    }
+}
+
+/// How long a client waits before it comes back.
+const RETRY: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queries(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
+    }
+
+    #[test]
+    fn the_header_counts_before_the_address() {
+        let after = |last, pairs: &[_]| watch(last, &queries(pairs)).unwrap().after;
+        assert_eq!(after(Some("9"), &[("after", "3")]), Some(Seq(9)));
+        assert_eq!(after(None, &[("after", "3")]), Some(Seq(3)));
+        assert_eq!(after(Some(""), &[]), None);
+    }
+
+    #[test]
+    fn an_id_that_is_none_is_a_problem() {
+        assert_eq!(watch(Some("x"), &queries(&[])).unwrap_err().code, "event_id_malformed");
+        assert_eq!(watch(None, &queries(&[("call", "a b")])).unwrap_err().code, "call_not_found");
+    }
+}

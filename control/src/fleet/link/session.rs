@@ -1,0 +1,334 @@
+//! One connection of a relay: hello, what it needs to know, then events in and orders out until
+//! either side ends it.
+//!
+//! Three loops in one task: reading, waiting for commits, writing. An acknowledgement is written
+//! only after the commit; whatever was not acknowledged comes again on the next connection, and
+//! the sequencer drops what it has.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use link::event::{CallEvent, NodeEvent};
+use link::frame::{Channel, Decoder, Frame, FrameError};
+use link::id::EventNumber;
+use link::message::{BATCH_EVENTS_MAX, Hello, ToControl, ToRelay, VERSION};
+use quinn::{Incoming, RecvStream, SendStream};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::super::authority::Authority;
+use super::super::nodes::{Arrival, Order, Stay, stream_url};
+use crate::metrics::Hearing;
+use crate::plane::Plane;
+use crate::sequencer::{Receipt, Refused};
+use crate::store::{Source, StoreError};
+use crate::twilio::signature::expected_upgrade_values;
+
+/// Why a connection ends.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("the connection was lost")]
+    Connection(#[from] quinn::ConnectionError),
+    #[error("the relay's stream was lost")]
+    Read(#[from] quinn::ReadError),
+    #[error("the relay does not take what it is told")]
+    Write(#[from] quinn::WriteError),
+    #[error("the relay breaks the framing")]
+    Frame(#[from] FrameError),
+    #[error("the relay says nothing, or does not read")]
+    Slow(#[from] tokio::time::error::Elapsed),
+    #[error("the relay closed its stream")]
+    Closed,
+    #[error("the relay did not begin with a hello")]
+    NoHello,
+    #[error("the relay sends more events at once than is allowed")]
+    TooMany,
+    #[error("the database does not answer")]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Events(#[from] Refused),
+    #[error("another connection took the node's place")]
+    Replaced,
+    #[error("refused: {0}")]
+    Refused(&'static str),
+    #[error("control stops")]
+    Stopped,
+}
+
+/// Serves one connection to its end.
+pub(super) async fn serve(
+    plane: Arc<Plane>,
+    authority: Arc<Authority>,
+    incoming: Incoming,
+    stop: CancellationToken,
+) {
+    let peer = incoming.remote_address();
+    let session = Session { plane: &plane, authority: &authority };
+    let broken = session.run(incoming, &stop).await.err();
+    match broken {
+        Some(Broken::Refused(why)) => tracing::warn!(%peer, why, "a relay is refused"),
+        Some(Broken::Stopped) | None => {}
+        Some(error) => {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::info!(%peer, %error, cause, "a link ended");
+        }
+    }
+}
+
+struct Session<'a> {
+    plane: &'a Plane,
+    authority: &'a Authority,
+}
+
+impl Session<'_> {
+    async fn run(&self, incoming: Incoming, stop: &CancellationToken) -> Result<(), Broken> {
+        let connection = timeout(HELLO_WITHIN, incoming.accept()?).await??;
+        let ended = tokio::select! {
+            ended = self.talk(&connection) => ended,
+            () = stop.cancelled() => Err(Broken::Stopped),
+        };
+        connection.close(0_u32.into(), b"");
+        ended
+    }
+
+    async fn talk(&self, connection: &quinn::Connection) -> Result<(), Broken> {
+        let (sender, receiver) = timeout(HELLO_WITHIN, connection.accept_bi()).await??;
+        let mut reader = Reader::new(receiver);
+        let mut writer = Writer(sender);
+        let first = timeout(HELLO_WITHIN, reader.frame()).await??;
+        let Ok(ToControl::Hello(hello)) = ToControl::read(&first) else {
+            self.plane.metrics.hello(Hearing::NoHello);
+            return Err(Broken::NoHello);
+        };
+        if let Err((hearing, why)) = self.check(&hello) {
+            self.plane.metrics.hello(hearing);
+            return writer.refuse(why).await;
+        }
+        self.plane.metrics.hello(Hearing::Welcome);
+        self.welcome(&hello, &mut writer).await?;
+        let Hello { node, epoch, public_url, software, .. } = hello;
+        let source = Source { node: node.clone(), epoch };
+        let (stay, orders) = self.plane.nodes.join(Arrival { node, epoch, public_url, software });
+        tracing::info!(node = %stay.node(), "a relay is in");
+        self.serve(Place { source, stay, orders }, reader, writer).await
+    }
+
+    /// Whether the relay is let in; if not, what to tell it.
+    fn check(&self, hello: &Hello) -> Result<(), (Hearing, &'static str)> {
+        if hello.version.major != VERSION.major {
+            let why = "this control speaks another version of the link; \
+                run the same release of relay and control";
+            return Err((Hearing::Version, why));
+        }
+        if !self.authority.opens(&hello.secret) {
+            let why = "the join token's secret is not this control's; \
+                `control join-token` prints the right one";
+            return Err((Hearing::Secret, why));
+        }
+        if !is_wss_origin(&hello.public_url) {
+            let why = "the node's public URL must be wss://host[:port] without a path";
+            return Err((Hearing::Address, why));
+        }
+        Ok(())
+    }
+
+    /// Everything that a call needs.
+    async fn welcome(&self, hello: &Hello, writer: &mut Writer) -> Result<(), Broken> {
+        let source = Source { node: hello.node.clone(), epoch: hello.epoch };
+        let acked = self.plane.store.mark(&source).await?;
+        writer.say(&ToRelay::Welcome { version: VERSION, acked }).await?;
+        writer.say(&ToRelay::TicketKeys { keys: self.plane.tokens.verifying() }).await?;
+        let url = stream_url(&hello.public_url, &hello.node);
+        let values = expected_upgrade_values(&url, &self.plane.auth_token);
+        writer.say(&ToRelay::Signatures { values }).await?;
+        for spec in self.plane.agents.all() {
+            match writer.say(&ToRelay::Agent(Box::new(spec.clone()))).await {
+                Err(Broken::Frame(error)) => {
+                    tracing::error!(agent = %spec.name, %error, "an agent does not fit the link");
+                }
+                said => said?,
+            }
+        }
+        writer.say(&ToRelay::Synced).await
+    }
+
+    async fn serve(&self, place: Place, reader: Reader, writer: Writer) -> Result<(), Broken> {
+        let Place { source, stay, orders } = place;
+        let replaced = stay.replaced();
+        let (receipts, waiting) = mpsc::channel(RECEIPTS_MAX);
+        let (acks, committed) = watch::channel(EventNumber(0));
+        tokio::select! {
+            read = self.read(source, stay, reader, receipts) => read,
+            waited = await_commits(waiting, acks) => waited,
+            written = write(orders, committed, writer) => written,
+            () = replaced.cancelled() => Err(Broken::Replaced),
+        }
+    }
+
+    async fn read(
+        &self,
+        source: Source,
+        stay: Stay,
+        mut reader: Reader,
+        receipts: mpsc::Sender<Receipt>,
+    ) -> Result<(), Broken> {
+        loop {
+            let frame = reader.frame().await?;
+            match (frame.channel, ToControl::read(&frame)) {
+                (Channel::Other(_), _) | (_, Err(_) | Ok(ToControl::Unknown)) => {
+                    self.plane.metrics.link_unknown.inc();
+                    tracing::debug!(channel = ?frame.channel, "a frame of a relay is skipped");
+                }
+                (_, Ok(ToControl::Hello(_))) => {
+                    self.plane.metrics.link_unknown.inc();
+                }
+                (_, Ok(ToControl::Load(load))) => stay.set_load(load),
+                (_, Ok(ToControl::Events { events })) if events.len() > BATCH_EVENTS_MAX => {
+                    return Err(Broken::TooMany);
+                }
+                (_, Ok(ToControl::Events { events })) => {
+                    settle(&stay, &events);
+                    // Waits while the sequencer is behind: the relay then keeps its events.
+                    let receipt = self.plane.sequencer.submit(source.clone(), events).await?;
+                    receipts.send(receipt).await.map_err(|_| Broken::Closed)?;
+                }
+            }
+        }
+    }
+}
+
+/// A node's place in the fleet, while its connection lasts.
+struct Place {
+    source: Source,
+    stay: Stay,
+    orders: mpsc::Receiver<Order>,
+}
+
+/// Streams that have begun or were refused are no longer only promised.
+fn settle(stay: &Stay, events: &[NodeEvent]) {
+    for event in events {
+        let is_settled = matches!(
+            event.event,
+            CallEvent::StreamStarted { .. } | CallEvent::StreamRefused { .. }
+        );
+        if let (true, Some(call)) = (is_settled, &event.call) {
+            stay.settle(&call.id);
+        }
+    }
+}
+
+/// Waits for the commits in the order of the batches. A batch that does not follow what was
+/// committed ends the connection: the next one begins with what is missing.
+async fn await_commits(
+    mut waiting: mpsc::Receiver<Receipt>,
+    acks: watch::Sender<EventNumber>,
+) -> Result<(), Broken> {
+    while let Some(receipt) = waiting.recv().await {
+        acks.send_replace(receipt.await?);
+    }
+    Err(Broken::Closed)
+}
+
+/// Tells the relay what is committed and what to do. Commits that come while it does not read are
+/// told as one.
+async fn write(
+    mut orders: mpsc::Receiver<Order>,
+    mut committed: watch::Receiver<EventNumber>,
+    mut writer: Writer,
+) -> Result<(), Broken> {
+    loop {
+        let message = tokio::select! {
+            changed = committed.changed() => {
+                changed.map_err(|_| Broken::Closed)?;
+                ToRelay::Ack { through: *committed.borrow_and_update() }
+            }
+            order = orders.recv() => {
+                let Order { call, generation, command } = order.ok_or(Broken::Replaced)?;
+                ToRelay::Command { call, generation, command }
+            }
+        };
+        writer.say(&message).await?;
+    }
+}
+
+fn is_wss_origin(text: &str) -> bool {
+    let Ok(url) = Url::parse(text) else { return false };
+    let has_user = !url.username().is_empty() || url.password().is_some();
+    let is_bare =
+        !text.ends_with('/') && !text.contains(['?', '#']) && matches!(url.path(), "" | "/");
+    url.scheme() == "wss" && url.host_str().is_some() && is_bare && !has_user
+}
+
+/// Frames to the relay.
+struct Writer(SendStream);
+
+impl Writer {
+    async fn say(&mut self, message: &ToRelay) -> Result<(), Broken> {
+        let mut bytes = Vec::new();
+        message.write(&mut bytes)?;
+        Ok(timeout(WRITE_WITHIN, self.0.write_all(&bytes)).await??)
+    }
+
+    /// Says no and lets the word arrive.
+    async fn refuse(mut self, why: &'static str) -> Result<(), Broken> {
+        self.say(&ToRelay::Refused { why: why.to_owned() }).await?;
+        // Nothing was written after it, so finishing cannot fail.
+        let _ = self.0.finish();
+        let _ = timeout(HELLO_WITHIN, self.0.stopped()).await;
+        Err(Broken::Refused(why))
+    }
+}
+
+/// Frames off the relay's stream.
+struct Reader {
+    receiver: RecvStream,
+    decoder: Decoder,
+    bytes: Vec<u8>,
+}
+
+impl Reader {
+    fn new(receiver: RecvStream) -> Self {
+        Self { receiver, decoder: Decoder::default(), bytes: vec![0; READ_BYTES] }
+    }
+
+    async fn frame(&mut self) -> Result<Frame, Broken> {
+        loop {
+            if let Some(frame) = self.decoder.next_frame()? {
+                return Ok(frame);
+            }
+            let read = self.receiver.read(&mut self.bytes).await?;
+            self.decoder.push(&self.bytes[..read.ok_or(Broken::Closed)?]);
+        }
+    }
+}
+
+/// From the connection to its stream, and from the stream to the hello.
+const HELLO_WITHIN: Duration = Duration::from_secs(5);
+
+/// A relay that does not read for so long is not well; it comes back when it is.
+const WRITE_WITHIN: Duration = Duration::from_secs(5);
+
+/// Batches that wait for their commit. When full, nothing more is read.
+const RECEIPTS_MAX: usize = 16;
+
+/// What is read at once.
+const READ_BYTES: usize = 16 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_reached_at_a_wss_origin() {
+        for good in ["wss://a.example", "wss://a.example:8443", "wss://[::1]:9"] {
+            assert!(is_wss_origin(good), "{good}");
+        }
+        for bad in
+            ["ws://a", "https://a", "wss://a/", "wss://a/x", "wss://a?x", "wss://u@a", "wss://"]
+        {
+            assert!(!is_wss_origin(bad), "{bad}");
+        }
+    }
+}

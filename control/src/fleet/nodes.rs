@@ -1,0 +1,381 @@
+//! Who is there: the relays whose link is up, and how each is doing.
+//!
+//! Memory only. After a restart of control, relays are back within seconds and say everything
+//! again; calls do not notice.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use link::id::{CallId, Epoch, Gen, NodeId, WallTime};
+use link::message::{Command, Load};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::placement::{Candidate, choose};
+use crate::clock;
+
+/// The relays of the fleet. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Nodes {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    nodes: Mutex<BTreeMap<NodeId, Node>>,
+    changes: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Node {
+    stay: u64,
+    epoch: Epoch,
+    public_url: String,
+    software: String,
+    /// What it said last; `None` before it said anything.
+    load: Option<Load>,
+    /// Calls that were sent to it and are not in its load yet.
+    promised: VecDeque<(CallId, WallTime)>,
+    orders: mpsc::Sender<Order>,
+    replaced: CancellationToken,
+}
+
+/// A relay that comes in.
+#[derive(Debug, Clone)]
+pub struct Arrival {
+    /// Its name.
+    pub node: NodeId,
+    /// The life of its process.
+    pub epoch: Epoch,
+    /// The origin at which the carrier reaches it, `wss://host[:port]`.
+    pub public_url: String,
+    /// Its version, for people.
+    pub software: String,
+}
+
+/// Something for a node to do in one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// The call.
+    pub call: CallId,
+    /// The generation it is meant for.
+    pub generation: Gen,
+    /// What to do.
+    pub command: Command,
+}
+
+/// Why an order does not reach its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unsent {
+    /// The node's link is down.
+    #[error("the node is not connected")]
+    Away,
+    /// The node does not read what it is told.
+    #[error("the node does not keep up")]
+    Full,
+}
+
+/// How a node is doing, for probes and people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeState {
+    /// Its name.
+    pub node: NodeId,
+    /// Its version.
+    pub software: String,
+    /// What it said last; `None` before it said anything.
+    pub load: Option<Load>,
+}
+
+impl Nodes {
+    /// A fleet without relays.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes a relay in. Of two with the same name the newer stays: a relay that starts again is
+    /// here before its old connection is known to be dead.
+    #[must_use]
+    pub fn join(&self, arrival: Arrival) -> (Stay, mpsc::Receiver<Order>) {
+        let (orders, waiting) = mpsc::channel(ORDERS_MAX);
+        let replaced = CancellationToken::new();
+        let mut nodes = self.nodes();
+        let stay = nodes.get(&arrival.node).map_or(0, |older| {
+            if older.epoch != arrival.epoch {
+                tracing::info!(node = %arrival.node, "a new life of a node replaces the old");
+            }
+            older.replaced.cancel();
+            older.stay + 1
+        });
+        let Arrival { node, epoch, public_url, software } = arrival;
+        let promised = VecDeque::new();
+        let entry = Node {
+            stay,
+            epoch,
+            public_url,
+            software,
+            load: None,
+            promised,
+            orders,
+            replaced: replaced.clone(),
+        };
+        nodes.insert(node.clone(), entry);
+        drop(nodes);
+        (Stay { nodes: self.clone(), node, stay, replaced }, waiting)
+    }
+
+    /// Chooses the node for a call's next stream and counts the call there until its load does.
+    #[must_use]
+    pub fn place(&self, call: &CallId, now: WallTime) -> Option<NodeId> {
+        let mut nodes = self.nodes();
+        for node in nodes.values_mut() {
+            let is_late = |at: WallTime| (now.0 - at.0).unsigned_abs() > PROMISE_US;
+            node.promised.retain(|(promised, at)| promised != call && !is_late(*at));
+        }
+        let chosen = choose(nodes.iter().map(|(name, node)| node.candidate(name)))?.clone();
+        let node = nodes.get_mut(&chosen)?;
+        if node.promised.len() == PROMISES_MAX {
+            node.promised.pop_front();
+        }
+        node.promised.push_back((call.clone(), now));
+        Some(chosen)
+    }
+
+    /// The same, but while no relay has said anything yet, waits a moment for one: control has
+    /// just started, or the fleet has.
+    pub async fn place_soon(&self, call: &CallId) -> Option<NodeId> {
+        let mut changes = self.inner.changes.subscribe();
+        let placed = async {
+            loop {
+                changes.mark_unchanged();
+                if let Some(node) = self.place(call, clock::wall()) {
+                    return Some(node);
+                }
+                if self.nodes().values().any(|node| node.load.is_some()) {
+                    return None;
+                }
+                // The sender lives as long as `self`.
+                changes.changed().await.ok()?;
+            }
+        };
+        tokio::time::timeout(ARRIVE_WITHIN, placed).await.ok().flatten()
+    }
+
+    /// Where the carrier opens a stream on this node; `None` when its link is down.
+    #[must_use]
+    pub fn stream_url(&self, node: &NodeId) -> Option<String> {
+        self.nodes().get(node).map(|entry| stream_url(&entry.public_url, node))
+    }
+
+    /// Tells a node to do something in a call.
+    ///
+    /// # Errors
+    /// When it cannot be told.
+    pub fn send(&self, node: &NodeId, order: Order) -> Result<(), Unsent> {
+        let nodes = self.nodes();
+        let entry = nodes.get(node).ok_or(Unsent::Away)?;
+        entry.orders.try_send(order).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Unsent::Full,
+            mpsc::error::TrySendError::Closed(_) => Unsent::Away,
+        })
+    }
+
+    /// All nodes, by name.
+    #[must_use]
+    pub fn list(&self) -> Vec<NodeState> {
+        let state = |(node, entry): (&NodeId, &Node)| NodeState {
+            node: node.clone(),
+            software: entry.software.clone(),
+            load: entry.load,
+        };
+        self.nodes().iter().map(state).collect()
+    }
+
+    fn nodes(&self) -> MutexGuard<'_, BTreeMap<NodeId, Node>> {
+        self.inner.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Node {
+    fn candidate<'a>(&self, node: &'a NodeId) -> Candidate<'a> {
+        let promised = u32::try_from(self.promised.len()).unwrap_or(u32::MAX);
+        let load = self.load.unwrap_or(Load { calls: 0, calls_max: 0, ready: false });
+        Candidate {
+            node,
+            calls: load.calls.saturating_add(promised),
+            calls_max: load.calls_max,
+            ready: load.ready,
+        }
+    }
+}
+
+/// Where the carrier opens a stream on a node.
+#[must_use]
+pub fn stream_url(public_url: &str, node: &NodeId) -> String {
+    format!("{public_url}/v1/m/{node}")
+}
+
+/// A relay's time in the fleet; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Stay {
+    nodes: Nodes,
+    node: NodeId,
+    stay: u64,
+    replaced: CancellationToken,
+}
+
+impl Stay {
+    /// The node.
+    #[must_use]
+    pub fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    /// The node says how it is doing.
+    pub fn set_load(&self, load: Load) {
+        self.entry(|entry| entry.load = Some(load));
+        self.nodes.inner.changes.send_modify(|changes| *changes += 1);
+    }
+
+    /// A stream of the call has begun there or was refused: the promise is kept.
+    pub fn settle(&self, call: &CallId) {
+        self.entry(|entry| entry.promised.retain(|(promised, _)| promised != call));
+    }
+
+    /// Cancelled when another connection has taken the node's place.
+    #[must_use]
+    pub fn replaced(&self) -> CancellationToken {
+        self.replaced.clone()
+    }
+
+    fn entry(&self, change: impl FnOnce(&mut Node)) {
+        let mut nodes = self.nodes.nodes();
+        if let Some(entry) = nodes.get_mut(&self.node).filter(|entry| entry.stay == self.stay) {
+            change(entry);
+        }
+    }
+}
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        let mut nodes = self.nodes.nodes();
+        if nodes.get(&self.node).is_some_and(|entry| entry.stay == self.stay) {
+            nodes.remove(&self.node);
+        }
+    }
+}
+
+/// Orders that a node may have waiting. When full, the one who orders is told so.
+const ORDERS_MAX: usize = 64;
+
+/// Calls sent to a node that it has not counted yet. When full, the oldest is forgotten.
+const PROMISES_MAX: usize = 4_096;
+
+/// How long a call counts where it was sent although no stream has begun. Ticket to stream takes
+/// under a second; the caller may have hung up in between.
+const PROMISE_US: u64 = 10_000_000;
+
+/// How long a call waits for the first relay. The carrier gives us 2.5 s.
+const ARRIVE_WITHIN: Duration = Duration::from_millis(1_500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: WallTime = WallTime(1_795_514_400_000_000);
+
+    fn join(nodes: &Nodes, name: &str, epoch: u64) -> Stay {
+        join_with_orders(nodes, name, epoch).0
+    }
+
+    fn join_with_orders(nodes: &Nodes, name: &str, epoch: u64) -> (Stay, mpsc::Receiver<Order>) {
+        nodes.join(Arrival {
+            node: NodeId::new(name).unwrap(),
+            epoch: Epoch(epoch),
+            public_url: "wss://media.example".into(),
+            software: "test".into(),
+        })
+    }
+
+    fn load(calls: u32) -> Load {
+        Load { calls, calls_max: 3, ready: true }
+    }
+
+    fn call(n: usize) -> CallId {
+        CallId::new(format!("c_{n}")).unwrap()
+    }
+
+    #[test]
+    fn calls_that_come_at_once_are_spread_before_any_load_is_told() {
+        let nodes = Nodes::new();
+        let (a, b) = (join(&nodes, "a", 1), join(&nodes, "b", 1));
+        a.set_load(load(0));
+        b.set_load(load(1));
+        let placed: Vec<_> =
+            (0..6).map(|n| nodes.place(&call(n), NOW).map(|node| node.to_string())).collect();
+        let names: Vec<_> = placed.iter().map(|node| node.as_deref().unwrap_or("-")).collect();
+        assert_eq!(names, ["a", "a", "b", "a", "b", "-"]);
+    }
+
+    #[test]
+    fn a_promise_ends_with_its_stream_or_after_a_while_and_counts_once() {
+        let nodes = Nodes::new();
+        let a = join(&nodes, "a", 1);
+        a.set_load(Load { calls: 0, calls_max: 1, ready: true });
+        assert!(nodes.place(&call(1), NOW).is_some());
+        assert!(nodes.place(&call(1), NOW).is_some(), "the same call asks again");
+        assert!(nodes.place(&call(2), NOW).is_none());
+        a.settle(&call(1));
+        assert!(nodes.place(&call(2), NOW).is_some());
+        assert!(nodes.place(&call(3), NOW).is_none());
+        assert!(nodes.place(&call(3), NOW.plus_us(10_000_001)).is_some());
+    }
+
+    #[test]
+    fn a_newer_connection_replaces_the_older_and_outlives_its_end() {
+        let nodes = Nodes::new();
+        let old = join(&nodes, "a", 1);
+        let new = join(&nodes, "a", 2);
+        assert!(old.replaced().is_cancelled() && !new.replaced().is_cancelled());
+        new.set_load(load(0));
+        old.set_load(load(3));
+        drop(old);
+        assert_eq!(nodes.list()[0].load, Some(load(0)));
+        drop(new);
+        assert!(nodes.list().is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_waits_for_the_first_relay_but_not_for_a_full_one() {
+        let nodes = Nodes::new();
+        assert_eq!(nodes.place_soon(&call(1)).await, None);
+        let a = join(&nodes, "a", 1);
+        let one = call(1);
+        let (placed, ()) = tokio::join!(nodes.place_soon(&one), async {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            a.set_load(load(0));
+        });
+        assert_eq!(placed.as_ref(), Some(a.node()));
+        a.set_load(load(3));
+        let two = call(2);
+        let full = tokio::time::timeout(Duration::from_millis(1), nodes.place_soon(&two));
+        assert_eq!(full.await, Ok(None));
+    }
+
+    #[test]
+    fn an_order_reaches_its_node_or_says_why_not() {
+        let nodes = Nodes::new();
+        let (a, waiting) = join_with_orders(&nodes, "a", 1);
+        let order = Order { call: call(1), generation: Gen(0), command: Command::HangUp };
+        for _ in 0..ORDERS_MAX {
+            assert_eq!(nodes.send(a.node(), order.clone()), Ok(()));
+        }
+        assert_eq!(nodes.send(a.node(), order.clone()), Err(Unsent::Full));
+        drop(waiting);
+        assert_eq!(nodes.send(a.node(), order.clone()), Err(Unsent::Away));
+        let name = a.node().clone();
+        drop(a);
+        assert_eq!(nodes.send(&name, order), Err(Unsent::Away));
+    }
+}

@@ -1,0 +1,141 @@
+//! One route table, and the pieces that routes are made of.
+//!
+//! Who accepts connections and how long they may take is in [`serve`]; what a refusal looks like
+//! in [`crate::error`].
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::{Stream, StreamExt as _};
+use http::StatusCode;
+use tokio::time::timeout;
+use warp::filters::BoxedFilter;
+use warp::path::FullPath;
+use warp::reject::{self, MethodNotAllowed};
+use warp::reply::Response;
+use warp::{Filter, Rejection, Reply};
+
+use crate::error::Problem;
+use crate::metrics::Route;
+use crate::plane::Plane;
+use crate::{api, twilio};
+
+pub mod patience;
+pub mod serve;
+
+/// Everything that the public may ask, each question answered and counted.
+pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
+    let counting = Arc::clone(plane);
+    let elsewhere = warp::path::full()
+        .and_then(|path: FullPath| async move { Err::<Response, _>(elsewhere(&path)) });
+    twilio::routes(plane)
+        .or(api::routes(plane))
+        .unify()
+        .or(elsewhere)
+        .unify()
+        .recover(refuse)
+        .unify()
+        .with(warp::log::custom(move |info| {
+            counting.metrics.request(Route::of(info.path()), info.status(), info.elapsed());
+        }))
+        .map(Reply::into_response)
+        .boxed()
+}
+
+/// Hands what every request needs to a route.
+pub fn with(
+    plane: &Arc<Plane>,
+) -> impl Filter<Extract = (Arc<Plane>,), Error = Infallible> + Clone + use<> {
+    let plane = Arc::clone(plane);
+    warp::any().map(move || Arc::clone(&plane))
+}
+
+/// The whole body, at most so many bytes, read within its time.
+pub fn body(bytes_max: usize) -> impl Filter<Extract = (Bytes,), Error = Rejection> + Clone {
+    let length = warp::header::optional::<u64>("content-length");
+    length.and(warp::body::stream()).and_then(move |length: Option<u64>, body| async move {
+        if length.is_some_and(|length| length > bytes_max as u64) {
+            return Err(too_long(bytes_max));
+        }
+        match timeout(BODY_WITHIN, collect(body, bytes_max)).await {
+            Ok(collected) => collected,
+            Err(_) => {
+                let detail = "The body did not arrive within ten seconds.";
+                Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_slow", detail).into())
+            }
+        }
+    })
+}
+
+/// The values of the address, decoded; of several with one name the last.
+pub fn queries() -> impl Filter<Extract = (BTreeMap<String, String>,), Error = Infallible> + Clone {
+    let raw = warp::query::raw().or(warp::any().map(String::new)).unify();
+    raw.map(|raw: String| form_urlencoded::parse(raw.as_bytes()).into_owned().collect())
+}
+
+async fn collect<B: bytes::Buf>(
+    body: impl Stream<Item = Result<B, warp::Error>>,
+    bytes_max: usize,
+) -> Result<Bytes, Rejection> {
+    let mut body = std::pin::pin!(body);
+    let mut whole = BytesMut::new();
+    while let Some(piece) = body.next().await {
+        let mut piece = piece.map_err(|_| {
+            let detail = "The body broke off.";
+            Problem::new(StatusCode::BAD_REQUEST, "body_broken", detail)
+        })?;
+        if whole.len() + piece.remaining() > bytes_max {
+            return Err(too_long(bytes_max));
+        }
+        while piece.has_remaining() {
+            let part = piece.chunk();
+            whole.extend_from_slice(part);
+            let taken = part.len();
+            piece.advance(taken);
+        }
+    }
+    Ok(whole.freeze())
+}
+
+fn too_long(bytes_max: usize) -> Rejection {
+    let detail = format!("The body is longer than {bytes_max} bytes.");
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_long", detail).into()
+}
+
+/// Paths that are nobody's; streams are somebody else's.
+fn elsewhere(path: &FullPath) -> Rejection {
+    if path.as_str().starts_with("/v1/m/") {
+        let detail = "Streams connect to a relay's public port; this is control. Give the carrier \
+            the relay's address (RELAY_PUBLIC_URL), or let the relay's port forward to control.";
+        return Problem::new(StatusCode::NOT_FOUND, "stream_elsewhere", detail).into();
+    }
+    reject::not_found()
+}
+
+/// Writes what no route has answered.
+async fn refuse(rejection: Rejection) -> Result<Response, Infallible> {
+    let problem = match rejection.find::<Problem>() {
+        Some(problem) => problem.clone(),
+        None if rejection.find::<MethodNotAllowed>().is_some() => {
+            let detail = "There is such a path, but not with this method. Hooks of the carrier \
+                are POST.";
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+        }
+        None if rejection.is_not_found() => {
+            let detail = "There is nothing here. The API is below /v1/calls and /v1/events.";
+            Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
+        }
+        None => {
+            tracing::debug!(?rejection, "a request is malformed");
+            let detail = "A header or the address could not be read.";
+            Problem::new(StatusCode::BAD_REQUEST, "request_malformed", detail)
+        }
+    };
+    Ok(problem.response())
+}
+
+/// A body of a few KiB takes well under a second.
+const BODY_WITHIN: Duration = Duration::from_secs(10);

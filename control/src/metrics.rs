@@ -1,0 +1,413 @@
+//! Every metric of control, declared once: name, what it counts, what a rise means. Labels come
+//! from enums only, never from an id. `control metrics` prints the table.
+
+use std::fmt::{self, Write as _};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use http::StatusCode;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, text};
+use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::fleet::nodes::Nodes;
+use crate::hub::Hub;
+use crate::sequencer::{LeaseState, Sequencer};
+
+/// One declared metric.
+#[derive(Debug)]
+pub struct Metric {
+    /// Its name; a counter is written with `_total` behind it.
+    pub name: &'static str,
+    /// What it counts, and how it adds up with others.
+    pub counts: &'static str,
+    /// What a rise means.
+    pub rise: &'static str,
+}
+
+const fn metric(name: &'static str, counts: &'static str, rise: &'static str) -> Metric {
+    Metric { name, counts, rise }
+}
+
+const HTTP_REQUESTS: Metric = metric(
+    "control_http_requests",
+    "Requests, by route and class of status.",
+    "Traffic; `5xx`: the database or a bug; `4xx` on a hook: a wrong CONTROL_PUBLIC_URL or somebody trying.",
+);
+const HTTP_SECONDS: Metric = metric(
+    "control_http_seconds",
+    "From a request's head to its answer's head, by route.",
+    "The database is slow: callers hear silence while a hook waits.",
+);
+const FORGED: Metric = metric(
+    "control_signatures_refused",
+    "Hooks without the carrier's signature, or with a wrong one.",
+    "`wrong`: another origin or auth token than the carrier's; `missing`: somebody else.",
+);
+const TWIML: Metric = metric(
+    "control_twiml",
+    "Answers to the carrier, by what they say.",
+    "`busy` or `wait`: no node takes calls; `apology`: calls that could not be helped.",
+);
+const CARRIER_REQUESTS: Metric = metric(
+    "control_carrier_requests",
+    "Requests to the carrier's REST API, by what became of them.",
+    "`credentials`: a wrong auth token; `throttled`: too much at once; `silent`: the carrier or the way to it.",
+);
+const HELLOS: Metric = metric(
+    "control_link_hellos",
+    "Relays that dialled in, by what they were told.",
+    "`welcome` again and again: a link that does not hold; others: a wrong join token or release.",
+);
+const LINK_UNKNOWN: Metric = metric(
+    "control_link_unknown",
+    "Messages of relays that this version does not know; they are skipped.",
+    "Relays are newer than control.",
+);
+const NODES: Metric = metric(
+    "control_nodes",
+    "Relays whose link is up.",
+    "A fall below the size of the fleet: a relay or the way to it is down.",
+);
+const NODES_READY: Metric = metric(
+    "control_nodes_ready",
+    "Relays that take new calls; the rest of control_nodes is full or draining.",
+    "Zero: callers hear the busy tone.",
+);
+const EVENTS: Metric =
+    metric("control_events", "Events committed.", "Traffic: about ten a call, and two a turn.");
+const EVENT_COMMITS: Metric = metric(
+    "control_event_commits",
+    "Transactions of events committed.",
+    "Traffic; events by commit say how well they are grouped.",
+);
+const EVENT_FAILURES: Metric = metric(
+    "control_event_failures",
+    "Transactions of events that failed and were tried again.",
+    "The database; relays keep what is not committed.",
+);
+const EVENT_DUPLICATES: Metric = metric(
+    "control_event_duplicates",
+    "Events that came again and were dropped.",
+    "Links that break before the acknowledgement arrives.",
+);
+const EVENT_GAPS: Metric = metric(
+    "control_event_gaps",
+    "Batches that did not follow what was committed; the relay sends again.",
+    "A database that was set back.",
+);
+const EVENT_UNKNOWN: Metric = metric(
+    "control_event_unknown",
+    "Events of a kind that this version does not know; not stored.",
+    "Relays are newer than control.",
+);
+const LEASE_HELD: Metric = metric(
+    "control_lease_held",
+    "1 while this process gives events their place.",
+    "The sum over all controls of a database is 1; 0 for seconds: nobody does.",
+);
+const SSE_CLIENTS: Metric = metric("control_sse_clients", "Clients that watch events.", "Traffic.");
+
+/// Every metric, in the order of a call's way.
+pub const METRICS: &[&Metric] = &[
+    &HTTP_REQUESTS,
+    &HTTP_SECONDS,
+    &FORGED,
+    &TWIML,
+    &CARRIER_REQUESTS,
+    &HELLOS,
+    &LINK_UNKNOWN,
+    &NODES,
+    &NODES_READY,
+    &EVENTS,
+    &EVENT_COMMITS,
+    &EVENT_FAILURES,
+    &EVENT_DUPLICATES,
+    &EVENT_GAPS,
+    &EVENT_UNKNOWN,
+    &LEASE_HELD,
+    &SSE_CLIENTS,
+];
+
+/// The table as text, as `control metrics` prints it.
+#[must_use]
+pub fn page() -> String {
+    let mut page = String::new();
+    for Metric { name, counts, rise } in METRICS {
+        let _ = write!(page, "{name}\n    {counts}\n    A rise: {rise}\n");
+    }
+    page
+}
+
+/// Declares an enum whose variants are the values of one label.
+macro_rules! label {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident => $value:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $name { $($(#[$vdoc])* $variant,)* }
+
+        impl $name {
+            /// The label's value.
+            #[must_use]
+            pub fn value(self) -> &'static str {
+                match self { $(Self::$variant => $value,)* }
+            }
+        }
+    };
+}
+
+label! {
+    /// What was asked.
+    Route {
+        /// The voice hook.
+        Voice => "voice",
+        /// The resume hook.
+        Resume => "resume",
+        /// The status hooks, of calls and streams.
+        Status => "status",
+        /// Calls of the API.
+        Calls => "calls",
+        /// Event streams of the API.
+        Events => "events",
+        /// Anything else.
+        Other => "other",
+    }
+}
+
+impl Route {
+    /// The route of a path.
+    #[must_use]
+    pub fn of(path: &str) -> Self {
+        match path.strip_prefix("/v1/").unwrap_or_default() {
+            "twilio/voice" => Self::Voice,
+            "twilio/status" | "twilio/stream" => Self::Status,
+            "events" => Self::Events,
+            path if path.starts_with("twilio/resume/") => Self::Resume,
+            path if path == "calls" || path.starts_with("calls/") => Self::Calls,
+            _ => Self::Other,
+        }
+    }
+}
+
+label! {
+    /// What the carrier was told.
+    Told {
+        /// Open a stream.
+        Stream => "stream",
+        /// Give the caller to somebody else.
+        Transfer => "transfer",
+        /// The call is over.
+        Hangup => "hangup",
+        /// No node takes the call.
+        Busy => "busy",
+        /// Ask again in a second.
+        Wait => "wait",
+        /// Nothing helps.
+        Apology => "apology",
+    }
+}
+
+label! {
+    /// What became of a request to the carrier.
+    Asked {
+        /// Done.
+        Done => "done",
+        /// The account's credentials are wrong.
+        Credentials => "credentials",
+        /// Refused for good.
+        Refused => "refused",
+        /// Too much at once.
+        Throttled => "throttled",
+        /// No answer in time; it may have happened.
+        Silent => "silent",
+        /// It never got there.
+        Unreachable => "unreachable",
+        /// The carrier failed.
+        Failed => "failed",
+    }
+}
+
+label! {
+    /// What a relay was told that dialled in.
+    Hearing {
+        /// It is in.
+        Welcome => "welcome",
+        /// Another version of the link.
+        Version => "version",
+        /// A wrong join secret.
+        Secret => "secret",
+        /// No public URL.
+        Address => "address",
+        /// It said something else.
+        NoHello => "no_hello",
+    }
+}
+
+type One = [(&'static str, &'static str); 1];
+type Two = [(&'static str, &'static str); 2];
+
+/// What the process counts, and where the rest is read at a scrape.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<Two, Counter>,
+    seconds: Family<One, Histogram>,
+    forged: Family<One, Counter>,
+    twiml: Family<One, Counter>,
+    carrier: Family<One, Counter>,
+    hellos: Family<One, Counter>,
+    /// Messages of relays that were skipped.
+    pub link_unknown: Counter,
+}
+
+impl Metrics {
+    /// Starts to count; nodes, events and clients are read from where they live.
+    #[must_use]
+    pub fn new(nodes: Nodes, sequencer: Sequencer, hub: Hub) -> Self {
+        let mut metrics = Self {
+            registry: Registry::default(),
+            requests: Family::default(),
+            seconds: Family::new_with_constructor(histogram),
+            forged: Family::default(),
+            twiml: Family::default(),
+            carrier: Family::default(),
+            hellos: Family::default(),
+            link_unknown: Counter::default(),
+        };
+        let registry = &mut metrics.registry;
+        registry.register(HTTP_REQUESTS.name, HTTP_REQUESTS.counts, metrics.requests.clone());
+        registry.register(HTTP_SECONDS.name, HTTP_SECONDS.counts, metrics.seconds.clone());
+        registry.register(FORGED.name, FORGED.counts, metrics.forged.clone());
+        registry.register(TWIML.name, TWIML.counts, metrics.twiml.clone());
+        registry.register(CARRIER_REQUESTS.name, CARRIER_REQUESTS.counts, metrics.carrier.clone());
+        registry.register(HELLOS.name, HELLOS.counts, metrics.hellos.clone());
+        registry.register(LINK_UNKNOWN.name, LINK_UNKNOWN.counts, metrics.link_unknown.clone());
+        registry.register_collector(Box::new(Elsewhere { nodes, sequencer, hub }));
+        metrics
+    }
+
+    /// Counts an answered request.
+    pub fn request(&self, route: Route, status: StatusCode, took: Duration) {
+        let class = match status.as_u16() {
+            200..=299 => "2xx",
+            300..=399 => "3xx",
+            400..=499 => "4xx",
+            _ => "5xx",
+        };
+        let labels = [("route", route.value()), ("status", class)];
+        self.requests.get_or_create(&labels).inc();
+        self.seconds.get_or_create(&[labels[0]]).observe(took.as_secs_f64());
+    }
+
+    /// Counts a hook that was not the carrier's.
+    pub fn forged(&self, why: crate::twilio::signature::Forged) {
+        let why = match why {
+            crate::twilio::signature::Forged::Missing => "missing",
+            crate::twilio::signature::Forged::Wrong => "wrong",
+        };
+        self.forged.get_or_create(&[("why", why)]).inc();
+    }
+
+    /// Counts an answer to the carrier.
+    pub fn told(&self, told: Told) {
+        self.twiml.get_or_create(&[("answer", told.value())]).inc();
+    }
+
+    /// Counts a request to the carrier.
+    pub fn asked(&self, asked: Asked) {
+        self.carrier.get_or_create(&[("outcome", asked.value())]).inc();
+    }
+
+    /// Counts a relay that dialled in.
+    pub fn hello(&self, hearing: Hearing) {
+        self.hellos.get_or_create(&[("outcome", hearing.value())]).inc();
+    }
+
+    /// The scrape: OpenMetrics text.
+    ///
+    /// # Errors
+    /// When a metric is declared in a way that the format cannot say.
+    pub fn scrape(&self) -> Result<String, fmt::Error> {
+        let mut page = String::new();
+        text::encode(&mut page, &self.registry)?;
+        Ok(page)
+    }
+}
+
+/// From the time of a page in memory to the carrier's patience.
+fn histogram() -> Histogram {
+    Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 2.5, 15.0])
+}
+
+/// What is counted elsewhere and only read here.
+#[derive(Debug)]
+struct Elsewhere {
+    nodes: Nodes,
+    sequencer: Sequencer,
+    hub: Hub,
+}
+
+impl Collector for Elsewhere {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let nodes = self.nodes.list();
+        let is_ready = |load: link::message::Load| load.ready && load.calls < load.calls_max;
+        let ready = nodes.iter().filter(|node| node.load.is_some_and(is_ready)).count();
+        let is_held = *self.sequencer.state().borrow() == LeaseState::Held;
+        let gauges = [
+            (&NODES, nodes.len()),
+            (&NODES_READY, ready),
+            (&LEASE_HELD, usize::from(is_held)),
+            (&SSE_CLIENTS, self.hub.clients()),
+        ];
+        for (metric, value) in gauges {
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            let one =
+                encoder.encode_descriptor(metric.name, metric.counts, None, gauge.metric_type())?;
+            gauge.encode(one)?;
+        }
+        let counts = self.sequencer.counts();
+        let counters = [
+            (&EVENTS, &counts.events),
+            (&EVENT_COMMITS, &counts.commits),
+            (&EVENT_FAILURES, &counts.failures),
+            (&EVENT_DUPLICATES, &counts.duplicates),
+            (&EVENT_GAPS, &counts.gaps),
+            (&EVENT_UNKNOWN, &counts.unknown),
+        ];
+        for (metric, value) in counters {
+            let counter = ConstCounter::new(value.load(Ordering::Relaxed));
+            let one = encoder.encode_descriptor(
+                metric.name,
+                metric.counts,
+                None,
+                counter.metric_type(),
+            )?;
+            counter.encode(one)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_metric_is_printed_once() {
+        let page = page();
+        for metric in METRICS {
+            assert_eq!(page.lines().filter(|line| *line == metric.name).count(), 1);
+        }
+    }
+
+    #[test]
+    fn a_path_with_a_pass_has_a_route_without_it() {
+        assert_eq!(Route::of("/v1/twilio/resume/v4.public.x"), Route::Resume);
+        assert_eq!(Route::of("/v1/calls/c_1/hang_up"), Route::Calls);
+        assert_eq!(Route::of("/v1/callsx"), Route::Other);
+    }
+}

@@ -1,0 +1,199 @@
+//! The process from its settings to its end, in order: store, sequencer, link, HTTP, admin; and
+//! backwards when it stops, so that what relays have sent is committed before the database closes.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use sd_notify::NotifyState;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{Config, Door};
+use crate::fleet::authority::Authority;
+use crate::fleet::link::Link;
+use crate::fleet::nodes::Nodes;
+use crate::http::serve::serve;
+use crate::hub::Hub;
+use crate::keys::SealingKey;
+use crate::metrics::Metrics;
+use crate::plane::Plane;
+use crate::sequencer::{Settings, sequencer};
+use crate::store::Store;
+use crate::tokens::Tokens;
+use crate::twilio::rest::Rest;
+use crate::{admin, http};
+
+/// Where the process listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Listening {
+    /// Webhooks and the API.
+    pub http: SocketAddr,
+    /// Probes and metrics.
+    pub admin: SocketAddr,
+    /// The link, UDP.
+    pub link: SocketAddr,
+}
+
+/// Runs the control plane until SIGTERM or SIGINT. `announce` is called once, when everything
+/// listens.
+///
+/// # Errors
+/// What keeps it from starting.
+pub async fn run(config: Config, announce: impl FnOnce(Listening)) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let mut signals = pin!(stop_on_signal(stop.clone())?);
+    let store = open_store(&config.door).await?;
+    let numbering_stop = CancellationToken::new();
+    let hub = Hub::new();
+    let (sequencer, numbering) =
+        sequencer(store.clone(), hub.clone(), Settings::default(), numbering_stop.clone());
+    let authority = Arc::new(Authority::load(&store).await?);
+    let tokens = Tokens::load(&store).await?;
+    let link = Link::bind(config.door.link_listen, Arc::clone(&authority))?;
+    let public = listen(config.listen).await?;
+    let probes = listen(config.admin_listen).await?;
+    let listening = Listening {
+        http: public.local_addr()?,
+        admin: probes.local_addr()?,
+        link: link.local_addr()?,
+    };
+    if let Some(path) = &config.join_token_file {
+        let token = authority.join_token(&config.door.address(listening.link)).to_line();
+        write_private(path, token.reveal())
+            .with_context(|| format!("the join token cannot be written to {}", path.display()))?;
+    }
+    let nodes = Nodes::new();
+    let plane = Arc::new(Plane {
+        metrics: Metrics::new(nodes.clone(), sequencer.clone(), hub.clone()),
+        store: store.clone(),
+        sequencer,
+        hub,
+        nodes,
+        agents: config.agents,
+        tokens,
+        auth_token: config.carrier.auth_token.clone(),
+        carrier: Rest::new(config.carrier).context("the carrier's API cannot be used")?,
+        public: config.public,
+        api_keys: config.api_keys,
+        from: config.from,
+        shutdown: stop.clone(),
+    });
+    announce(listening);
+    tell_systemd(&[NotifyState::Ready]);
+    let link_stop = CancellationToken::new();
+    let admin_stop = CancellationToken::new();
+    let requests = async {
+        serve(public, http::routes(&plane), stop.clone()).await;
+        link_stop.cancel();
+    };
+    let relays = async {
+        link.serve(Arc::clone(&plane), link_stop.clone()).await;
+        numbering_stop.cancel();
+    };
+    let numbers = async {
+        numbering.await;
+        admin_stop.cancel();
+    };
+    let probed = serve(probes, admin::routes(&plane), admin_stop.clone());
+    let work = async { tokio::join!(requests, relays, numbers, probed) };
+    tokio::select! {
+        _ = work => {}
+        () = &mut signals => unreachable!("signals are awaited for ever"),
+        () = watchdog() => unreachable!("the watchdog is fed for ever"),
+    }
+    store.close().await;
+    Ok(())
+}
+
+/// The line that lets relays join.
+///
+/// # Errors
+/// When the store cannot be opened.
+pub async fn join_token(door: &Door) -> anyhow::Result<link::secret::Secret> {
+    let store = open_store(door).await?;
+    let authority = Authority::load(&store).await?;
+    store.close().await;
+    Ok(authority.join_token(&door.address(door.link_listen)).to_line())
+}
+
+async fn open_store(door: &Door) -> anyhow::Result<Store> {
+    make_private_dir(&door.data_dir)
+        .with_context(|| format!("the folder {} is of no use", door.data_dir.display()))?;
+    let sealing = match &door.sealing_key {
+        Some(key) => key.clone(),
+        None => SealingKey::load_or_create(&door.data_dir.join("secret.key"))?,
+    };
+    let store = Store::open(door.database_url.reveal(), sealing).await;
+    store.map_err(|error| anyhow::anyhow!(error.explain()))
+}
+
+/// Makes the folder for its owner alone; one that is open to others is closed.
+fn make_private_dir(path: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let mut permissions = path.metadata()?.permissions();
+    if permissions.mode() & 0o077 != 0 {
+        permissions.set_mode(0o700);
+        std::fs::set_permissions(path, permissions)?;
+    }
+    Ok(())
+}
+
+/// Writes beside and renames, so that whoever waits for the file never reads half of it.
+fn write_private(path: &Path, line: &str) -> std::io::Result<()> {
+    use std::io::Write as _;
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = Path::new(&beside);
+    match std::fs::remove_file(beside) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside)?;
+    file.write_all(line.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    std::fs::rename(beside, path)
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("TCP {address} cannot be listened on"))
+}
+
+/// Cancels `stop` at the first signal, and runs for ever.
+fn stop_on_signal(stop: CancellationToken) -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        tell_systemd(&[NotifyState::Stopping]);
+        stop.cancel();
+        std::future::pending().await
+    })
+}
+
+/// Tells systemd that this loop turns, for ever; at half of the time it allows.
+async fn watchdog() {
+    let Some(allowed) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
+    let mut ticks = tokio::time::interval(allowed / 2);
+    loop {
+        ticks.tick().await;
+        tell_systemd(&[NotifyState::Watchdog]);
+    }
+}
+
+fn tell_systemd(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "systemd does not listen");
+    }
+}

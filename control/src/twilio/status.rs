@@ -1,0 +1,74 @@
+//! What the carrier says about calls and streams without asking anything.
+//!
+//! A call's last word ends it, unless it has ended already. Words come in any order, so each is
+//! taken by its number. A stream's word changes nothing: relays say the same and more; only an
+//! error of a stream that never reached a relay is news.
+
+use link::event::EndReason;
+use link::id::CallId;
+
+use super::Hook;
+use crate::clock;
+use crate::error::Problem;
+use crate::plane::{Plane, tenant};
+use crate::store::call::{CallEnd, CarrierIds, CarrierWord};
+
+/// A call's status callback.
+///
+/// # Errors
+/// When the database fails.
+pub async fn on_call(plane: &Plane, hook: &Hook) -> Result<(), Problem> {
+    let carrier = hook.carrier()?;
+    let Some(status) = hook.field("CallStatus") else { return Ok(()) };
+    let word = CarrierWord {
+        status: status.to_owned(),
+        seq: hook.field("SequenceNumber").and_then(|text| text.parse().ok()),
+        over: over(status),
+    };
+    let now = clock::wall();
+    let known = plane.store.carrier_word(&tenant(), &carrier, &word, now).await?;
+    if known.is_none() && name(plane, hook, carrier.clone()).await? {
+        plane.store.carrier_word(&tenant(), &carrier, &word, now).await?;
+    }
+    Ok(())
+}
+
+/// A stream's status callback.
+///
+/// # Errors
+/// When the database fails.
+pub async fn on_stream(plane: &Plane, hook: &Hook) -> Result<(), Problem> {
+    let carrier = hook.carrier()?;
+    if hook.field("StreamEvent") != Some("stream-error") {
+        return Ok(());
+    }
+    let words = hook.field("StreamError").unwrap_or("no reason given");
+    let words: String = words.chars().take(WORDS_MAX).collect();
+    let now = clock::wall();
+    let call = plane.store.note_stream_error(&tenant(), &carrier, &words, now).await?;
+    let call = call.map(|call| call.id.to_string());
+    tracing::warn!(call, "the carrier could not open or keep a stream");
+    Ok(())
+}
+
+/// The first word on an outbound call may come before the REST answer that names it; its address
+/// says which call it is.
+async fn name(plane: &Plane, hook: &Hook, carrier: CarrierIds) -> Result<bool, Problem> {
+    let Some(Ok(id)) = hook.query("call").map(CallId::new) else { return Ok(false) };
+    let call = plane.store.name_call(&tenant(), &id, carrier.clone()).await?;
+    Ok(call.is_some_and(|call| call.carrier == Some(carrier)))
+}
+
+fn over(status: &str) -> Option<CallEnd> {
+    Some(match status {
+        "completed" => CallEnd::Stream(EndReason::CallerHungUp),
+        "busy" => CallEnd::Busy,
+        "no-answer" => CallEnd::NoAnswer,
+        "canceled" => CallEnd::Canceled,
+        "failed" => CallEnd::CarrierFailed,
+        _ => return None,
+    })
+}
+
+/// Characters of an error that are kept.
+const WORDS_MAX: usize = 300;

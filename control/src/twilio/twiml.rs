@@ -1,0 +1,261 @@
+//! TwiML: what the carrier is told to do, typed, so that only documents that it takes can be
+//! written.
+//!
+//! Source: Twilio, "TwiML for Voice" and `<Stream>`, read 2026-11-20.
+
+use quick_xml::Writer;
+use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
+
+/// One document: verbs in the order in which they are done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Twiml(pub Vec<Verb>);
+
+/// One thing to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verb {
+    /// Open a stream both ways; what follows is done when the stream has ended, however it did.
+    Connect(Stream),
+    /// Ask again, at this address.
+    Redirect(String),
+    /// Give the caller to somebody else.
+    Dial(Target),
+    /// Speak a sentence.
+    Say(String),
+    /// Wait, in whole seconds.
+    Pause(u8),
+    /// End the call.
+    Hangup,
+    /// Do not answer: the caller hears the busy tone and nobody pays. Only as the first verb.
+    RejectBusy,
+}
+
+/// The stream of `<Connect>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stream {
+    /// Where the carrier connects, `wss`. No query: the carrier does not send one.
+    pub url: String,
+    /// Where the carrier says how the stream fares.
+    pub status_callback: String,
+    /// What the stream's `start` message repeats, names and values.
+    pub parameters: Vec<(&'static str, String)>,
+}
+
+/// To whom a caller is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// A phone number, E.164.
+    Number(String),
+    /// A SIP address, `sip:...`.
+    Sip(String),
+}
+
+/// Why a document was not written.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TwimlError {
+    /// The carrier takes `wss` addresses without a query and without a fragment.
+    #[error("a stream's address must be wss:// without query and fragment")]
+    StreamUrl,
+    /// The carrier asks at `https` addresses only.
+    #[error("a webhook's address must be https://")]
+    WebhookUrl,
+    /// Names and values of all parameters together are too long.
+    #[error("parameters of {chars} characters; the carrier takes fewer than 500")]
+    Parameters {
+        /// How long they are.
+        chars: usize,
+    },
+    /// It only works as the first verb.
+    #[error("a call can only be rejected before anything else")]
+    LateReject,
+    /// The text holds a character that XML cannot carry.
+    #[error("a text holds a control character")]
+    Text,
+}
+
+/// Parameters' names and values together stay below this.
+const PARAMETER_CHARS: usize = 500;
+
+impl Twiml {
+    /// Writes the document.
+    ///
+    /// # Errors
+    /// What the carrier would refuse, or misunderstand.
+    pub fn to_xml(&self) -> Result<String, TwimlError> {
+        let mut document = Document(Writer::new(Vec::new()));
+        document.put(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)));
+        document.open("Response", &[]);
+        for (place, verb) in self.0.iter().enumerate() {
+            if place > 0 && *verb == Verb::RejectBusy {
+                return Err(TwimlError::LateReject);
+            }
+            document.verb(verb)?;
+        }
+        document.close("Response");
+        Ok(String::from_utf8(document.0.into_inner()).expect("only text was written"))
+    }
+}
+
+struct Document(Writer<Vec<u8>>);
+
+impl Document {
+    fn verb(&mut self, verb: &Verb) -> Result<(), TwimlError> {
+        match verb {
+            Verb::Connect(stream) => self.connect(stream)?,
+            Verb::Redirect(url) => {
+                self.text("Redirect", &[("method", "POST")], webhook(url)?)?;
+            }
+            Verb::Dial(target) => {
+                self.open("Dial", &[]);
+                match target {
+                    Target::Number(number) => self.text("Number", &[], number)?,
+                    Target::Sip(address) => self.text("Sip", &[], address)?,
+                }
+                self.close("Dial");
+            }
+            Verb::Say(sentence) => self.text("Say", &[], sentence)?,
+            Verb::Pause(seconds) => self.empty("Pause", &[("length", &seconds.to_string())])?,
+            Verb::Hangup => self.empty("Hangup", &[])?,
+            Verb::RejectBusy => self.empty("Reject", &[("reason", "busy")])?,
+        }
+        Ok(())
+    }
+
+    fn connect(&mut self, stream: &Stream) -> Result<(), TwimlError> {
+        if !stream.url.starts_with("wss://") || stream.url.contains(['?', '#']) {
+            return Err(TwimlError::StreamUrl);
+        }
+        let lengths = stream
+            .parameters
+            .iter()
+            .map(|(name, value)| name.chars().count() + value.chars().count());
+        let chars = lengths.sum();
+        if chars >= PARAMETER_CHARS {
+            return Err(TwimlError::Parameters { chars });
+        }
+        let callback = webhook(&stream.status_callback)?;
+        let texts = [stream.url.as_str(), callback];
+        texts.into_iter().try_for_each(writable)?;
+        self.open("Connect", &[]);
+        self.open("Stream", &[("url", &stream.url), ("statusCallback", callback)]);
+        for (name, value) in &stream.parameters {
+            self.empty("Parameter", &[("name", name), ("value", value)])?;
+        }
+        self.close("Stream");
+        self.close("Connect");
+        Ok(())
+    }
+
+    fn text(
+        &mut self,
+        name: &str,
+        attributes: &[(&str, &str)],
+        text: &str,
+    ) -> Result<(), TwimlError> {
+        writable(text)?;
+        self.open(name, attributes);
+        self.put(Event::Text(BytesText::new(text)));
+        self.close(name);
+        Ok(())
+    }
+
+    fn empty(&mut self, name: &str, attributes: &[(&str, &str)]) -> Result<(), TwimlError> {
+        attributes.iter().try_for_each(|(_, value)| writable(value))?;
+        let tag = BytesStart::new(name).with_attributes(attributes.iter().copied());
+        self.put(Event::Empty(tag));
+        Ok(())
+    }
+
+    fn open(&mut self, name: &str, attributes: &[(&str, &str)]) {
+        let tag = BytesStart::new(name).with_attributes(attributes.iter().copied());
+        self.put(Event::Start(tag));
+    }
+
+    fn close(&mut self, name: &str) {
+        self.put(Event::End(BytesEnd::new(name)));
+    }
+
+    fn put(&mut self, event: Event<'_>) {
+        self.0.write_event(event).expect("a vector takes every write");
+    }
+}
+
+fn webhook(url: &str) -> Result<&str, TwimlError> {
+    if url.starts_with("https://") { Ok(url) } else { Err(TwimlError::WebhookUrl) }
+}
+
+/// XML 1.0 has no way to write most control characters.
+fn writable(text: &str) -> Result<(), TwimlError> {
+    let is_bad =
+        |c: char| matches!(c, '\0'..='\u{8}' | '\u{b}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}');
+    if text.contains(is_bad) { Err(TwimlError::Text) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream() -> Stream {
+        Stream {
+            url: "wss://media.example/v1/m/fra-1".into(),
+            status_callback: "https://hooks.example/v1/twilio/stream".into(),
+            parameters: vec![("ticket", "v4.public.abc".into())],
+        }
+    }
+
+    fn written(verb: Verb) -> String {
+        let document = Twiml(vec![verb]).to_xml().unwrap();
+        let body = document.strip_prefix(r#"<?xml version="1.0" encoding="UTF-8"?><Response>"#);
+        body.unwrap().strip_suffix("</Response>").unwrap().to_owned()
+    }
+
+    #[test]
+    fn a_call_gets_a_stream_and_what_follows_it() {
+        let resume = "https://hooks.example/v1/twilio/resume/v4.public.p#rc=3&rp=all";
+        let document = Twiml(vec![Verb::Connect(stream()), Verb::Redirect(resume.into())]);
+        let golden = concat!(
+            r#"<?xml version="1.0" encoding="UTF-8"?><Response><Connect>"#,
+            r#"<Stream url="wss://media.example/v1/m/fra-1" "#,
+            r#"statusCallback="https://hooks.example/v1/twilio/stream">"#,
+            r#"<Parameter name="ticket" value="v4.public.abc"/></Stream></Connect>"#,
+            r#"<Redirect method="POST">https://hooks.example/v1/twilio/resume/v4.public.p"#,
+            r#"#rc=3&amp;rp=all</Redirect></Response>"#,
+        );
+        assert_eq!(document.to_xml().unwrap(), golden);
+    }
+
+    #[test]
+    fn every_other_verb_is_written_as_the_carrier_reads_it() {
+        let dial = Verb::Dial(Target::Number("+15550199".into()));
+        assert_eq!(written(dial), "<Dial><Number>+15550199</Number></Dial>");
+        let sip = Verb::Dial(Target::Sip("sip:a@b.example;x=1&y".into()));
+        assert_eq!(written(sip), "<Dial><Sip>sip:a@b.example;x=1&amp;y</Sip></Dial>");
+        assert_eq!(written(Verb::Say("a < b".into())), "<Say>a &lt; b</Say>");
+        assert_eq!(written(Verb::Pause(1)), r#"<Pause length="1"/>"#);
+        assert_eq!(written(Verb::Hangup), "<Hangup/>");
+        assert_eq!(written(Verb::RejectBusy), r#"<Reject reason="busy"/>"#);
+    }
+
+    #[test]
+    fn an_attribute_cannot_be_left() {
+        let mut stream = stream();
+        stream.parameters = vec![("ticket", r#""/><Dial>+1"#.into())];
+        let text = written(Verb::Connect(stream));
+        assert!(text.contains(r#"value="&quot;/&gt;&lt;Dial&gt;+1""#), "{text}");
+    }
+
+    #[test]
+    fn what_the_carrier_would_refuse_is_not_written() {
+        let refused = |verbs: Vec<Verb>| Twiml(verbs).to_xml().unwrap_err();
+        for url in ["wss://h/m?x=1", "wss://h/m#x", "ws://h/m", "https://h/m"] {
+            let stream = Stream { url: url.into(), ..stream() };
+            assert_eq!(refused(vec![Verb::Connect(stream)]), TwimlError::StreamUrl, "{url}");
+        }
+        let long = Stream { parameters: vec![("ticket", "x".repeat(494))], ..stream() };
+        assert_eq!(refused(vec![Verb::Connect(long)]), TwimlError::Parameters { chars: 500 });
+        let just = Stream { parameters: vec![("ticket", "x".repeat(493))], ..stream() };
+        assert!(Twiml(vec![Verb::Connect(just)]).to_xml().is_ok());
+        assert_eq!(refused(vec![Verb::Redirect("http://h".into())]), TwimlError::WebhookUrl);
+        assert_eq!(refused(vec![Verb::Hangup, Verb::RejectBusy]), TwimlError::LateReject);
+        assert_eq!(refused(vec![Verb::Say("\u{1}".into())]), TwimlError::Text);
+    }
+}
