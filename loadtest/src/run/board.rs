@@ -1,0 +1,156 @@
+//! What the two ends of the load test tell each other: when a frame was written, when an answer
+//! began. Both ends are in this process, so one clock times both.
+
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+use crate::clock::Stopwatch;
+
+/// The whole test.
+#[derive(Debug)]
+pub(crate) struct Board {
+    /// The clock of every measurement.
+    pub(crate) clock: Stopwatch,
+    phase: AtomicU8,
+    measured_from_us: AtomicU64,
+    measured_to_us: AtomicU64,
+    calls: Vec<CallCell>,
+}
+
+/// One call.
+#[derive(Debug)]
+struct CallCell {
+    /// When the last frames were written, by number modulo the size.
+    written_us: [AtomicU64; WRITTEN],
+    /// Frames that the model has, in order.
+    arrived: AtomicU32,
+    /// The answer that was begun last, from 1, and when its first audio was written.
+    reply: AtomicU32,
+    reply_us: AtomicU64,
+}
+
+/// How far the test is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Calls come up.
+    Ramp,
+    /// Everything counts.
+    Measure,
+    /// Nothing counts any more; what is under way arrives.
+    Tail,
+    /// Callers hang up.
+    Stop,
+    /// The fake model goes too.
+    Gone,
+}
+
+impl Board {
+    /// A board for so many calls.
+    pub(crate) fn new(calls: u32) -> Self {
+        let cell = |_| CallCell {
+            written_us: [const { AtomicU64::new(0) }; WRITTEN],
+            arrived: AtomicU32::new(0),
+            reply: AtomicU32::new(0),
+            reply_us: AtomicU64::new(0),
+        };
+        Self {
+            clock: Stopwatch::start(),
+            phase: AtomicU8::new(Phase::Ramp as u8),
+            measured_from_us: AtomicU64::new(u64::MAX),
+            measured_to_us: AtomicU64::new(u64::MAX),
+            calls: (0..calls).map(cell).collect(),
+        }
+    }
+
+    /// Moves on.
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        match phase {
+            Phase::Measure => self.measured_from_us.store(self.clock.micros(), Ordering::SeqCst),
+            Phase::Tail => self.measured_to_us.store(self.clock.micros(), Ordering::SeqCst),
+            Phase::Ramp | Phase::Stop | Phase::Gone => {}
+        }
+        self.phase.store(phase as u8, Ordering::SeqCst);
+    }
+
+    /// Where the test is.
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::Ramp,
+            1 => Phase::Measure,
+            2 => Phase::Tail,
+            3 => Phase::Stop,
+            _ => Phase::Gone,
+        }
+    }
+
+    /// Whether what happened at this time counts.
+    pub(crate) fn is_measured(&self, at_us: u64) -> bool {
+        at_us >= self.measured_from_us.load(Ordering::Relaxed)
+            && at_us < self.measured_to_us.load(Ordering::Relaxed)
+    }
+
+    /// A caller is about to write a frame.
+    pub(crate) fn frame_written(&self, call: u32, frame: u32, at_us: u64) {
+        if let Some(cell) = self.calls.get(call as usize) {
+            cell.written_us[frame as usize % WRITTEN].store(at_us, Ordering::Relaxed);
+        }
+    }
+
+    /// The model has a frame; gives when it was written. `None` when it is too old to be known.
+    pub(crate) fn frame_arrived(&self, call: u32, frame: u32) -> Option<u64> {
+        let cell = self.calls.get(call as usize)?;
+        cell.arrived.store(frame + 1, Ordering::Relaxed);
+        let written_us = cell.written_us[frame as usize % WRITTEN].load(Ordering::Relaxed);
+        (written_us > 0).then_some(written_us)
+    }
+
+    /// Frames of a call that the model has.
+    pub(crate) fn arrived(&self, call: u32) -> u32 {
+        self.calls.get(call as usize).map_or(0, |cell| cell.arrived.load(Ordering::Relaxed))
+    }
+
+    /// The model is about to write the first audio of an answer.
+    pub(crate) fn reply_begun(&self, call: u32, reply: u16, at_us: u64) {
+        if let Some(cell) = self.calls.get(call as usize) {
+            cell.reply_us.store(at_us, Ordering::Relaxed);
+            cell.reply.store(u32::from(reply), Ordering::Release);
+        }
+    }
+
+    /// The answer that was begun last, from 1, and when; `None` before the first.
+    pub(crate) fn reply(&self, call: u32) -> Option<(u16, u64)> {
+        let cell = self.calls.get(call as usize)?;
+        let reply = u16::try_from(cell.reply.load(Ordering::Acquire)).ok()?;
+        (reply > 0).then(|| (reply, cell.reply_us.load(Ordering::Relaxed)))
+    }
+}
+
+/// Five seconds of frames: longer than a relay may hold audio back.
+const WRITTEN: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_one_end_writes_the_other_reads() {
+        let board = Board::new(2);
+        board.frame_written(1, 300, 77);
+        assert_eq!(board.frame_arrived(1, 300), Some(77));
+        assert_eq!(board.frame_arrived(0, 0), None);
+        assert_eq!((board.arrived(1), board.arrived(9)), (301, 0));
+        assert_eq!(board.reply(1), None);
+        board.reply_begun(1, 3, 99);
+        assert_eq!(board.reply(1), Some((3, 99)));
+    }
+
+    #[test]
+    fn only_the_middle_of_a_test_is_measured() {
+        let board = Board::new(0);
+        assert!(!board.is_measured(board.clock.micros()));
+        board.set_phase(Phase::Measure);
+        let now_us = board.clock.micros();
+        assert!(board.is_measured(now_us));
+        board.set_phase(Phase::Tail);
+        assert!(!board.is_measured(board.clock.micros() + 1));
+    }
+}

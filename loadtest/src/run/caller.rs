@@ -1,0 +1,307 @@
+//! One caller of the load test: speaks, listens, interrupts every second answer, and checks every
+//! byte that it hears. No socket and no clock in here.
+
+use std::collections::VecDeque;
+
+use super::board::Board;
+use super::measured::{Figures, note};
+use super::stamp::{BLOCK, Noise, Stamp, plain, spelling};
+use crate::demo::Audio;
+
+/// Blocks of 20 ms of every answer.
+pub(crate) const REPLY_BLOCKS: u32 = 150;
+
+/// A caller.
+#[derive(Debug)]
+pub(crate) struct Caller {
+    call: u32,
+    audio: Audio,
+    frame: u32,
+    mouth: Mouth,
+    noise: Noise,
+    ear: Ear,
+    /// When everything that was received will have been played.
+    played_us: u64,
+    marks: VecDeque<(u64, String)>,
+}
+
+/// What the caller does, in frames of 20 ms.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mouth {
+    Quiet {
+        frames: u32,
+    },
+    Speaking {
+        frames: u32,
+    },
+    /// Has spoken and waits for the answer.
+    Waiting {
+        frames: u32,
+    },
+    /// Hears an answer; interrupts it, or lets it end.
+    Listening {
+        frames: u32,
+        interrupts: bool,
+    },
+}
+
+/// What is heard of an answer.
+#[derive(Debug)]
+struct Ear {
+    /// The answer, from 1; 0 before the first.
+    reply: u16,
+    bytes: u32,
+    /// Bytes that do not fill a block yet.
+    waiting: Vec<u8>,
+    /// The answer was interrupted, and its `clear` has not come.
+    interrupted: bool,
+}
+
+impl Caller {
+    /// A caller with a number below 2^20.
+    pub(crate) fn new(call: u32, audio: Audio) -> Self {
+        let mut noise = Noise(u64::from(call));
+        // The spelling of the number comes first; then everybody begins at another time.
+        let frames = 30 + noise.below(150);
+        Self {
+            call,
+            audio,
+            frame: 0,
+            mouth: Mouth::Quiet { frames },
+            noise,
+            ear: Ear { reply: 0, bytes: 0, waiting: Vec::new(), interrupted: false },
+            played_us: 0,
+            marks: VecDeque::new(),
+        }
+    }
+
+    /// The number of the frame that comes next.
+    pub(crate) fn next_frame(&self) -> u32 {
+        self.frame
+    }
+
+    /// Makes the next 20 ms.
+    pub(crate) fn frame(&mut self, now_us: u64, figures: &mut Figures) -> [u8; BLOCK] {
+        let block = self.frame;
+        self.frame += 1;
+        let loud = self.live(now_us, figures);
+        match self.audio {
+            Audio::Mulaw => Stamp { call: self.call, reply: 0, block, loud }.write(),
+            Audio::Pcm24k => plain(spelling(self.call, block).unwrap_or(loud)),
+        }
+    }
+
+    /// Lives through 20 ms; gives whether it is spoken in them.
+    fn live(&mut self, now_us: u64, figures: &mut Figures) -> bool {
+        self.mouth = match self.mouth {
+            Mouth::Quiet { frames: 0 } => Mouth::Speaking { frames: SPEECH },
+            Mouth::Quiet { frames } => Mouth::Quiet { frames: frames - 1 },
+            Mouth::Speaking { frames: 0 } => Mouth::Waiting { frames: PATIENCE },
+            Mouth::Speaking { frames } => Mouth::Speaking { frames: frames - 1 },
+            Mouth::Waiting { frames: 0 } => {
+                figures.counts.unanswered += 1;
+                Mouth::Speaking { frames: SPEECH }
+            }
+            Mouth::Waiting { frames } => Mouth::Waiting { frames: frames - 1 },
+            Mouth::Listening { frames: 0, interrupts: true } => {
+                figures.counts.barge_ins += 1;
+                self.ear.interrupted = true;
+                Mouth::Speaking { frames: SPEECH }
+            }
+            Mouth::Listening { frames: 0, interrupts: false } => {
+                self.finish_reply(figures);
+                self.pause()
+            }
+            Mouth::Listening { frames, interrupts } => {
+                let heard_all = !interrupts && self.is_complete() && now_us > self.played_us;
+                let frames = if heard_all { 0 } else { frames - 1 };
+                Mouth::Listening { frames, interrupts }
+            }
+        };
+        matches!(self.mouth, Mouth::Speaking { .. })
+    }
+
+    fn pause(&mut self) -> Mouth {
+        Mouth::Quiet { frames: 20 + self.noise.below(60) }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.ear.bytes + self.slack() >= REPLY_BLOCKS * BLOCK as u32
+    }
+
+    /// A resampler keeps a few samples to itself; they are no lost frame.
+    fn slack(&self) -> u32 {
+        match self.audio {
+            Audio::Mulaw => 0,
+            Audio::Pcm24k => BLOCK as u32,
+        }
+    }
+
+    /// Counts what is missing of an answer that was to be heard in full.
+    fn finish_reply(&mut self, figures: &mut Figures) {
+        if !self.is_complete() {
+            let missing = REPLY_BLOCKS * BLOCK as u32 - self.ear.bytes;
+            figures.counts.frames_lost_down += u64::from(missing.div_ceil(BLOCK as u32));
+        }
+    }
+
+    /// Hears audio of the relay.
+    pub(crate) fn hear(&mut self, audio: &[u8], now_us: u64, board: &Board, figures: &mut Figures) {
+        let played_us = audio.len() as u64 * 125;
+        self.played_us = self.played_us.max(now_us) + played_us;
+        let Some((reply, begun_us)) = board.reply(self.call) else {
+            figures.counts.frames_altered_down += 1;
+            return;
+        };
+        if reply != self.ear.reply {
+            self.begin_reply(reply, begun_us, now_us, board, figures);
+        }
+        self.ear.bytes += u32::try_from(audio.len()).unwrap_or(u32::MAX);
+        if self.audio == Audio::Mulaw {
+            self.check(audio, figures);
+        }
+    }
+
+    fn begin_reply(
+        &mut self,
+        reply: u16,
+        begun_us: u64,
+        now_us: u64,
+        board: &Board,
+        figures: &mut Figures,
+    ) {
+        if board.is_measured(begun_us) {
+            note(&mut figures.down_us, now_us.saturating_sub(begun_us));
+        }
+        if self.ear.interrupted {
+            figures.counts.barge_ins_unheard += 1;
+        }
+        figures.counts.replies += 1;
+        self.ear = Ear { reply, bytes: 0, waiting: Vec::new(), interrupted: false };
+        let interrupts = reply % 2 == 1;
+        let frames = if interrupts { LISTENED } else { REPLY_BLOCKS + PATIENCE };
+        self.mouth = Mouth::Listening { frames, interrupts };
+    }
+
+    /// Checks that the bytes are the answer's, in order, every one of them.
+    fn check(&mut self, audio: &[u8], figures: &mut Figures) {
+        self.ear.waiting.extend_from_slice(audio);
+        let first = (self.ear.bytes - self.ear.waiting.len() as u32) / BLOCK as u32;
+        let whole = self.ear.waiting.len() / BLOCK * BLOCK;
+        for (block, bytes) in (first..).zip(self.ear.waiting[..whole].chunks_exact(BLOCK)) {
+            let right = Stamp { call: self.call, reply: self.ear.reply, block, loud: false };
+            if right.write() != *bytes {
+                figures.counts.frames_altered_down += 1;
+            }
+        }
+        self.ear.waiting.drain(..whole);
+    }
+
+    /// A mark comes behind what was received.
+    pub(crate) fn mark(&mut self, name: String, now_us: u64) {
+        self.marks.push_back((self.played_us.max(now_us), name));
+    }
+
+    /// What was not played is thrown away; every mark is due at once.
+    pub(crate) fn clear(&mut self, now_us: u64) {
+        self.played_us = now_us;
+        self.ear.interrupted = false;
+        for (due_us, _) in &mut self.marks {
+            *due_us = now_us;
+        }
+    }
+
+    /// The next mark that is due.
+    pub(crate) fn due_mark(&mut self, now_us: u64) -> Option<String> {
+        let due = self.marks.front().is_some_and(|(due_us, _)| *due_us <= now_us);
+        due.then(|| self.marks.pop_front()).flatten().map(|(_, name)| name)
+    }
+}
+
+/// A caller speaks for a second.
+const SPEECH: u32 = 50;
+
+/// An answer is interrupted after 1.2 s of it.
+const LISTENED: u32 = 60;
+
+/// An answer that has not come after 6 s does not come.
+const PATIENCE: u32 = 300;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(call: u32, reply: u16) -> Vec<u8> {
+        (0..REPLY_BLOCKS)
+            .flat_map(|block| Stamp { call, reply, block, loud: false }.write())
+            .collect()
+    }
+
+    fn until(caller: &mut Caller, figures: &mut Figures, wanted: fn(&Mouth) -> bool) -> u32 {
+        (0..2_000)
+            .find(|_| {
+                caller.frame(0, figures);
+                wanted(&caller.mouth)
+            })
+            .expect("the caller gets there")
+    }
+
+    #[test]
+    fn a_caller_speaks_waits_listens_and_interrupts_every_second_answer() {
+        let (board, mut figures) = (Board::new(1), Figures::new());
+        let mut caller = Caller::new(0, Audio::Mulaw);
+        until(&mut caller, &mut figures, |mouth| matches!(mouth, Mouth::Waiting { .. }));
+        board.reply_begun(0, 1, 5);
+        caller.hear(&reply(0, 1)[..480], 10, &board, &mut figures);
+        let after =
+            until(&mut caller, &mut figures, |mouth| matches!(mouth, Mouth::Speaking { .. }));
+        assert_eq!(after, LISTENED);
+        assert_eq!((figures.counts.barge_ins, figures.counts.frames_lost_down), (1, 0));
+        caller.clear(20);
+        board.reply_begun(0, 2, 25);
+        for piece in reply(0, 2).chunks(333) {
+            caller.hear(piece, 30, &board, &mut figures);
+        }
+        until(&mut caller, &mut figures, |mouth| matches!(mouth, Mouth::Quiet { .. }));
+        assert_eq!(figures.counts.frames_altered_down, 0);
+        assert_eq!((figures.counts.replies, figures.counts.barge_ins_unheard), (2, 0));
+    }
+
+    #[test]
+    fn every_altered_and_every_missing_block_is_counted() {
+        let (board, mut figures) = (Board::new(1), Figures::new());
+        let mut caller = Caller::new(0, Audio::Mulaw);
+        board.reply_begun(0, 2, 0);
+        let mut audio = reply(0, 2);
+        audio[5_000] ^= 1;
+        audio.truncate(149 * BLOCK);
+        caller.hear(&audio, 0, &board, &mut figures);
+        assert_eq!(figures.counts.frames_altered_down, 1);
+        until(&mut caller, &mut figures, |mouth| matches!(mouth, Mouth::Quiet { .. }));
+        assert_eq!(figures.counts.frames_lost_down, 1);
+    }
+
+    #[test]
+    fn marks_come_back_when_played_or_cleared() {
+        let (board, mut figures) = (Board::new(1), Figures::new());
+        let mut caller = Caller::new(0, Audio::Mulaw);
+        board.reply_begun(0, 1, 0);
+        caller.hear(&[0; 800], 1_000, &board, &mut figures);
+        caller.mark("a".into(), 1_000);
+        assert_eq!(caller.due_mark(100_999), None);
+        assert_eq!(caller.due_mark(101_000).as_deref(), Some("a"));
+        caller.hear(&[0; 800], 200_000, &board, &mut figures);
+        caller.mark("b".into(), 200_000);
+        caller.clear(210_000);
+        assert_eq!(caller.due_mark(210_000).as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn an_unanswered_turn_is_counted_and_spoken_again() {
+        let mut figures = Figures::new();
+        let mut caller = Caller::new(0, Audio::Pcm24k);
+        until(&mut caller, &mut figures, |mouth| matches!(mouth, Mouth::Waiting { .. }));
+        until(&mut caller, &mut figures, |mouth| matches!(mouth, Mouth::Speaking { .. }));
+        assert_eq!(figures.counts.unanswered, 1);
+    }
+}

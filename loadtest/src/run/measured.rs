@@ -1,0 +1,104 @@
+//! Figures of one thread of the load test, to be added up at the end.
+
+use hdrhistogram::Histogram;
+
+/// Everything that is counted.
+#[derive(Debug, Clone)]
+pub(crate) struct Figures {
+    /// From a caller's frame to its append at the model, in microseconds.
+    pub(crate) up_us: Histogram<u64>,
+    /// From the first audio of an answer at the model to its first media at the caller.
+    pub(crate) down_us: Histogram<u64>,
+    /// How late the callers' schedule was.
+    pub(crate) callers_late_us: Histogram<u64>,
+    /// How late the model's schedule was.
+    pub(crate) model_late_us: Histogram<u64>,
+    /// The plain counts.
+    pub(crate) counts: Counts,
+}
+
+/// Counts of a load test.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub(crate) struct Counts {
+    /// Calls that came up.
+    pub(crate) calls_up: u64,
+    /// Calls that did not come up, or ended by themselves.
+    pub(crate) calls_failed: u64,
+    /// Frames that callers wrote.
+    pub(crate) frames_sent: u64,
+    /// Frames that never arrived at the model.
+    pub(crate) frames_lost_up: u64,
+    /// Blocks that arrived at the model altered.
+    pub(crate) frames_altered_up: u64,
+    /// Answers that callers heard.
+    pub(crate) replies: u64,
+    /// Blocks of 20 ms of answers heard in full that never arrived.
+    pub(crate) frames_lost_down: u64,
+    /// Blocks that arrived at callers altered.
+    pub(crate) frames_altered_down: u64,
+    /// Answers that were interrupted.
+    pub(crate) barge_ins: u64,
+    /// Interruptions that were not followed by a `clear`.
+    pub(crate) barge_ins_unheard: u64,
+    /// Turns of callers that were never answered.
+    pub(crate) unanswered: u64,
+}
+
+impl Figures {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
+        let empty =
+            || Histogram::new_with_bounds(1, 60_000_000, 3).expect("the bounds are in their range");
+        Self {
+            up_us: empty(),
+            down_us: empty(),
+            callers_late_us: empty(),
+            model_late_us: empty(),
+            counts: Counts::default(),
+        }
+    }
+
+    /// Adds another thread's figures.
+    pub(crate) fn add(&mut self, other: &Self) {
+        for (mine, theirs) in [
+            (&mut self.up_us, &other.up_us),
+            (&mut self.down_us, &other.down_us),
+            (&mut self.callers_late_us, &other.callers_late_us),
+            (&mut self.model_late_us, &other.model_late_us),
+        ] {
+            mine.add(theirs).expect("all histograms have the same bounds");
+        }
+        let (mine, theirs) = (&mut self.counts, &other.counts);
+        mine.calls_up += theirs.calls_up;
+        mine.calls_failed += theirs.calls_failed;
+        mine.frames_sent += theirs.frames_sent;
+        mine.frames_lost_up += theirs.frames_lost_up;
+        mine.frames_altered_up += theirs.frames_altered_up;
+        mine.replies += theirs.replies;
+        mine.frames_lost_down += theirs.frames_lost_down;
+        mine.frames_altered_down += theirs.frames_altered_down;
+        mine.barge_ins += theirs.barge_ins;
+        mine.barge_ins_unheard += theirs.barge_ins_unheard;
+        mine.unanswered += theirs.unanswered;
+    }
+}
+
+/// Adds a value, however large.
+pub(crate) fn note(histogram: &mut Histogram<u64>, us: u64) {
+    histogram.saturating_record(us.max(1));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_of_threads_add_up() {
+        let (mut a, mut b) = (Figures::new(), Figures::new());
+        note(&mut a.up_us, 100);
+        note(&mut b.up_us, 300);
+        b.counts.frames_lost_up = 2;
+        a.add(&b);
+        assert_eq!((a.up_us.len(), a.up_us.max(), a.counts.frames_lost_up), (2, 300, 2));
+    }
+}

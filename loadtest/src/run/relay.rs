@@ -1,0 +1,128 @@
+//! The relay under test: a process of our own, or one that runs already.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+
+use super::tickets::{AGENT, Tickets};
+use crate::demo::Audio;
+
+/// A relay.
+pub(crate) struct Relay {
+    /// Its public port.
+    pub(crate) address: SocketAddr,
+    /// Its process.
+    pub(crate) pid: u32,
+    ours: Option<Ours>,
+}
+
+/// A process of our own, ended when it is dropped.
+struct Ours {
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Relay {
+    /// Takes one that runs already.
+    pub(crate) fn running(address: SocketAddr, pid: u32) -> Self {
+        Self { address, pid, ours: None }
+    }
+
+    /// Starts one that runs alone.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub(crate) fn start(
+        program: &Path,
+        tickets: &Tickets,
+        model: SocketAddr,
+        audio: Audio,
+    ) -> anyhow::Result<Self> {
+        let folder = std::env::temp_dir().join(format!("linecard-load-{}", std::process::id()));
+        std::fs::create_dir_all(&folder)?;
+        let (keys, agents) = (folder.join("keys.json"), folder.join("agents.toml"));
+        std::fs::write(&keys, tickets.verifying().to_string())?;
+        std::fs::write(&agents, agent_file(model, audio))?;
+        let log = File::create(folder.join("relay.log"))?;
+        let mut child = Command::new(program)
+            .env("RELAY_LISTEN", "127.0.0.1:0")
+            .env("RELAY_ADMIN_LISTEN", "127.0.0.1:0")
+            .env("RELAY_NODE", tickets.node())
+            .env("RELAY_TICKET_KEY_FILE", &keys)
+            .env("RELAY_AGENT_FILE", &agents)
+            .env("RELAY_DRAIN_SECONDS", "2")
+            .env("RELAY_LOG", "warn")
+            .env("OPENAI_API_KEY", "sk-load-test")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("starting {}", program.display()))?;
+        let stdout = child.stdout.take().context("the child's output is piped")?;
+        let pid = child.id();
+        let mut ours = Ours { child, folder };
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        let public = line.split_whitespace().find_map(|word| word.strip_prefix("public="));
+        let Some(public) = public else { bail!("the relay did not come up:\n{}", ours.log()) };
+        Ok(Self { address: public.parse()?, pid, ours: Some(ours) })
+    }
+
+    /// What it logged; nothing of one that ran already.
+    pub(crate) fn log(&mut self) -> String {
+        self.ours.as_mut().map(Ours::log).unwrap_or_default()
+    }
+}
+
+impl Ours {
+    fn log(&mut self) -> String {
+        std::fs::read_to_string(self.folder.join("relay.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        // The shell's own `kill` sends the polite signal, which the standard library cannot.
+        let ask = format!("kill -TERM {}", self.child.id());
+        let _ = Command::new("sh").args(["-c", &ask]).status();
+        for _ in 0..50 {
+            if let Ok(Some(_)) = self.child.try_wait() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn agent_file(model: SocketAddr, audio: Audio) -> String {
+    format!(
+        "default = \"{AGENT}\"\n\n[[agent]]\nname = \"{AGENT}\"\ninstructions = \"Be brief.\"\n\
+         audio = \"{}\"\n\n[agent.provider]\nkind = \"openai_realtime\"\n\
+         url = \"ws://{model}/v1/realtime\"\n",
+        audio.as_str()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_file_is_a_spec_without_problems() {
+        #[derive(serde::Deserialize)]
+        struct AgentFile {
+            agent: Vec<link::agent::AgentSpec>,
+        }
+        let text = agent_file("127.0.0.1:9".parse().unwrap(), Audio::Pcm24k);
+        let file: AgentFile = toml::from_str(&text).unwrap();
+        assert_eq!(file.agent[0].problems(), []);
+    }
+}

@@ -1,0 +1,289 @@
+//! The load test's report: a table for people, JSON for machines.
+
+use std::fmt::Write as _;
+
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::measured::{Counts, Figures};
+use super::process::Usage;
+
+/// Everything that a load test found.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Report {
+    /// How many calls at once.
+    pub(crate) calls: u32,
+    /// For how long, in seconds.
+    pub(crate) seconds: f64,
+    /// The audio format between relay and model.
+    pub(crate) audio: &'static str,
+    /// From a caller's frame to its append at the model.
+    pub(crate) added_up_ms: Quantiles,
+    /// From the first audio of an answer at the model to its first media at the caller.
+    pub(crate) added_down_ms: Quantiles,
+    /// The plain counts.
+    pub(crate) counts: Counts,
+    /// What the relay used.
+    pub(crate) relay: RelayCost,
+    /// How late the load test's own schedules were: what the added delays include of its own.
+    pub(crate) own_lateness_ms: OwnLateness,
+    /// What makes the figures doubtful.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// A distribution, in milliseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub(crate) struct Quantiles {
+    /// How many values.
+    pub(crate) count: u64,
+    /// The median.
+    pub(crate) p50: f64,
+    /// Nine of ten are below.
+    pub(crate) p90: f64,
+    /// All but one of a hundred are below.
+    pub(crate) p99: f64,
+    /// The largest.
+    pub(crate) max: f64,
+}
+
+impl Quantiles {
+    /// Reads a histogram of microseconds.
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
+        let at = |quantile: f64| ms(histogram.value_at_quantile(quantile));
+        Self {
+            count: histogram.len(),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            max: ms(histogram.max()),
+        }
+    }
+}
+
+/// The schedules of the load test.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct OwnLateness {
+    /// Callers' frames.
+    pub(crate) callers: Quantiles,
+    /// The fake model's audio.
+    pub(crate) model: Quantiles,
+}
+
+/// What the relay used while it was measured.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub(crate) struct RelayCost {
+    /// Per cent of one core.
+    pub(crate) cpu_percent: f64,
+    /// CPU time of one call for one second, in microseconds.
+    pub(crate) cpu_us_per_call_second: f64,
+    /// Resident memory with all calls up, in MiB.
+    pub(crate) resident_mib: f64,
+    /// What one call adds to it, in KiB.
+    pub(crate) resident_kib_per_call: f64,
+}
+
+/// Readings of the relay's process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Readings {
+    /// Before the first call.
+    pub(crate) idle: Usage,
+    /// When measuring began.
+    pub(crate) began: Usage,
+    /// When measuring ended.
+    pub(crate) ended: Usage,
+}
+
+impl RelayCost {
+    fn of(readings: Readings, calls: u32, seconds: f64) -> Self {
+        let cpu = readings.ended.cpu_seconds - readings.began.cpu_seconds;
+        let calls = f64::from(calls.max(1));
+        let grown = readings.ended.resident_bytes.saturating_sub(readings.idle.resident_bytes);
+        Self {
+            cpu_percent: cpu / seconds * 100.0,
+            cpu_us_per_call_second: cpu * 1e6 / seconds / calls,
+            resident_mib: float(readings.ended.resident_bytes) / 1_048_576.0,
+            resident_kib_per_call: float(grown) / 1_024.0 / calls,
+        }
+    }
+}
+
+impl Report {
+    /// Draws up the report.
+    pub(crate) fn new(
+        (calls, seconds, audio): (u32, f64, &'static str),
+        figures: &Figures,
+        readings: Readings,
+    ) -> Self {
+        let own_lateness_ms = OwnLateness {
+            callers: Quantiles::of(&figures.callers_late_us),
+            model: Quantiles::of(&figures.model_late_us),
+        };
+        let mut report = Self {
+            calls,
+            seconds,
+            audio,
+            added_up_ms: Quantiles::of(&figures.up_us),
+            added_down_ms: Quantiles::of(&figures.down_us),
+            counts: figures.counts,
+            relay: RelayCost::of(readings, calls, seconds),
+            own_lateness_ms,
+            warnings: Vec::new(),
+        };
+        report.warn();
+        report
+    }
+
+    fn warn(&mut self) {
+        let own = self.own_lateness_ms.callers.p99.max(self.own_lateness_ms.model.p99);
+        if own > OWN_LATENESS_MS {
+            self.warnings.push(format!(
+                "the load test itself was {own:.1} ms late (p99): this machine is too busy, and \
+                 the added delays include it"
+            ));
+        }
+        if self.added_up_ms.count == 0 || self.added_down_ms.count == 0 {
+            self.warnings.push("nothing was measured in one of the directions".into());
+        }
+    }
+
+    /// Whether nothing was lost, altered or left unanswered.
+    pub(crate) fn is_clean(&self) -> bool {
+        let counts = self.counts;
+        let wrong = counts.calls_failed
+            + counts.frames_lost_up
+            + counts.frames_altered_up
+            + counts.frames_lost_down
+            + counts.frames_altered_down
+            + counts.barge_ins_unheard
+            + counts.unanswered;
+        wrong == 0 && self.added_up_ms.count > 0
+    }
+
+    /// The table.
+    pub(crate) fn table(&self) -> String {
+        let mut text = String::new();
+        let counts = self.counts;
+        let mut line = |name: &str, value: String| {
+            let _ = writeln!(text, "{name:<34} {value}");
+        };
+        line(
+            "calls, seconds, audio",
+            format!("{}, {:.0}, {}", self.calls, self.seconds, self.audio),
+        );
+        line("", "   p50      p90      p99      max   (ms)".into());
+        line("added delay up", quantiles(&self.added_up_ms));
+        line("added delay down", quantiles(&self.added_down_ms));
+        line("own lateness, callers", quantiles(&self.own_lateness_ms.callers));
+        line("own lateness, model", quantiles(&self.own_lateness_ms.model));
+        line(
+            "frames up: sent, lost, altered",
+            three(counts.frames_sent, counts.frames_lost_up, counts.frames_altered_up),
+        );
+        line("answers heard", counts.replies.to_string());
+        line(
+            "frames down: lost, altered",
+            two(counts.frames_lost_down, counts.frames_altered_down),
+        );
+        line("interruptions, without a clear", two(counts.barge_ins, counts.barge_ins_unheard));
+        line(
+            "calls up, failed, unanswered",
+            three(counts.calls_up, counts.calls_failed, counts.unanswered),
+        );
+        line(
+            "relay CPU",
+            format!(
+                "{:.1} % of a core, {:.0} us a call and second",
+                self.relay.cpu_percent, self.relay.cpu_us_per_call_second
+            ),
+        );
+        line(
+            "relay memory",
+            format!(
+                "{:.1} MiB, {:.1} KiB a call",
+                self.relay.resident_mib, self.relay.resident_kib_per_call
+            ),
+        );
+        for warning in &self.warnings {
+            line("WARNING", warning.clone());
+        }
+        text
+    }
+}
+
+fn quantiles(q: &Quantiles) -> String {
+    format!(
+        "{:>6.2}   {:>6.2}   {:>6.2}   {:>6.2}   ({} values)",
+        q.p50, q.p90, q.p99, q.max, q.count
+    )
+}
+
+fn two(a: u64, b: u64) -> String {
+    format!("{a}, {b}")
+}
+
+fn three(a: u64, b: u64, c: u64) -> String {
+    format!("{a}, {b}, {c}")
+}
+
+fn ms(us: u64) -> f64 {
+    float(us) / 1_000.0
+}
+
+#[expect(clippy::cast_precision_loss, reason = "figures for people, far below 2^52")]
+fn float(whole: u64) -> f64 {
+    whole as f64
+}
+
+/// A schedule later than this is no measure of somebody else's delay.
+const OWN_LATENESS_MS: f64 = 5.0;
+
+#[cfg(test)]
+mod tests {
+    use super::super::measured::note;
+    use super::*;
+
+    fn readings() -> Readings {
+        let usage = |cpu_seconds, mib: u64| Usage { cpu_seconds, resident_bytes: mib << 20 };
+        Readings { idle: usage(0.5, 10), began: usage(1.0, 40), ended: usage(7.0, 50) }
+    }
+
+    fn figures() -> Figures {
+        let mut figures = Figures::new();
+        for us in 1..=1_000 {
+            note(&mut figures.up_us, us * 10);
+        }
+        note(&mut figures.down_us, 2_000);
+        figures
+    }
+
+    #[test]
+    fn costs_are_per_call_and_second() {
+        let report = Report::new((100, 60.0, "mulaw"), &figures(), readings());
+        assert!((report.relay.cpu_percent - 10.0).abs() < 1e-9);
+        assert!((report.relay.cpu_us_per_call_second - 1_000.0).abs() < 1e-6);
+        assert!((report.relay.resident_kib_per_call - 409.6).abs() < 1e-6);
+        assert!((report.added_up_ms.p99 - 9.9).abs() < 0.02);
+        assert!(report.is_clean());
+    }
+
+    #[test]
+    fn one_lost_frame_is_not_clean() {
+        let mut figures = figures();
+        figures.counts.frames_lost_down = 1;
+        assert!(!Report::new((1, 1.0, "mulaw"), &figures, readings()).is_clean());
+    }
+
+    #[test]
+    fn the_table_and_the_json_say_the_same() {
+        let mut figures = figures();
+        figures.counts.frames_sent = 1_234;
+        note(&mut figures.callers_late_us, 9_000);
+        let report = Report::new((100, 60.0, "mulaw"), &figures, readings());
+        let table = report.table();
+        assert!(table.contains("1234, 0, 0"), "{table}");
+        assert!(table.contains("WARNING"), "{table}");
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(json["counts"]["frames_sent"], 1_234);
+        assert_eq!(json["warnings"].as_array().unwrap().len(), 1);
+    }
+}
