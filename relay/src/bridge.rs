@@ -91,6 +91,7 @@ impl Bridge<'_> {
             }
         }
         self.legs.count(self.shard.clock.now().since(began));
+        // There may be more, and nobody would say so again.
         if rounds == ROUNDS_MAX {
             cx.waker().wake_by_ref();
         }
@@ -100,6 +101,7 @@ impl Bridge<'_> {
     /// One round. Says whether anything had happened. Everyone is asked, so that everyone leaves
     /// word to be woken.
     fn take(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> bool {
+        // A deadline may have been a little ahead of the clock; the call's time never goes back.
         self.now = self.now.max(self.shard.clock.now());
         self.take_letter(cx, buffers)
             | self.take_caller(cx, buffers)

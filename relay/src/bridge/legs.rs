@@ -200,6 +200,7 @@ impl Legs {
             if frames > 0 {
                 self.log.frames(flow, frames);
             }
+            // Paced or held audio waits on purpose: only what came and left in one wake is measured.
             if came > 0 && left > 0 {
                 self.log.added(flow, took);
             }
@@ -229,6 +230,8 @@ impl Legs {
         self.agents[slot as usize] = AgentLeg::Dialling(Box::pin(dialling));
     }
 
+    /// A socket that is closed in mid-call is not read any more, so what it still says is lost; it
+    /// is kept until its close frame is out.
     fn close_agent(&mut self, slot: Slot) {
         let leg = &mut self.agents[slot as usize];
         *leg = match std::mem::replace(leg, AgentLeg::Closed) {
@@ -243,7 +246,8 @@ impl Legs {
     }
 }
 
-/// Opens an agent's socket.
+/// Opens an agent's socket. Everything it needs is its own, so that it can be polled beside the
+/// legs and dropped with the call.
 async fn open(agent: Arc<AgentSpec>, tls: Arc<ClientConfig>) -> Result<Socket, Undialled> {
     let door = wire::door(&agent);
     let target = Target::parse(&door.url)

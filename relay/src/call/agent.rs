@@ -96,6 +96,7 @@ impl Agent {
                 out.put(Output::ToAgent(self.slot, AgentMessage::Configure));
                 Change::Configuring
             }
+            // It introduces itself once.
             Life::Configuring | Life::Ready => self.on_malformed(out),
             Life::Absent | Life::Gone => Change::None,
         }

@@ -48,6 +48,7 @@ pub(super) fn interrupt(
             }
         }
     }
+    // Parts that were never sent are cut at zero: the model has made them, so it remembers them.
     for part in &parts {
         truncate(part, agent, out);
     }

@@ -99,6 +99,7 @@ impl Call {
             reason: ending.reason,
             detail: ending.detail.as_deref(),
         }));
+        // Neither a goodbye nor the longest call can end it once more.
         self.timers.clear();
         self.timers.set(Timer::Record, now + RECORD_MAX);
         self.phase = Phase::Recording { record, ending };
@@ -202,6 +203,7 @@ impl Call {
         assert!(!matches!(self.phase, Phase::Over), "a call ends once");
         self.phase = Phase::Over;
         self.timers.clear();
+        // The caller first: the line is what people wait on.
         if let Some(why) = close {
             out.put(Output::CloseCaller(why));
         }

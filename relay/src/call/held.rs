@@ -50,6 +50,7 @@ impl Held {
         if self.gone == self.bytes.len() {
             self.bytes.clear();
             self.gone = 0;
+        // Only when at least half is gone: so each byte is moved once, on average.
         } else if self.gone >= COMPACT_BYTES && self.gone * 2 >= self.bytes.len() {
             self.bytes.drain(..self.gone);
             self.gone = 0;

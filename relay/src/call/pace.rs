@@ -95,6 +95,7 @@ impl Pace {
 
     /// All that was ahead of the ear is gone.
     pub(super) fn cleared(&mut self, now: Moment) {
+        // An ear that had run dry before stays dry since then.
         self.horizon = self.horizon.min(now);
     }
 }

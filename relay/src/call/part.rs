@@ -126,6 +126,7 @@ impl Part {
     pub(super) fn settle(&mut self) {
         match self.making {
             Making::Growing | Making::Complete => self.making = Making::Settled,
+            // What overflowed stays so: the model still has to be cut where it was heard.
             Making::Settled | Making::Overflowed => {}
         }
     }

@@ -177,6 +177,7 @@ impl Playout {
             return None;
         }
         loop {
+            // Parts in front of it have left the relay and are still on their way to the ear.
             let index = self.parts.iter().position(|part| !part.waiting.is_empty())?;
             match self.pace.next(self.waiting(index), now) {
                 Next::Send(bytes) => self.send(index, bytes, now, out),

@@ -101,6 +101,7 @@ impl Narrow {
         }
         // A service may cut its stream of bytes between the two of a sample.
         let whole = self.bytes.len() & !1;
+        // Taken out, so that it can be read while the resampler beside it is written.
         let mut wide = std::mem::take(&mut self.wide);
         wide.clear();
         pcm::from_le_bytes(&self.bytes[..whole], &mut wide).map_err(|_| BadAudio)?;

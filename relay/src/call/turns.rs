@@ -112,6 +112,7 @@ impl Turns {
 
     /// The words of a turn of the caller.
     pub(super) fn on_caller_said(&mut self, item: &str, text: &str, out: &mut impl Outbox) {
+        // Also when nobody announced the turn: words are worth more than order.
         self.wordless.retain(|waiting| **waiting != *item);
         out.put(Output::Note(Milestone::CallerTurn { item, text }));
     }

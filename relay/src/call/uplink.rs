@@ -152,6 +152,7 @@ impl Uplink {
     }
 
     fn send_held(&mut self, to: Slot, out: &mut impl Outbox) {
+        // In pieces, because the transcoder's buffers stay as long as the longest one.
         while !self.held.is_empty() {
             let piece = self.held.oldest(PIECE_BYTES);
             let audio = match &mut self.path {

@@ -68,6 +68,7 @@ impl Words {
         let mut kept = 0;
         for (n, run) in self.runs.iter().enumerate() {
             let until = self.runs.get(n + 1).map_or(generated, |next| next.from);
+            // The run in which the ear stopped: so much of its letters as of its sound.
             if heard < until {
                 let sounds = heard.saturating_sub(run.from);
                 kept += share(run.end - kept, sounds, until.saturating_sub(run.from));

@@ -153,7 +153,7 @@ fn push_json(text: &str, out: &mut Vec<u8>) {
     serde_json::to_writer(out, text).expect("a text is written into memory");
 }
 
-/// Appends a number in decimal.
+/// Appends a number in decimal, which cannot fail.
 fn push_number(number: u64, out: &mut Vec<u8>) {
     let mut digits = [0_u8; 20];
     let mut at = digits.len();

@@ -71,6 +71,7 @@ impl Twilio {
 
 /// Reads one message, and lets `hear` have what it means, if it means anything.
 pub fn read(text: &str, hear: impl FnOnce(CallerEvent<'_>)) {
+    // Fifty times a second it is a `media` of the documented fields.
     match scan_media(text) {
         Some(media) => media.tell(hear),
         None => read_any(text, hear),
@@ -87,6 +88,7 @@ struct Media<'a> {
 
 impl Media<'_> {
     fn tell(&self, hear: impl FnOnce(CallerEvent<'_>)) {
+        // The other track is what the caller hears; nothing is not worth a message to the agent.
         if self.track != "inbound" || self.payload.is_empty() {
             return;
         }
@@ -111,6 +113,7 @@ fn scan_media(text: &str) -> Option<Media<'_>> {
     scan.open()?;
     loop {
         match scan.key()? {
+            // Another event: the guard has moved the cursor, and nobody uses it any more.
             "event" if scan.string()? == "media" => is_media = true,
             "sequenceNumber" => {
                 scan.number()?;
@@ -183,18 +186,21 @@ fn key(text: &str) -> Option<char> {
     keys.next().is_none().then_some(key)
 }
 
+/// What every message has.
 #[derive(serde::Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow)]
     event: Cow<'a, str>,
 }
 
+/// `media`, when it is not read in place.
 #[derive(serde::Deserialize)]
 struct MediaMessage<'a> {
     #[serde(borrow)]
     media: MediaBody<'a>,
 }
 
+/// Its body. The track is left out by carriers that have only one.
 #[derive(serde::Deserialize)]
 struct MediaBody<'a> {
     #[serde(borrow, default = "inbound")]
@@ -209,24 +215,28 @@ fn inbound() -> Cow<'static, str> {
     "inbound".into()
 }
 
+/// `mark`: one of ours has come back.
 #[derive(serde::Deserialize)]
 struct MarkMessage<'a> {
     #[serde(borrow)]
     mark: MarkBody<'a>,
 }
 
+/// Its body.
 #[derive(serde::Deserialize)]
 struct MarkBody<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
 }
 
+/// `dtmf`: the caller pressed a key.
 #[derive(serde::Deserialize)]
 struct DtmfMessage<'a> {
     #[serde(borrow)]
     dtmf: DtmfBody<'a>,
 }
 
+/// Its body.
 #[derive(serde::Deserialize)]
 struct DtmfBody<'a> {
     #[serde(borrow)]

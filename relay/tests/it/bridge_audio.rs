@@ -111,7 +111,8 @@ async fn the_demos_speech_keeps_33_db_through_pcm_both_ways() {
 async fn echo_db(clip: &str, caller: &mut Caller, model: &mut Model) -> f64 {
     let path = format!("{}/../loadtest/assets/{clip}.wav", env!("CARGO_MANIFEST_DIR"));
     let speech = Speech::from_wav(&std::fs::read(path).unwrap()).unwrap();
-    let ulaw = &speech.ulaw()[..speech.ulaw().len() / 160 * 160];
+    // Four seconds of each: a longer clip only takes longer.
+    let ulaw = &speech.ulaw()[..speech.ulaw().len().min(32_000) / 160 * 160];
     let mut wide = Vec::new();
     for frame in ulaw.chunks(160) {
         caller.media(frame).await;

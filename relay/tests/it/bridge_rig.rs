@@ -7,6 +7,7 @@ use codec::base64;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -56,14 +57,25 @@ pub(crate) struct Rig {
 }
 
 impl Rig {
+    /// A relay whose model is the test.
     pub(crate) async fn new(format: Format) -> Self {
         let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = door.local_addr().unwrap();
-        let mut alone = Alone::new(address);
+        let url = format!("ws://{}/v1/realtime", door.local_addr().unwrap());
+        Self::start(door, &url, format, "").await
+    }
+
+    /// A relay whose model is somebody else, and greets.
+    pub(crate) async fn towards(url: &str, format: Format) -> Self {
+        let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start(door, url, format, "greeting = \"Say hello.\"\n").await
+    }
+
+    async fn start(door: TcpListener, url: &str, format: Format, more: &str) -> Self {
+        let mut alone = Alone::new(door.local_addr().unwrap());
         let agents = format!(
-            "[[agent]]\nname = \"front-desk\"\ninstructions = \"You answer the phone.\"\n\
+            "[[agent]]\nname = \"front-desk\"\ninstructions = \"You answer the phone.\"\n{more}\
              audio = \"{}\"\ntools = [{{ kind = \"end_call\" }}]\n\
-             [agent.provider]\nkind = \"openai_realtime\"\nurl = \"ws://{address}/v1/realtime\"\n\
+             [agent.provider]\nkind = \"openai_realtime\"\nurl = \"{url}\"\n\
              model = \"a model\"\napi_key = \"sk-test\"\n",
             format.setting(),
         );
@@ -209,6 +221,11 @@ impl Caller {
                 Told::Closed(code) => return (heard, code),
             }
         }
+    }
+
+    /// What the relay says, if it says it before the deadline.
+    pub(crate) async fn next_until(&mut self, deadline: Instant) -> Option<Told> {
+        timeout_at(deadline, self.next()).await.ok()
     }
 
     pub(crate) async fn hang_up(&mut self) {

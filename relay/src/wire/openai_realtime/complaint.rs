@@ -56,6 +56,7 @@ fn severity(code: Option<&str>, message: &str) -> Severity {
         ) => Severity::Fatal,
         // A truncate that asks for a little more than there is: the cut is where the audio ends.
         None if message.contains("is already shorter than") => Severity::Benign,
+        // Comes without a code of its own.
         _ if message.contains("Unknown beta requested") => Severity::Fatal,
         _ => Severity::Refused,
     }

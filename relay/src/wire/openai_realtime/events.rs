@@ -30,6 +30,7 @@ fn scan_audio(text: &str) -> Option<AudioDelta<'_>> {
             "content_index" => part = Some(u32::try_from(scan.number()?).ok()?),
             // Its alphabet is checked when it is decoded.
             "delta" => delta = Some(scan.unchecked_string()?),
+            // The second is padding, which is sent and not documented.
             "event_id" | "obfuscation" => {
                 scan.string()?;
             }
@@ -96,24 +97,28 @@ pub(super) trait Event {
     fn event(&self) -> AgentEvent<'_>;
 }
 
+/// What every message has.
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow, rename = "type")]
     kind: Cow<'a, str>,
 }
 
+/// `session.updated`: what the service will really use.
 #[derive(Deserialize)]
 struct SessionUpdated<'a> {
     #[serde(borrow)]
     session: Session<'a>,
 }
 
+/// The session, as far as it is verified.
 #[derive(Deserialize)]
 struct Session<'a> {
     #[serde(borrow)]
     audio: SessionAudio<'a>,
 }
 
+/// Both ways of its audio.
 #[derive(Deserialize)]
 struct SessionAudio<'a> {
     #[serde(borrow)]
@@ -122,12 +127,14 @@ struct SessionAudio<'a> {
     output: Direction<'a>,
 }
 
+/// One way of it.
 #[derive(Deserialize)]
 struct Direction<'a> {
     #[serde(borrow)]
     format: Format<'a>,
 }
 
+/// An audio format. The name as text, which an older interface had, is malformed.
 #[derive(Deserialize)]
 struct Format<'a> {
     #[serde(borrow, rename = "type")]
@@ -153,6 +160,7 @@ impl Event for SessionUpdated<'_> {
     }
 }
 
+/// `input_audio_buffer.committed`: the caller's turn is an item.
 #[derive(Deserialize)]
 struct Committed<'a> {
     #[serde(borrow)]
@@ -165,6 +173,7 @@ impl Event for Committed<'_> {
     }
 }
 
+/// `conversation.item.input_audio_transcription.completed`, often behind the answer to it.
 #[derive(Deserialize)]
 struct Transcribed<'a> {
     #[serde(borrow)]
@@ -180,6 +189,7 @@ impl Event for Transcribed<'_> {
     }
 }
 
+/// `conversation.item.input_audio_transcription.failed`.
 #[derive(Deserialize)]
 struct NotTranscribed<'a> {
     #[serde(borrow)]
@@ -192,12 +202,14 @@ impl Event for NotTranscribed<'_> {
     }
 }
 
+/// `response.created`.
 #[derive(Deserialize)]
 struct ResponseCreated<'a> {
     #[serde(borrow)]
     response: Created<'a>,
 }
 
+/// The response of it.
 #[derive(Deserialize)]
 struct Created<'a> {
     #[serde(borrow)]
@@ -210,6 +222,7 @@ impl Event for ResponseCreated<'_> {
     }
 }
 
+/// `response.output_audio.delta`, when it is not read in place.
 #[derive(Deserialize)]
 struct AudioDelta<'a> {
     #[serde(borrow)]
@@ -232,6 +245,7 @@ impl Event for AudioDelta<'_> {
     }
 }
 
+/// `response.output_audio.done`; also comes when the answer was cut.
 #[derive(Deserialize)]
 struct AudioDone<'a> {
     #[serde(borrow)]
@@ -246,6 +260,7 @@ impl Event for AudioDone<'_> {
     }
 }
 
+/// `response.output_audio_transcript.delta`.
 #[derive(Deserialize)]
 struct TranscriptDelta<'a> {
     #[serde(borrow)]
@@ -266,6 +281,7 @@ impl Event for TranscriptDelta<'_> {
     }
 }
 
+/// `response.output_item.done`: matters when it is a call of a tool.
 #[derive(Deserialize)]
 struct ItemDone<'a> {
     #[serde(borrow)]
@@ -274,6 +290,7 @@ struct ItemDone<'a> {
     item: Item<'a>,
 }
 
+/// The item of it. Fields that only calls have are empty in others.
 #[derive(Deserialize)]
 struct Item<'a> {
     #[serde(borrow, rename = "type")]
@@ -304,12 +321,14 @@ impl Event for ItemDone<'_> {
     }
 }
 
+/// `response.done`: always comes, also alone, without an `error`, when the answer failed.
 #[derive(Deserialize)]
 struct ResponseDone<'a> {
     #[serde(borrow)]
     response: Done<'a>,
 }
 
+/// The response of it.
 #[derive(Deserialize)]
 struct Done<'a> {
     #[serde(borrow)]
@@ -319,6 +338,7 @@ struct Done<'a> {
     status_details: Option<StatusDetails>,
 }
 
+/// What there is to say about its status.
 #[derive(Deserialize)]
 struct StatusDetails {
     error: Option<Reason>,

@@ -11,6 +11,7 @@ pub(super) fn write(agent: &AgentSpec, text: &mut Vec<u8>) {
         AgentAudio::Mulaw => json!({"type": "audio/pcmu"}),
         AgentAudio::Pcm24k => json!({"type": "audio/pcm", "rate": 24_000}),
     };
+    // A voice of `null` would be a voice; left out, the service takes its own.
     let mut output = json!({"format": format});
     if let Some(voice) = &agent.voice {
         output["voice"] = json!(voice);
@@ -23,6 +24,8 @@ pub(super) fn write(agent: &AgentSpec, text: &mut Vec<u8>) {
             "audio": {
                 "input": {
                     "format": format,
+                    // Runs before the detection of turns: phone lines echo, and an agent that
+                    // hears itself interrupts itself.
                     "noise_reduction": {"type": "near_field"},
                     "transcription": {"model": TRANSCRIBER},
                     "turn_detection": turn_detection(agent.turn_detection),
