@@ -17,3 +17,4 @@ mod snr;
 mod bridge_rig;
 mod bridge_audio;
 mod bridge_calls;
+mod bridge_strict;
