@@ -88,19 +88,13 @@ impl Cluster {
     }
 }
 
-/// Makes the cluster's files, starts the server under its shell, and waits until it is ready.
+/// Lets the shell make the cluster's files and start the server, and waits until that is ready.
 fn serve(tools: &Path, account: &Account, folder: &Path) -> ChildStdin {
-    let data = folder.join("data");
-    let mut initdb = Command::new(tools.join("initdb"));
-    initdb.args(["--no-sync", "--auth=trust", "--username=admin", "--encoding=UTF8"]);
-    initdb.args(["--locale=C", "--pgdata"]).arg(&data).current_dir(folder);
-    let made = account.run(&mut initdb).output().unwrap();
-    assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-
     let mut shell = Command::new("sh");
-    shell.args(["-c", KEEP_UNTIL_INPUT_ENDS]).arg(tools.join("postgres")).arg("-D").arg(&data);
-    shell.args(SETTINGS).arg("-c").arg(format!("unix_socket_directories={}", folder.display()));
-    shell.env("FOLDER", folder).env("LC_ALL", "C").current_dir(folder).process_group(0);
+    shell.args(["-c", KEEP_UNTIL_INPUT_ENDS, "sh"]).args(SETTINGS);
+    shell.arg("-c").arg(format!("unix_socket_directories={}", folder.display()));
+    shell.env("TOOLS", tools).env("FOLDER", folder).env("LC_ALL", "C");
+    shell.current_dir(folder).process_group(0);
     shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut shell = account.run(&mut shell).spawn().unwrap();
 
@@ -180,14 +174,21 @@ impl Account {
     }
 }
 
-/// `read` waits for the end of the input. The server is killed (its data is worth nothing) and the
-/// folder goes with it.
+/// `read` waits for the end of the input. The server is stopped without a checkpoint (its data is
+/// worth nothing) and the folder goes with it. A server that has only just begun ignores QUIT, and
+/// one that serves takes its time over TERM; so it gets both. Nobody reads what the shell says then.
 const KEEP_UNTIL_INPUT_ENDS: &str = r#"
-    "$0" "$@" &
-    server=$!
-    read -r _
-    kill -QUIT "$server"
-    wait "$server"
+    trap '' PIPE
+    "$TOOLS/initdb" --pgdata="$FOLDER/data" --no-sync --auth=trust --username=admin \
+        --encoding=UTF8 --locale=C &&
+    {
+        "$TOOLS/postgres" -D "$FOLDER/data" "$@" &
+        server=$!
+        read -r _
+        kill -TERM "$server"
+        kill -QUIT "$server"
+        wait "$server"
+    }
     cd / && rm -rf "$FOLDER"
 "#;
 
