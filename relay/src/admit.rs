@@ -1,6 +1,6 @@
 //! Who may come in: the pure part. Seats, tickets, generations.
 //!
-//! A stream passes three doors. The upgrade takes a [`Seat`]; `start` must bring a ticket that
+//! A stream passes three doors. The upgrade takes a [`Seat`](crate::gate::Seat); `start` must bring a ticket that
 //! [`judge`] accepts; the [`Register`] then makes the ticket one-time and the generation the
 //! newest. Nothing here touches a socket; `shard` does, and closes with 1008 on a [`Refusal`].
 

@@ -2,9 +2,9 @@
 //! deadline. It carries out what the [`Call`] says, and decides nothing.
 //!
 //! One wake: take everything that has happened, in rounds, until nothing more has; then one write
-//! per leg. Messages are read in the shard's read buffer and written into the shard's write
-//! buffers ([`Legs`]); nothing of a frame outlives the wake. A wake takes a bounded number of
-//! rounds, so that one flooded call cannot starve the others of its shard.
+//! per leg. Messages are read in the shard's read buffer and written into its write buffers, by
+//! `bridge/legs.rs`; nothing of a frame outlives the wake. A wake takes a bounded number of rounds,
+//! so that one flooded call cannot starve the others of its shard.
 
 mod alarm;
 mod legs;

@@ -1,7 +1,7 @@
 //! A shard: one thread, one current-thread runtime, the sockets, buffers and timers of its calls.
 //!
 //! The house hands it connections through one bounded channel. Each connection is one task from
-//! its first byte to its last: TLS, HTTP, the upgrade, admission ([`admission`]), the call
+//! its first byte to its last: TLS, HTTP, the upgrade, admission (`shard/admission.rs`), the call
 //! ([`bridge`](crate::bridge)). A panic ends that task and nothing else; what it held is given
 //! back by the guards that it owned.
 
