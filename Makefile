@@ -15,8 +15,8 @@ demo: ## One phone call from webhook to goodbye, on this machine, without any ac
 	@$(CARGO) build --locked --profile $(PROFILE) -p linecard-relay -p linecard-control -p linecard-loadtest
 	@$(BIN)/loadtest demo $(ARGS)
 
-test: ## Format, lints, all tests, docs, one demo call: what CI runs.
-	@scripts/setup.sh build test
+test: ## Format, lints, all tests, docs, one demo call, the README's commands: what CI runs.
+	@scripts/setup.sh build test readme
 	@scripts/test.sh
 
 serve: ## Control and one relay on this machine, for a real phone number (settings: linecard.env).

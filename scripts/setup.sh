@@ -17,6 +17,9 @@ for purpose in "$@"; do
         # The tests start a throw-away cluster from the server's own binaries.
         compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null 2>&1 || packages+=(postgresql)
         ;;
+    readme)
+        need curl curl
+        ;;
     conformance)
         need python3 python3
         python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || packages+=(python3-venv)

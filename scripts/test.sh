@@ -19,9 +19,13 @@ docs() {
     RUSTDOCFLAGS="-D warnings" cargo doc --locked --profile $profile --workspace --no-deps --document-private-items --quiet
 }
 
+# The tests' build leaves the binaries behind: nothing is compiled twice here.
 demo() {
-    cargo build --locked --profile $profile -p linecard-relay -p linecard-control -p linecard-loadtest
     "$bin/loadtest" demo
+}
+
+readme() {
+    scripts/readme.sh "$bin"
 }
 
 stage fmt cargo fmt --all --check
@@ -29,6 +33,8 @@ stage clippy cargo clippy --locked --profile $profile --workspace --all-targets 
 stage build cargo test --locked --profile $profile --workspace --no-run
 stage docs docs
 stage demo demo
+stage readme readme
+stage load "$bin/loadtest" run --calls 20 --duration 5
 stage test cargo test --locked --profile $profile --workspace --no-fail-fast
 
 printf '\n== stages\n'
