@@ -1,34 +1,49 @@
 //! The data plane: one WebSocket from the phone, one to the model, and the call between them.
 //!
-//! `main > server > shard > bridge > call`: the house accepts and hands a socket to a shard, the
-//! shard upgrades and admits it, the bridge drives one call per task, the call decides. Everything
-//! below `call` is pure; everything above it moves bytes and decides nothing.
+//! The data path is `main > server > shard > bridge > call`. The house accepts and hands a socket
+//! to a shard, the shard upgrades and admits it, the bridge drives one call per task, the call
+//! decides. Everything below `call` is pure; everything above it moves bytes and decides nothing.
 //!
-//! Suggested reading order is the order of the lines below.
+//! A tour, in reading order:
+//!
+//! - [`bridge`]: one screen, one task per call. [`call`] is what it drives: the rules of a phone
+//!   call, without a socket or a clock. [`wire`] is how each vendor writes and is read.
+//! - [`shard`]: a thread of calls; from a connection's first byte to the bridge. [`upgrade`],
+//!   [`admit`], [`gate`] and [`known`] say who may come in.
+//! - [`server`]: the house, from listening to the drain. [`node`] is its link to control,
+//!   [`config`] its environment.
+//! - [`ws`] over [`stream`]: frames in place; [`tls`] and [`dial`] open sockets, [`forward`] passes
+//!   on what is not a stream, [`answer`] is what the relay says itself.
+//! - [`mailbox`] brings word into a call, [`telemetry`] and [`metrics`] bring it out; [`clock`]
+//!   reads time.
 
-// The call itself, and the words it uses.
+pub mod bridge;
 pub mod call;
 pub mod wire;
-pub mod clock;
 
-// One call's surroundings: who drives it, who may come in, what reaches it, what it tells.
-pub mod config;
-pub mod server;
-pub mod node;
-pub mod bridge;
 pub mod shard;
 pub mod upgrade;
+
 pub mod admit;
 pub mod gate;
 pub mod known;
-pub mod mailbox;
-pub mod telemetry;
-pub mod metrics;
 
-// The sockets.
-pub mod stream;
+pub mod server;
+
+pub mod config;
+pub mod node;
+
 pub mod ws;
+
 pub mod dial;
 pub mod forward;
-pub mod answer;
+pub mod stream;
 pub mod tls;
+
+pub mod answer;
+
+pub mod mailbox;
+pub mod telemetry;
+
+pub mod clock;
+pub mod metrics;

@@ -35,6 +35,7 @@ use crate::shard::{self, Gauge, Post, Setup, ToShard};
 use crate::telemetry::{Noted, Outlet};
 
 mod accept;
+
 mod admin;
 mod files;
 
@@ -64,9 +65,6 @@ pub struct Listening {
     pub admin: SocketAddr,
 }
 
-/// Connections that the kernel may hold before they are accepted: a herd after a deploy. The
-/// system's own `somaxconn` may bound it lower.
-const BACKLOG: u32 = 8_192;
 /// Events on their way from the shards to the house, all shards together.
 const FROM_SHARDS_MAX: usize = 16_384;
 /// How long calls that were told to close may take: a close frame, its answer, the last event.
@@ -87,8 +85,8 @@ pub async fn run(
 ) -> Result<(), StartError> {
     let signals = Signals::new()?;
     files::raise_limit(config.calls_max);
-    let public = listen(config.listen)?;
-    let admin = listen(config.admin_listen)?;
+    let public = accept::listen(config.listen)?;
+    let admin = accept::listen(config.admin_listen)?;
     let addresses = Listening { public: public.local_addr()?, admin: admin.local_addr()? };
     let house = House::new(config, clock)?;
     listening(addresses);
@@ -97,20 +95,6 @@ pub async fn run(
     house.until_done(signals).await;
     house.stop().await;
     Ok(())
-}
-
-fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let open = || {
-        let socket = match address {
-            SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
-        };
-        // A restart must not wait for the old process's connections to be forgotten.
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    open().map_err(|cause| StartError::Listen { address, cause })
 }
 
 /// SIGTERM and SIGINT, which mean the same.

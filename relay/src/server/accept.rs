@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 
+use super::StartError;
 use crate::metrics::Counters;
 use crate::metrics::labels::Connection;
 use crate::shard::{Accepted, Gauge, Post, ToShard};
@@ -16,6 +17,28 @@ pub(super) const CONNECTIONS_SPARE: u64 = 2_048;
 /// The pause after the system would not give a connection. Without file descriptors `accept`
 /// fails at once and would spin; calls that end meanwhile give some back.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections that the kernel may hold before they are accepted: a herd after a deploy. The
+/// system's own `somaxconn` may bound it lower.
+const BACKLOG: u32 = 8_192;
+
+/// Opens a port, with room for a herd.
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub(super) fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let open = || {
+        let socket = match address {
+            SocketAddr::V4(_) => tokio::net::TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => tokio::net::TcpSocket::new_v6()?,
+        };
+        // A restart must not wait for the old process's connections to be forgotten.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    open().map_err(|cause| StartError::Listen { address, cause })
+}
 
 /// Accepts for all shards.
 pub(super) struct Acceptor {
