@@ -1,14 +1,15 @@
 //! The process from its settings to its end, in order: store, sequencer, link, HTTP, admin; and
 //! backwards when it stops, so that what relays have sent is committed before the database closes.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::pin::pin;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use futures_util::future::BoxFuture;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -47,14 +48,44 @@ pub struct Listening {
 /// What keeps it from starting.
 pub async fn run(config: Config, announce: impl FnOnce(Listening)) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
-    let mut signals = pin!(stop_on_signal(stop.clone())?);
+    let signals = stop_on_signal(stop.clone())?;
+    let work = async {
+        let started = tokio::select! {
+            started = start(config, &stop) => started?,
+            // A database that does not answer must not keep the process from stopping.
+            () = stop.cancelled() => return Ok(()),
+        };
+        announce(started.listening);
+        tell_systemd(&[NotifyState::Ready]);
+        started.serve().await;
+        Ok(())
+    };
+    tokio::select! {
+        done = work => done,
+        never = signals => match never {},
+        never = watchdog() => match never {},
+    }
+}
+
+/// A control plane that listens.
+struct Started {
+    listening: Listening,
+    plane: Arc<Plane>,
+    public: TcpListener,
+    probes: TcpListener,
+    link: Link,
+    numbering: BoxFuture<'static, ()>,
+    numbering_stop: CancellationToken,
+}
+
+async fn start(config: Config, stop: &CancellationToken) -> anyhow::Result<Started> {
     let store = open_store(&config.door).await?;
-    let numbering_stop = CancellationToken::new();
-    let hub = Hub::new();
-    let (sequencer, numbering) =
-        sequencer(store.clone(), hub.clone(), Settings::default(), numbering_stop.clone());
     let authority = Arc::new(Authority::load(&store).await?);
     let tokens = Tokens::load(&store).await?;
+    let numbering_stop = CancellationToken::new();
+    let (hub, nodes) = (Hub::new(), Nodes::new());
+    let (sequencer, numbering) =
+        sequencer(store.clone(), hub.clone(), Settings::default(), numbering_stop.clone());
     let link = Link::bind(config.door.link_listen, Arc::clone(&authority))?;
     let public = listen(config.listen).await?;
     let probes = listen(config.admin_listen).await?;
@@ -68,10 +99,9 @@ pub async fn run(config: Config, announce: impl FnOnce(Listening)) -> anyhow::Re
         write_private(path, token.reveal())
             .with_context(|| format!("the join token cannot be written to {}", path.display()))?;
     }
-    let nodes = Nodes::new();
     let plane = Arc::new(Plane {
         metrics: Metrics::new(nodes.clone(), sequencer.clone(), hub.clone()),
-        store: store.clone(),
+        store,
         sequencer,
         hub,
         nodes,
@@ -84,31 +114,32 @@ pub async fn run(config: Config, announce: impl FnOnce(Listening)) -> anyhow::Re
         from: config.from,
         shutdown: stop.clone(),
     });
-    announce(listening);
-    tell_systemd(&[NotifyState::Ready]);
-    let link_stop = CancellationToken::new();
-    let admin_stop = CancellationToken::new();
-    let requests = async {
-        serve(public, http::routes(&plane), stop.clone()).await;
-        link_stop.cancel();
-    };
-    let relays = async {
-        link.serve(Arc::clone(&plane), link_stop.clone()).await;
-        numbering_stop.cancel();
-    };
-    let numbers = async {
-        numbering.await;
-        admin_stop.cancel();
-    };
-    let probed = serve(probes, admin::routes(&plane), admin_stop.clone());
-    let work = async { tokio::join!(requests, relays, numbers, probed) };
-    tokio::select! {
-        _ = work => {}
-        () = &mut signals => unreachable!("signals are awaited for ever"),
-        () = watchdog() => unreachable!("the watchdog is fed for ever"),
+    let numbering = Box::pin(numbering);
+    Ok(Started { listening, plane, public, probes, link, numbering, numbering_stop })
+}
+
+impl Started {
+    /// Serves until the plane stops, then ends one after the other: requests, relays, numbers,
+    /// probes, the database.
+    async fn serve(self) {
+        let Self { plane, public, probes, link, numbering, numbering_stop, .. } = self;
+        let (link_stop, admin_stop) = (CancellationToken::new(), CancellationToken::new());
+        let requests = async {
+            serve(public, http::routes(&plane), plane.shutdown.clone()).await;
+            link_stop.cancel();
+        };
+        let relays = async {
+            link.serve(Arc::clone(&plane), link_stop.clone()).await;
+            numbering_stop.cancel();
+        };
+        let numbers = async {
+            numbering.await;
+            admin_stop.cancel();
+        };
+        let probed = serve(probes, admin::routes(&plane), admin_stop.clone());
+        tokio::join!(requests, relays, numbers, probed);
+        plane.store.close().await;
     }
-    store.close().await;
-    Ok(())
 }
 
 /// The line that lets relays join.
@@ -167,7 +198,7 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 /// Cancels `stop` at the first signal, and runs for ever.
-fn stop_on_signal(stop: CancellationToken) -> std::io::Result<impl Future<Output = ()>> {
+fn stop_on_signal(stop: CancellationToken) -> std::io::Result<impl Future<Output = Infallible>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
@@ -183,7 +214,7 @@ fn stop_on_signal(stop: CancellationToken) -> std::io::Result<impl Future<Output
 }
 
 /// Tells systemd that this loop turns, for ever; at half of the time it allows.
-async fn watchdog() {
+async fn watchdog() -> Infallible {
     let Some(allowed) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
     let mut ticks = tokio::time::interval(allowed / 2);
     loop {

@@ -71,6 +71,11 @@ impl Link {
             tokio::select! {
                 () = stop.cancelled() => break,
                 incoming = self.endpoint.accept() => {
+                    let Some(incoming) = incoming else {
+                        tracing::error!("the link's socket failed; the process stops");
+                        plane.shutdown.cancel();
+                        break;
+                    };
                     let Some(incoming) = self.admit(incoming) else { continue };
                     let (plane, authority) = (Arc::clone(&plane), Arc::clone(&self.authority));
                     let stop = stop.clone();
@@ -87,8 +92,7 @@ impl Link {
     }
 
     /// Refuses what is too much, and asks strangers to prove their address when there are many.
-    fn admit(&self, incoming: Option<Incoming>) -> Option<Incoming> {
-        let incoming = incoming?;
+    fn admit(&self, incoming: Incoming) -> Option<Incoming> {
         let open = self.endpoint.open_connections();
         if open >= CONNECTIONS_MAX {
             tracing::warn!(open, "too many link connections; one is refused");

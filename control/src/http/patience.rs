@@ -9,29 +9,29 @@ use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-/// Between the connection and the service: whether a request is being answered.
+/// Between the connection and the service: which request is being answered. Odd while one is.
 #[derive(Debug, Clone, Default)]
-pub struct Answering(Arc<AtomicBool>);
+pub struct Answering(Arc<AtomicU64>);
 
 impl Answering {
     /// A request's head is complete.
     pub fn begin(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Its answer's head is ready.
     pub fn end(&self) {
-        self.0.store(false, Ordering::Relaxed);
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn is_on(&self) -> bool {
+    fn step(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -42,6 +42,8 @@ pub struct Patience<S> {
     stream: S,
     answering: Answering,
     head_max: Duration,
+    /// Where the answering was at the last read.
+    step: u64,
     /// Runs from the first byte of a head.
     deadline: Option<Pin<Box<Sleep>>>,
 }
@@ -49,8 +51,8 @@ pub struct Patience<S> {
 impl<S> Patience<S> {
     /// Waits for the first head from now on.
     pub fn new(stream: S, answering: Answering, head_max: Duration) -> Self {
-        let deadline = Some(Box::pin(sleep(head_max)));
-        Self { stream, answering, head_max, deadline }
+        let (step, deadline) = (answering.step(), Some(Box::pin(sleep(head_max))));
+        Self { stream, answering, head_max, step, deadline }
     }
 }
 
@@ -63,8 +65,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
         let this = self.get_mut();
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
-        if this.answering.is_on() {
+        let step = this.answering.step();
+        if std::mem::replace(&mut this.step, step) != step {
             this.deadline = None;
+        }
+        if step % 2 == 1 {
             return read;
         }
         let has_more = buffer.filled().len() > before;
@@ -114,28 +119,52 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patience<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
+    use tokio::time::timeout;
 
     const HEAD_MAX: Duration = Duration::from_secs(5);
 
-    #[tokio::test(start_paused = true)]
-    async fn a_head_that_trickles_is_cut_and_one_that_is_answered_is_not() {
+    const LONG: Duration = Duration::from_secs(100);
+
+    /// A client, and a server's end that has read the first byte of a head.
+    async fn begun() -> (DuplexStream, Patience<DuplexStream>, Answering) {
         let (mut client, server) = duplex(64);
         let answering = Answering::default();
         let mut server = Patience::new(server, answering.clone(), HEAD_MAX);
-        let mut bytes = [0; 8];
-        assert!(server.read(&mut bytes).await.is_err(), "nothing came at all");
-
         client.write_all(b"G").await.unwrap();
-        let mut server = Patience::new(server.stream, answering.clone(), HEAD_MAX);
-        assert_eq!(server.read(&mut bytes).await.unwrap(), 1);
-        assert!(server.read(&mut bytes).await.is_err(), "one byte is no head");
+        assert_eq!(server.read(&mut [0; 8]).await.unwrap(), 1);
+        (client, server, answering)
+    }
 
+    async fn is_cut(server: &mut Patience<DuplexStream>) -> bool {
+        timeout(LONG, server.read(&mut [0; 8])).await.is_ok_and(|read| read.is_err())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_does_not_come_or_end_is_cut() {
+        let (_client, server) = duplex(64);
+        assert!(is_cut(&mut Patience::new(server, Answering::default(), HEAD_MAX)).await);
+        let (_client, mut server, _) = begun().await;
+        assert!(is_cut(&mut server).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_may_take_long_and_a_connection_may_wait_for_its_next_request() {
+        let (mut client, mut server, answering) = begun().await;
         answering.begin();
-        let quiet = tokio::time::timeout(HEAD_MAX * 20, server.read(&mut bytes)).await;
-        assert!(quiet.is_err(), "an answer may take long");
+        assert!(!is_cut(&mut server).await);
         answering.end();
-        let idle = tokio::time::timeout(HEAD_MAX * 20, server.read(&mut bytes)).await;
-        assert!(idle.is_err(), "hyper's own time-out ends an idle connection");
+        assert!(!is_cut(&mut server).await);
+        client.write_all(b"G").await.unwrap();
+        assert_eq!(server.read(&mut [0; 8]).await.unwrap(), 1);
+        assert!(is_cut(&mut server).await, "the next head has its time, too");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_came_between_two_reads_counts() {
+        let (_client, mut server, answering) = begun().await;
+        answering.begin();
+        answering.end();
+        assert!(!is_cut(&mut server).await);
     }
 }

@@ -196,6 +196,8 @@ fn connect(plane: &Plane, call: &Call) -> Answer {
         let status_callback = plane.public.url("/v1/twilio/stream");
         verbs.push(Verb::Connect(Stream { url, status_callback, parameters }));
     }
+    let node = call.node.as_ref().map(tracing::field::display);
+    tracing::info!(call = %call.id, generation = %call.generation, node, "a stream is asked for");
     verbs.push(Verb::Redirect(resume::address(plane, &pass, None)));
     Ok((Twiml(verbs), Told::Stream))
 }

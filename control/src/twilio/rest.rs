@@ -102,8 +102,15 @@ impl Rest {
             .connect_timeout(CONNECT_WITHIN)
             .timeout(ANSWER_WITHIN)
             .pool_max_idle_per_host(4)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
+            .redirect(reqwest::redirect::Policy::none());
+        let is_secure = account.api_url.starts_with("https://");
+        // A fake on loopback needs neither the machine's certificates nor its proxy.
+        let http = if is_secure {
+            http.https_only(true)
+        } else {
+            http.tls_certs_only(std::iter::empty()).no_proxy()
+        };
+        let http = http.build()?;
         Ok(Self { http, account })
     }
 

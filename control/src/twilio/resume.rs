@@ -52,10 +52,7 @@ async fn decide(plane: &Plane, pass: &str, read: &Pass, tries: u32) -> Answer {
     let now = clock::wall();
     let decided = plane.store.resume(&read.tenant, &read.call, node.as_ref(), now).await?;
     Ok(match decided {
-        Resume::Reconnect(call) => {
-            tracing::info!(call = %call.id, generation = %call.generation, "a call is resumed");
-            connect(plane, &call)?
-        }
+        Resume::Reconnect(call) => connect(plane, &call)?,
         Resume::HangUp => hang_up(),
         Resume::Transfer { to } => (Twiml(vec![Verb::Dial(target(to))]), Told::Transfer),
         Resume::NoNode if tries < TRIES_MAX => {

@@ -20,3 +20,17 @@ mod sequencer_ledger;
 mod sequencer_task;
 
 mod sse_stream;
+
+mod carrier;
+mod web;
+
+mod twilio_resume;
+mod twilio_status;
+mod twilio_voice;
+
+mod api_calls;
+mod api_events;
+
+mod link_relay;
+
+mod process_serve;

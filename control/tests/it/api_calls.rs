@@ -1,0 +1,237 @@
+//! Calls of the API: placed, listed, looked at, ended.
+
+use link::event::{CallEvent, CallRef, NodeEvent, Role, Turn};
+use link::id::{Epoch, EventNumber};
+use link::message::Command;
+use serde_json::{Value, json};
+
+use super::carrier::Carrier;
+use super::db::stream_started;
+use super::web::{ORIGIN, Web, json as read};
+use control::store::Source;
+use control::store::call::Call;
+
+const WISH: &str = r#"{"to": "+15550199", "agent": "sales"}"#;
+
+async fn post(web: &Web, body: &'static str) -> (u16, Value) {
+    web.api(web.http.post(web.url("/v1/calls")).body(body)).await
+}
+
+/// A relay says something about a call, and it is committed.
+async fn says(web: &Web, node: &str, n: u64, call: &Call, event: CallEvent) {
+    let node = link::id::NodeId::new(node).unwrap();
+    let source = Source { node, epoch: Epoch(7) };
+    let call =
+        CallRef { id: call.id.clone(), tenant: call.tenant.clone(), generation: call.generation };
+    let at = control::clock::wall();
+    let event = NodeEvent { n: EventNumber(n), at, call: Some(call), event };
+    web.plane.sequencer.submit(source, vec![event]).await.unwrap().await.unwrap();
+}
+
+#[tokio::test]
+async fn nothing_is_shown_or_done_without_a_key() {
+    let web = Web::start().await;
+    let get = |path| web.http.get(web.url(path));
+    for request in [
+        get("/v1/calls"),
+        get("/v1/calls/c_1"),
+        get("/v1/events"),
+        get("/v1/calls").bearer_auth("key-0123456789abcdef01234568"),
+        get("/v1/calls").basic_auth("key-0123456789abcdef01234567", Some("")),
+        web.http.post(web.url("/v1/calls")).body(WISH),
+        web.http.post(web.url("/v1/calls/c_1/hang_up")),
+    ] {
+        let response = request.send().await.unwrap();
+        assert_eq!(response.headers()["www-authenticate"], "Bearer");
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        let (status, problem) = read(response).await;
+        assert_eq!((status, &problem["code"]), (401, &json!("api_key_refused")));
+    }
+}
+
+#[tokio::test]
+async fn a_call_is_placed_by_address_with_each_event_in_a_field_of_its_own() {
+    let carrier = Carrier::start().await;
+    let web = Web::with_carrier(&carrier.url()).await;
+    let (status, call) = post(&web, WISH).await;
+    assert_eq!(status, 201, "{call}");
+    assert_eq!((&call["state"], &call["direction"]), (&json!("queued"), &json!("outbound")));
+    assert_eq!((&call["agent"], &call["from"]), (&json!("sales"), &json!("+15550100")));
+    assert_eq!(call["carrier"]["call_sid"], "CAnew");
+
+    let asked = &carrier.asked()[0];
+    let account = super::web::ACCOUNT;
+    assert_eq!(asked.path, format!("/2010-04-01/Accounts/{account}/Calls.json"));
+    let basic = base64_simd::STANDARD.encode_to_string(format!("{account}:{}", super::web::TOKEN));
+    assert_eq!(asked.authorization, format!("Basic {basic}"));
+    let id = call["id"].as_str().unwrap();
+    assert_eq!(asked.values("Url"), [format!("{ORIGIN}/v1/twilio/voice?call={id}")]);
+    assert_eq!(asked.values("StatusCallback"), [format!("{ORIGIN}/v1/twilio/status?call={id}")]);
+    let events = ["initiated", "ringing", "answered", "completed"];
+    assert_eq!(asked.values("StatusCallbackEvent"), events);
+    assert_eq!(asked.values("To"), ["+15550199"]);
+    assert!(asked.values("Twiml").is_empty());
+}
+
+#[tokio::test]
+async fn a_wish_that_cannot_be_granted_is_a_problem_before_anything_happens() {
+    let carrier = Carrier::start().await;
+    let web = Web::with_carrier(&carrier.url()).await;
+    for (body, status, code) in [
+        ("{", 400, "body_malformed"),
+        (r#"{"to": "+15550199", "twiml": "<Response/>"}"#, 400, "body_malformed"),
+        (r#"{"to": "5550199"}"#, 422, "number_malformed"),
+        (r#"{"to": "+15550199", "from": "me"}"#, 422, "number_malformed"),
+        (r#"{"to": "+15550199", "agent": "nobody"}"#, 422, "agent_not_found"),
+    ] {
+        let (answered, problem) = post(&web, body).await;
+        assert_eq!((answered, problem["code"].as_str()), (status, Some(code)), "{body}");
+        assert!(!problem["detail"].as_str().unwrap().contains("555"), "{problem}");
+    }
+    assert!(carrier.asked().is_empty());
+    let (_, page) = web.api(web.http.get(web.url("/v1/calls"))).await;
+    assert_eq!(page["calls"], json!([]));
+}
+
+#[tokio::test]
+async fn what_the_carrier_refuses_ends_the_call_and_is_told_apart() {
+    let carrier = Carrier::start().await;
+    let web = Web::with_carrier(&carrier.url()).await;
+    for (status, body, told, code) in [
+        (401, r#"{"code":20003,"status":401}"#, 502, "carrier_credentials"),
+        (400, r#"{"code":21211,"message":"+15550199","status":400}"#, 422, "carrier_refused"),
+        (500, "oops", 504, "carrier_silent"),
+    ] {
+        carrier.will_answer(status, body);
+        let (answered, problem) = post(&web, WISH).await;
+        assert_eq!((answered, problem["code"].as_str()), (told, Some(code)), "{problem}");
+        assert!(!problem["detail"].as_str().unwrap().contains("+1555"), "{problem}");
+    }
+    let (_, page) = web.api(web.http.get(web.url("/v1/calls"))).await;
+    let states: Vec<_> = page["calls"].as_array().unwrap().iter().map(|c| &c["state"]).collect();
+    assert_eq!(states, ["queued", "ended", "ended"], "one that failed may have been placed");
+    assert_eq!(carrier.asked().len(), 3, "placing is never repeated blindly");
+}
+
+#[tokio::test]
+async fn a_carrier_that_is_busy_is_asked_again_and_one_that_is_away_is_a_problem() {
+    let carrier = Carrier::start().await;
+    let web = Web::with_carrier(&carrier.url()).await;
+    carrier.will_answer(429, r#"{"code":20429,"status":429}"#);
+    assert_eq!(post(&web, WISH).await.0, 201);
+    assert_eq!(carrier.asked().len(), 2);
+    let web = Web::start().await;
+    let (status, problem) = post(&web, WISH).await;
+    assert_eq!((status, problem["code"].as_str()), (502, Some("carrier_unreachable")));
+}
+
+#[tokio::test]
+async fn calls_are_listed_newest_first_by_pages() {
+    let web = Web::start().await;
+    let _node = web.node("fra-1", 0);
+    for n in 0..5 {
+        web.begun(&format!("CA{n}")).await;
+    }
+    let (mut target, mut seen) = ("/v1/calls?limit=2".to_owned(), Vec::new());
+    loop {
+        let (status, page) = web.api(web.http.get(web.url(&target))).await;
+        assert_eq!(status, 200);
+        let calls = page["calls"].as_array().unwrap();
+        seen.extend(calls.iter().map(|call| call["carrier"]["call_sid"].clone()));
+        let Some(next) = page["next"].as_str() else { break };
+        target = format!("/v1/calls?limit=2&cursor={next}");
+    }
+    assert_eq!(seen, ["CA4", "CA3", "CA2", "CA1", "CA0"]);
+    for (bad, code) in [("limit=0", "limit_malformed"), ("cursor=x", "cursor_malformed")] {
+        let (status, problem) = web.api(web.http.get(web.url(&format!("/v1/calls?{bad}")))).await;
+        assert_eq!((status, problem["code"].as_str()), (400, Some(code)));
+    }
+}
+
+#[tokio::test]
+async fn a_call_is_shown_with_what_was_said() {
+    let web = Web::start().await;
+    let _node = web.node("fra-1", 0);
+    let (call, _) = web.begun("CA1").await;
+    says(&web, "fra-1", 1, &call, stream_started()).await;
+    let turn = Turn {
+        role: Role::Agent,
+        item: "i1".into(),
+        text: "Harbor Bikes, hello.".into(),
+        heard_ms: Some(900),
+        generated_ms: Some(2_000),
+        interrupted: true,
+        reply_after_ms: None,
+    };
+    says(&web, "fra-1", 2, &call, CallEvent::Turn(turn)).await;
+    let (status, shown) = web.api(web.http.get(web.url(&format!("/v1/calls/{}", call.id)))).await;
+    assert_eq!((status, &shown["state"]), (200, &json!("active")));
+    assert_eq!((&shown["node"], &shown["generation"]), (&json!("fra-1"), &json!(0)));
+    let turns = shown["turns"].as_array().unwrap();
+    assert_eq!((turns.len(), &turns[0]["text"]), (1, &json!("Harbor Bikes, hello.")));
+    assert_eq!(turns[0]["heard_ms"], 900);
+    for id in ["c_none", "a%20b"] {
+        let (status, problem) = web.api(web.http.get(web.url(&format!("/v1/calls/{id}")))).await;
+        assert_eq!((status, problem["code"].as_str()), (404, Some("call_not_found")));
+    }
+}
+
+#[tokio::test]
+async fn a_call_with_a_stream_is_ended_by_its_node() {
+    let web = Web::start().await;
+    let (_stay, mut orders) = web.node("fra-1", 0);
+    let (call, _) = web.begun("CA1").await;
+    says(&web, "fra-1", 1, &call, stream_started()).await;
+    let hang_up = || web.http.post(web.url(&format!("/v1/calls/{}/hang_up", call.id)));
+    let (status, shown) = web.api(hang_up()).await;
+    assert_eq!((status, &shown["state"]), (202, &json!("active")));
+    let order = orders.try_recv().unwrap();
+    assert_eq!((order.call, order.command), (call.id.clone(), Command::HangUp));
+    assert_eq!(order.generation, call.generation);
+}
+
+#[tokio::test]
+async fn a_call_without_a_stream_is_ended_by_the_carrier_and_ending_it_again_changes_nothing() {
+    let carrier = Carrier::start().await;
+    let web = Web::with_carrier(&carrier.url()).await;
+    let (_, placed) = post(&web, WISH).await;
+    let id = placed["id"].as_str().unwrap();
+    let hang_up = || web.http.post(web.url(&format!("/v1/calls/{id}/hang_up")));
+    carrier.will_answer(404, r#"{"code":20404,"status":404}"#);
+    let (status, shown) = web.api(hang_up()).await;
+    assert_eq!((status, &shown["end_reason"]), (202, &json!("operator_hung_up")));
+    let asked = &carrier.asked()[1];
+    assert!(asked.path.ends_with("/Calls/CAnew.json"), "{}", asked.path);
+    assert_eq!(asked.values("Status"), ["completed"]);
+    assert_eq!(web.api(hang_up()).await.0, 202);
+    assert_eq!(carrier.asked().len(), 2);
+    let (status, _) = web.api(web.http.post(web.url("/v1/calls/c_none/hang_up"))).await;
+    assert_eq!(status, 404);
+}
+
+#[tokio::test]
+async fn a_lost_node_leaves_the_hang_up_to_the_carrier() {
+    let carrier = Carrier::start().await;
+    let web = Web::with_carrier(&carrier.url()).await;
+    let node = web.node("fra-1", 0);
+    let (call, _) = web.begun("CA1").await;
+    says(&web, "fra-1", 1, &call, stream_started()).await;
+    drop(node);
+    carrier.will_answer(503, "busy");
+    carrier.will_answer(200, "{}");
+    let (status, shown) =
+        web.api(web.http.post(web.url(&format!("/v1/calls/{}/hang_up", call.id)))).await;
+    assert_eq!((status, &shown["state"]), (202, &json!("ended")));
+    assert_eq!(carrier.asked().len(), 2, "ending is repeated until it is done");
+}
+
+#[tokio::test]
+async fn whoever_looks_for_streams_here_is_told_where_they_are() {
+    let web = Web::start().await;
+    let (status, problem) = read(web.http.get(web.url("/v1/m/fra-1")).send().await.unwrap()).await;
+    assert_eq!((status, problem["code"].as_str()), (404, Some("stream_elsewhere")));
+    let (status, problem) = read(web.http.get(web.url("/nothing")).send().await.unwrap()).await;
+    assert_eq!((status, problem["code"].as_str()), (404, Some("not_found")));
+    let (status, problem) = read(web.http.delete(web.url("/v1/calls")).send().await.unwrap()).await;
+    assert_eq!((status, problem["code"].as_str()), (405, Some("method_not_allowed")));
+}

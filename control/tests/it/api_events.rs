@@ -1,0 +1,100 @@
+//! Server-sent events over HTTP.
+
+use reqwest::Response;
+use serde_json::Value;
+
+use super::web::{API_KEY, Web};
+
+/// Reads messages of an event stream.
+struct Reader {
+    response: Response,
+    text: String,
+}
+
+impl Reader {
+    async fn open(web: &Web, target: &str, last: Option<&str>) -> Self {
+        let mut request = web.http.get(web.url(target)).bearer_auth(API_KEY);
+        if let Some(last) = last {
+            request = request.header("Last-Event-ID", last);
+        }
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        assert_eq!(response.headers()["x-accel-buffering"], "no");
+        let mut reader = Self { response, text: String::new() };
+        assert!(reader.message().await.unwrap().contains("retry:1000"));
+        reader
+    }
+
+    /// The next message; `None` at the end.
+    async fn message(&mut self) -> Option<String> {
+        loop {
+            if let Some((message, rest)) = self.text.split_once("\n\n") {
+                let (message, rest) = (message.to_owned(), rest.to_owned());
+                self.text = rest;
+                return Some(message);
+            }
+            let piece = self.response.chunk().await.unwrap()?;
+            self.text += std::str::from_utf8(&piece).unwrap();
+        }
+    }
+
+    /// The next event's id, type and data.
+    async fn event(&mut self) -> (u64, String, Value) {
+        let message = self.message().await.unwrap();
+        let line = |name: &str| {
+            let line = message.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or_else(|| panic!("no {name} in {message}")).trim().to_owned()
+        };
+        let data = serde_json::from_str(&line("data:")).unwrap();
+        (line("id:").parse().unwrap(), line("event:"), data)
+    }
+}
+
+#[tokio::test]
+async fn events_arrive_with_ids_and_a_client_that_comes_back_misses_nothing() {
+    let web = Web::start().await;
+    let _node = web.node("fra-1", 0);
+    let mut live = Reader::open(&web, "/v1/events", None).await;
+    let (first, target) = web.begun("CA1").await;
+    let (id, kind, data) = live.event().await;
+    assert_eq!((id, kind.as_str()), (1, "call.started"));
+    assert_eq!((&data["seq"], &data["type"]), (&1.into(), &"call.started".into()));
+    assert_eq!((&data["call"], &data["generation"]), (&first.id.as_str().into(), &0.into()));
+    assert_eq!(data["data"]["agent"], "front-desk");
+    drop(live);
+
+    let mut fields = super::web::inbound("CA1");
+    fields[3].1 = "completed";
+    web.hook(&target, &fields).await;
+    web.begun("CA2").await;
+    web.records(3).await;
+    let mut back = Reader::open(&web, "/v1/events", Some("1")).await;
+    let (id, kind, data) = back.event().await;
+    assert_eq!((id, kind.as_str()), (2, "call.ended"));
+    assert_eq!(data["data"]["reason"], "caller_hung_up");
+    assert_eq!(back.event().await.0, 3);
+
+    let mut by_address = Reader::open(&web, "/v1/events?after=2", None).await;
+    assert_eq!(by_address.event().await.0, 3);
+    let one = format!("/v1/events?after=0&call={}", first.id);
+    let mut one_call = Reader::open(&web, &one, None).await;
+    assert_eq!((one_call.event().await.0, one_call.event().await.0), (1, 2));
+}
+
+#[tokio::test]
+async fn a_stop_ends_event_streams_with_a_word() {
+    let web = Web::start().await;
+    let mut live = Reader::open(&web, "/v1/events", None).await;
+    web.plane.shutdown.cancel();
+    assert!(live.message().await.unwrap().contains("this server stops"));
+    assert_eq!(live.message().await, None);
+}
+
+#[tokio::test]
+async fn an_id_that_is_none_is_a_problem() {
+    let web = Web::start().await;
+    let request = web.http.get(web.url("/v1/events")).header("Last-Event-ID", "yesterday");
+    let (status, problem) = web.api(request).await;
+    assert_eq!((status, problem["code"].as_str()), (400, Some("event_id_malformed")));
+}

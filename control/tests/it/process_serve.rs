@@ -1,0 +1,181 @@
+//! The real binary, as an operator runs it.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use link::join::JoinToken;
+use reqwest::Client;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use super::web::{ACCOUNT, AGENTS, API_KEY, ORIGIN, TOKEN};
+
+fn control(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_control"));
+    command
+        .env_clear()
+        .env("CONTROL_DATA_DIR", folder.join("data"))
+        .env("CONTROL_LINK_LISTEN", "127.0.0.1:0")
+        .kill_on_drop(true);
+    command
+}
+
+/// A control that serves, in a process of its own.
+struct Served {
+    child: Child,
+    http: SocketAddr,
+    admin: SocketAddr,
+    link: SocketAddr,
+}
+
+async fn serve(folder: &Path) -> Served {
+    let agents = folder.join("agents.toml");
+    std::fs::write(&agents, AGENTS).unwrap();
+    let mut child = control(folder)
+        .env("CONTROL_LISTEN", "127.0.0.1:0")
+        .env("CONTROL_ADMIN_LISTEN", "127.0.0.1:0")
+        .env("CONTROL_PUBLIC_URL", ORIGIN)
+        .env("CONTROL_API_KEYS", API_KEY)
+        .env("CONTROL_AGENT_FILE", agents)
+        .env("CONTROL_JOIN_TOKEN_FILE", folder.join("join-token"))
+        .env("TWILIO_ACCOUNT_SID", ACCOUNT)
+        .env("TWILIO_AUTH_TOKEN", TOKEN)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = timeout(Duration::from_secs(20), lines.next_line()).await.unwrap().unwrap().unwrap();
+    let mut words = line.strip_prefix("control listening ").unwrap().split(' ');
+    let mut address = |name: &str| {
+        let word = words.next().unwrap().strip_prefix(name).unwrap();
+        word.strip_prefix('=').unwrap().parse().unwrap()
+    };
+    let (http, admin, link) = (address("http"), address("admin"), address("link"));
+    Served { child, http, admin, link }
+}
+
+impl Served {
+    async fn stop(mut self) -> i32 {
+        let pid = self.child.id().unwrap().to_string();
+        assert!(Command::new("kill").arg(&pid).status().await.unwrap().success());
+        let status = timeout(Duration::from_secs(12), self.child.wait()).await.unwrap().unwrap();
+        status.code().unwrap()
+    }
+
+    async fn admin(&self, path: &str) -> (u16, String) {
+        let response = reqwest::get(format!("http://{}{path}", self.admin)).await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+}
+
+fn token_of(folder: &Path) -> JoinToken {
+    JoinToken::from_line(&std::fs::read_to_string(folder.join("join-token")).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn wrong_settings_are_all_named_and_the_exit_code_is_64() {
+    let folder = TempDir::new().unwrap();
+    let mut command = control(folder.path());
+    command.env("CONTROL_API_KEYS", "hunter2").env("CONTROL_LISTEN", "here");
+    let output = command.output().await.unwrap();
+    assert_eq!(output.status.code(), Some(64));
+    assert!(output.stdout.is_empty());
+    let said = String::from_utf8(output.stderr).unwrap();
+    for name in ["CONTROL_PUBLIC_URL", "CONTROL_API_KEYS", "CONTROL_LISTEN", "TWILIO_AUTH_TOKEN"] {
+        assert!(said.contains(name), "{name} is missing in {said}");
+    }
+    assert!(!said.contains("hunter2"), "{said}");
+}
+
+#[tokio::test]
+async fn the_tables_and_the_version_are_printed_without_any_setting() {
+    for (word, part) in
+        [("config", "CONTROL_PUBLIC_URL"), ("metrics", "control_nodes"), ("--version", "control 0")]
+    {
+        let output = Command::new(env!("CARGO_BIN_EXE_control")).env_clear().arg(word).output();
+        let output = output.await.unwrap();
+        assert!(output.status.success(), "{word}");
+        assert!(String::from_utf8(output.stdout).unwrap().contains(part), "{word}");
+    }
+}
+
+#[tokio::test]
+async fn the_process_serves_keeps_its_secrets_private_and_stays_small() {
+    let folder = TempDir::new().unwrap();
+    let served = serve(folder.path()).await;
+    assert_eq!(served.admin("/livez").await, (200, "alive\n".to_owned()));
+    assert_eq!(served.admin("/readyz").await, (200, "ready\n".to_owned()));
+    let (_, health) = served.admin("/health").await;
+    assert!(health.contains(r#""status":"ready""#), "{health}");
+    let (_, metrics) = served.admin("/metrics").await;
+    assert!(metrics.contains("control_nodes 0") && metrics.ends_with("# EOF\n"), "{metrics}");
+    assert_eq!(served.admin("/v1/calls").await.0, 404, "the API is not on the admin address");
+
+    let mode = |path: &str| folder.path().join(path).metadata().unwrap().permissions().mode();
+    assert_eq!(mode("data") & 0o777, 0o700);
+    assert_eq!(mode("data/secret.key") & 0o777, 0o600);
+    assert_eq!(mode("join-token") & 0o777, 0o600);
+    assert_eq!(token_of(folder.path()).address, served.link.to_string());
+
+    let status = std::fs::read_to_string(format!("/proc/{}/status", served.child.id().unwrap()));
+    let status = status.unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    let kib: u64 = line.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+    assert!(kib < 48 * 1024, "{kib} KiB at rest");
+    assert_eq!(served.stop().await, 0);
+}
+
+#[tokio::test]
+async fn a_stop_ends_open_event_streams_and_is_clean() {
+    let folder = TempDir::new().unwrap();
+    let served = serve(folder.path()).await;
+    let url = format!("http://{}/v1/events", served.http);
+    let mut stream = Client::new().get(url).bearer_auth(API_KEY).send().await.unwrap();
+    assert!(stream.chunk().await.unwrap().is_some());
+    assert_eq!(served.stop().await, 0);
+    let mut rest = String::new();
+    while let Some(piece) = stream.chunk().await.unwrap() {
+        rest += std::str::from_utf8(&piece).unwrap();
+    }
+    assert!(rest.contains("this server stops"), "{rest}");
+}
+
+#[tokio::test]
+async fn a_restart_keeps_the_authority_the_keys_and_the_calls() {
+    let folder = TempDir::new().unwrap();
+    let served = serve(folder.path()).await;
+    let before = token_of(folder.path());
+    let fields = super::web::inbound("CA1");
+    let url = format!("http://{}/v1/twilio/voice", served.http);
+    let signature = super::web::sign(&format!("{ORIGIN}/v1/twilio/voice"), &fields);
+    let hook = Client::new().post(url).form(&fields).header("X-Twilio-Signature", signature);
+    let twiml = hook.send().await.unwrap().text().await.unwrap();
+    assert!(twiml.contains("<Reject"), "there is no relay: {twiml}");
+
+    // Printed beside a running control, and by one that does not run.
+    let printed = || async {
+        let mut command = control(folder.path());
+        command.arg("join-token").env("CONTROL_LINK_ADDRESS", "control.internal:7443");
+        let output = command.output().await.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        JoinToken::from_line(&String::from_utf8(output.stdout).unwrap()).unwrap()
+    };
+    let token = printed().await;
+    assert_eq!(token.address, "control.internal:7443");
+    assert_eq!((&token.ca, token.secret.reveal()), (&before.ca, before.secret.reveal()));
+    assert_eq!(served.stop().await, 0);
+    assert_eq!(printed().await.ca, before.ca);
+
+    let served = serve(folder.path()).await;
+    let after = token_of(folder.path());
+    assert_eq!((&after.ca, after.secret.reveal()), (&before.ca, before.secret.reveal()));
+    let url = format!("http://{}/v1/calls", served.http);
+    let calls = Client::new().get(url).bearer_auth(API_KEY).send().await.unwrap();
+    assert!(calls.text().await.unwrap().contains(r#""end_reason":"no_node""#));
+    assert_eq!(served.stop().await, 0);
+}

@@ -1,0 +1,166 @@
+//! How a call begins, through the real routes.
+
+use link::id::Gen;
+use link::ticket::KeySet;
+
+use super::web::{ACCOUNT, ORIGIN, Web, answer, between, inbound, resume_target, sign, ticket};
+
+#[tokio::test]
+async fn a_call_gets_a_stream_on_a_node_and_an_address_for_what_follows() {
+    let web = Web::start().await;
+    let _node = web.node("fra-1", 0);
+    let (status, twiml) = web.voice("CA1").await;
+    assert_eq!(status, 200);
+    assert_eq!(between(&twiml, "<Stream url=\"", "\""), "wss://media.example/v1/m/fra-1");
+    assert_eq!(
+        between(&twiml, "statusCallback=\"", "\""),
+        "https://hooks.example/v1/twilio/stream"
+    );
+    assert!(twiml.contains("#rc=3&amp;rp=all&amp;ct=1500&amp;rt=2500&amp;tt=8000</Redirect>"));
+    assert!(resume_target(&twiml).starts_with("/v1/twilio/resume/v4.public."));
+
+    let call = web.call("CA1").await.unwrap();
+    let keys = KeySet::new(&web.plane.tokens.verifying()).unwrap();
+    let claims = keys.verify(&ticket(&twiml), control::clock::wall()).unwrap();
+    assert_eq!((claims.call, claims.call_sid.as_str()), (call.id.clone(), "CA1"));
+    assert_eq!((claims.node.as_str(), claims.generation), ("fra-1", Gen(0)));
+    assert_eq!((claims.agent.as_str(), claims.agent_version), ("front-desk", 3));
+    let started = &web.records(1).await[0];
+    assert_eq!((started.kind.as_str(), started.call.as_ref()), ("call.started", Some(&call.id)));
+}
+
+#[tokio::test]
+async fn a_repeated_question_is_the_same_call_of_the_same_generation() {
+    let web = Web::start().await;
+    let _node = web.node("fra-1", 0);
+    let (first, _) = web.begun("CA1").await;
+    let fields = inbound("CA1");
+    let request = web.http.post(web.url("/v1/twilio/voice")).form(&fields);
+    let request = request
+        .header("X-Twilio-Signature", sign(&format!("{ORIGIN}/v1/twilio/voice"), &fields))
+        .header("I-Twilio-Idempotency-Token", "again");
+    assert_eq!(answer(request).await.0, 200);
+    let second = web.call("CA1").await.unwrap();
+    assert_eq!((first.id, first.generation), (second.id, second.generation));
+    let page = web.plane.store.calls(&first.tenant, None, 10).await.unwrap();
+    assert_eq!(page.calls.len(), 1);
+}
+
+#[tokio::test]
+async fn a_hook_without_the_carriers_signature_is_refused_and_changes_nothing() {
+    let web = Web::start().await;
+    let _node = web.node("fra-1", 0);
+    let fields = inbound("CA1");
+    let post = || web.http.post(web.url("/v1/twilio/voice")).form(&fields);
+    let (status, missing) = answer(post()).await;
+    assert_eq!(status, 403);
+    assert!(missing.contains("signature_refused"));
+    let mut other = fields;
+    other[5].1 = "+15550199";
+    let forged = [
+        sign(&format!("{ORIGIN}/v1/twilio/voice"), &other),
+        sign(&format!("{ORIGIN}:8443/v1/twilio/voice"), &fields),
+        sign(&format!("{ORIGIN}/v1/twilio/voice/"), &fields),
+        sign("http://hooks.example/v1/twilio/voice", &fields),
+        "AAAA".to_owned(),
+    ];
+    for signature in &forged {
+        let (status, _) = answer(post().header("X-Twilio-Signature", signature)).await;
+        assert_eq!(status, 403, "{signature}");
+    }
+    // What a proxy says about the host is not asked.
+    let spoofed = sign("https://evil.example/v1/twilio/voice", &fields);
+    let request = post().header("X-Twilio-Signature", spoofed).header("Host", "evil.example");
+    assert_eq!(answer(request).await.0, 403);
+
+    assert_eq!(web.call("CA1").await, None);
+    let page = web.plane.metrics.scrape().unwrap();
+    assert!(page.contains(r#"control_signatures_refused_total{why="missing"} 1"#), "{page}");
+    assert!(page.contains(r#"control_signatures_refused_total{why="wrong"} 6"#), "{page}");
+}
+
+#[tokio::test]
+async fn a_signature_with_the_default_port_is_right() {
+    let web = Web::start().await;
+    let _node = web.node("fra-1", 0);
+    let fields = inbound("CA1");
+    let signature = sign(&format!("{ORIGIN}:443/v1/twilio/voice"), &fields);
+    let request = web.http.post(web.url("/v1/twilio/voice")).form(&fields);
+    assert_eq!(answer(request.header("X-Twilio-Signature", signature)).await.0, 200);
+}
+
+#[tokio::test]
+async fn the_ready_node_with_the_fewest_calls_takes_the_call() {
+    let web = Web::start().await;
+    let _nodes = [web.node("a", 3), web.node("b", 1), web.node("c", 2)];
+    for (call_sid, node) in [("CA1", "b"), ("CA2", "b"), ("CA3", "c")] {
+        let (call, _) = web.begun(call_sid).await;
+        assert_eq!(call.node.unwrap().as_str(), node, "{call_sid}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_node_a_ringing_call_stays_unanswered_and_another_is_told() {
+    let web = Web::start().await;
+    let _full = web.node("fra-1", 10);
+    let (_, twiml) = web.voice("CA1").await;
+    assert!(twiml.contains(r#"<Response><Reject reason="busy"/></Response>"#), "{twiml}");
+    let call = web.call("CA1").await.unwrap();
+    assert_eq!(call.end_reason.as_deref(), Some("no_node"));
+
+    let mut fields = inbound("CA2");
+    fields[3].1 = "in-progress";
+    let (_, twiml) = web.hook("/v1/twilio/voice", &fields).await;
+    assert!(twiml.contains("<Response><Say>All lines are busy."), "{twiml}");
+    assert!(twiml.ends_with("</Say><Hangup/></Response>"), "{twiml}");
+
+    let (_, again) = web.voice("CA1").await;
+    assert!(again.contains("<Response><Hangup/></Response>"), "an ended call stays ended");
+}
+
+#[tokio::test]
+async fn a_number_may_name_its_agent_and_a_wrong_name_is_a_problem() {
+    let web = Web::start().await;
+    let _node = web.node("fra-1", 0);
+    let (status, _) = web.hook("/v1/twilio/voice?agent=sales", &inbound("CA1")).await;
+    assert_eq!(status, 200);
+    assert_eq!(web.call("CA1").await.unwrap().agent.as_str(), "sales");
+    let (status, problem) = web.hook("/v1/twilio/voice?agent=nobody", &inbound("CA2")).await;
+    assert_eq!(status, 404);
+    assert!(problem.contains("agent_not_found"));
+}
+
+#[tokio::test]
+async fn an_outbound_call_is_known_by_its_address_and_belongs_to_one_call_of_the_carrier() {
+    let web = Web::start().await;
+    let _node = web.node("fra-1", 0);
+    let new = super::db::new_call("c_out");
+    let new = control::store::call::NewCall { carrier: None, ..new };
+    web.plane.store.create_call(new, control::clock::wall()).await.unwrap();
+    let mut fields = inbound("CA1");
+    fields[4].1 = "outbound-api";
+    let (_, twiml) = web.hook("/v1/twilio/voice?call=c_out", &fields).await;
+    assert!(twiml.contains("<Connect>"), "{twiml}");
+    assert_eq!(web.call("CA1").await.unwrap().id.as_str(), "c_out");
+    for target in ["/v1/twilio/voice?call=c_out", "/v1/twilio/voice?call=c_none"] {
+        let (_, twiml) = web.hook(target, &inbound("CA2")).await;
+        assert!(twiml.contains("<Say>We are sorry"), "{twiml}");
+    }
+    assert_eq!(web.call("CA2").await, None);
+}
+
+#[tokio::test]
+async fn hooks_are_posts_of_bounded_size() {
+    let web = Web::start().await;
+    let (status, problem) = answer(web.http.get(web.url("/v1/twilio/voice"))).await;
+    assert_eq!(status, 405);
+    assert!(problem.contains("method_not_allowed"));
+    let long = "x".repeat(65 * 1024);
+    let (status, problem) =
+        web.hook("/v1/twilio/voice", &[("AccountSid", ACCOUNT), ("Long", &long)]).await;
+    assert_eq!(status, 413);
+    assert!(problem.contains("body_too_long"));
+    let (status, problem) = web.hook("/v1/twilio/voice", &[("Some", "thing")]).await;
+    assert_eq!(status, 400);
+    assert!(problem.contains("carrier_ids_missing"));
+}
