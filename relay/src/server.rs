@@ -38,6 +38,7 @@ mod accept;
 
 mod admin;
 mod files;
+mod watchdog;
 
 /// Why the process cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -71,8 +72,11 @@ const FROM_SHARDS_MAX: usize = 16_384;
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// How long the last events may take to be committed before the process ends.
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
-/// A shard that has not had time for its clock for so long is stuck.
-const BEAT_MAX: Duration = Duration::from_secs(5);
+/// How long threads and the link may take to end when nothing is left to do.
+const STOP_WITHIN: Duration = Duration::from_secs(1);
+/// How long the public port still forwards when calls have ended in the drain: the carrier asks
+/// what follows each stream through this very port, some 300 ms after it.
+const LINGER: Duration = Duration::from_secs(3);
 
 /// Serves until a signal ends the process. `listening` is told once both ports are open.
 ///
@@ -135,6 +139,7 @@ struct House {
     stop: CancellationToken,
     threads: Vec<JoinHandle<()>>,
     drain_max: Duration,
+    forwards: bool,
 }
 
 /// Whom the house tells events.
@@ -206,6 +211,7 @@ impl House {
             stop,
             threads,
             drain_max: config.drain_max,
+            forwards: config.forward.is_some(),
         })
     }
 
@@ -246,7 +252,7 @@ impl House {
             });
         }
         let (gauges, clock) = (self.gauges.clone(), self.clock);
-        supervise("watchdog", move || watchdog(gauges.clone(), clock));
+        supervise("watchdog", move || watchdog::watch(gauges.clone(), clock));
     }
 
     fn admin(&self) -> Admin {
@@ -280,6 +286,9 @@ impl House {
         if timeout(CLOSE_WITHIN, self.until_empty()).await.is_err() {
             tracing::warn!(calls = self.gate.occupancy().calls, "calls are left behind");
         }
+        if self.forwards && calls > 0 {
+            tokio::time::sleep(LINGER).await;
+        }
     }
 
     async fn until_empty(&self) {
@@ -287,24 +296,40 @@ impl House {
         let _ = self.gate.watch().wait_for(|occupancy| occupancy.calls == 0).await;
     }
 
-    /// Gives control the last events, then ends the shards.
+    /// Ends the shards, gives control the last events, and takes leave of it.
     async fn stop(self) {
+        self.post.send_all(|| ToShard::Stop).await;
+        if timeout(STOP_WITHIN, join(self.threads)).await.is_err() {
+            tracing::error!("a shard does not end");
+        }
         if let Tie::Link(_) = &self.tie {
+            // The shards' ends of the channel are gone, so its reader ends once all of it is in
+            // the ring, and gives the channel free.
             let mut state = self.link_state.clone();
-            let flushed = state.wait_for(|state| state.events_waiting == 0);
+            let flushed = async {
+                drop(self.events.lock().await);
+                let _ = state.wait_for(|state| state.events_waiting == 0).await;
+            };
             if timeout(FLUSH_WITHIN, flushed).await.is_err() {
                 let events = self.link_state.borrow().events_waiting;
                 tracing::warn!(events, "events are left behind");
             }
-        }
-        self.stop.cancel();
-        self.post.send_all(|| ToShard::Stop).await;
-        for thread in self.threads {
-            if thread.join().is_err() {
-                tracing::error!("a shard has ended by a panic");
-            }
+            self.stop.cancel();
+            let left = state.wait_for(|state| state.phase != Phase::Up);
+            let _ = timeout(STOP_WITHIN, left).await;
         }
         tracing::info!("gone");
+    }
+}
+
+/// Waits for the shards' threads, beside the runtime that the link needs meanwhile.
+#[expect(clippy::disallowed_methods, reason = "a blocking wait; at most one, at the very end")]
+async fn join(threads: Vec<JoinHandle<()>>) {
+    let joined = tokio::task::spawn_blocking(|| {
+        threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count()
+    });
+    if joined.await.unwrap_or_default() > 0 {
+        tracing::error!("a shard has ended by a panic");
     }
 }
 
@@ -367,23 +392,4 @@ fn supervise<F: Future<Output = ()> + 'static>(name: &'static str, make: impl Fn
 #[expect(clippy::disallowed_methods, reason = "the house's own tasks, owned by its LocalSet")]
 fn begin(connection: impl Future<Output = ()> + 'static) {
     drop(tokio::task::spawn_local(connection));
-}
-
-/// The first shard that has had no time for its clock for too long.
-fn stuck(gauges: &[Arc<Gauge>], clock: Clock) -> Option<usize> {
-    let now = clock.now();
-    gauges.iter().position(|gauge| now.since(gauge.beat()) > BEAT_MAX)
-}
-
-/// Tells systemd that the process lives, as long as all its shards do.
-async fn watchdog(gauges: Arc<[Arc<Gauge>]>, clock: Clock) {
-    let Some(within) = sd_notify::watchdog_enabled() else { return };
-    let mut tick = tokio::time::interval(within / 3);
-    loop {
-        tick.tick().await;
-        match stuck(&gauges, clock) {
-            None => drop(sd_notify::notify(&[sd_notify::NotifyState::Watchdog])),
-            Some(shard) => tracing::error!(shard, "a shard is stuck"),
-        }
-    }
 }

@@ -224,6 +224,8 @@ pub fn start(setup: Setup, inbox: mpsc::Receiver<ToShard>) -> io::Result<JoinHan
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     std::thread::Builder::new().name(format!("shard-{}", setup.index)).spawn(move || {
         LocalSet::new().block_on(&runtime, Rc::new(Shard::new(setup)).serve(inbox));
+        // A name that is still being looked up must not hold the thread.
+        runtime.shutdown_background();
     })
 }
 

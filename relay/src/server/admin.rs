@@ -15,7 +15,8 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
-use super::{begin, stuck};
+use super::begin;
+use super::watchdog::stuck;
 use crate::answer;
 use crate::clock::Clock;
 use crate::forward::Body;

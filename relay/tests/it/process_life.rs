@@ -1,7 +1,7 @@
 //! The real process, alone: its line, its probes, its end.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::process_rig::{Alone, Model, get, media, within};
 
@@ -49,6 +49,31 @@ async fn a_drain_waits_for_a_live_call_and_takes_no_other() {
     carrier.say(&media(2)).await;
     assert!(relay.is_running());
     carrier.hang_up().await;
+    assert_eq!(relay.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn after_a_drain_the_carrier_can_still_ask_what_follows() {
+    let (model, control) = (Model::start().await, TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let mut alone = Alone::new(model.address);
+    alone.set("RELAY_CONTROL_HTTP_URL", &format!("http://{}", control.local_addr().unwrap()));
+    let mut relay = alone.start().await;
+    let mut carrier = relay.begin(&alone.ticket(|_| {})).await;
+    relay.until_metric("relay_streams_started_total 1").await;
+    relay.signal("-TERM");
+    relay.until("/readyz", |status, _| status == 503).await;
+    carrier.hang_up().await;
+    relay.until_metric("relay_calls 0").await;
+    let answer = async {
+        let (mut tcp, _) = within(control.accept()).await.unwrap();
+        let mut head = [0; 1_024];
+        within(tcp.read(&mut head)).await.unwrap();
+        let answer = "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n<Hangup/>";
+        tcp.write_all(answer.as_bytes()).await.unwrap();
+        tcp
+    };
+    let (asked, _tcp) = tokio::join!(get(relay.public, "/v1/twilio/resume/pass"), answer);
+    assert_eq!(asked, (200, "<Hangup/>".into()));
     assert_eq!(relay.exit().await.code(), Some(0));
 }
 
