@@ -151,7 +151,7 @@ async fn fake_twilio(args: FakeTwilioArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Waits for Ctrl-C or SIGTERM.
-async fn stopped() -> anyhow::Result<()> {
+pub(crate) async fn stopped() -> anyhow::Result<()> {
     let mut terminated = signal(SignalKind::terminate())?;
     tokio::select! {
         _ = tokio::signal::ctrl_c() => {}

@@ -20,3 +20,4 @@ mod assets;
 mod capture;
 mod clock;
 mod serve;
+mod system;

@@ -73,7 +73,7 @@ impl Audio {
 pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     let screen = Screen::new();
     let key = api_key(&args)?;
-    let interrupted = tokio::signal::ctrl_c();
+    let interrupted = crate::cli::stopped();
     tokio::pin!(interrupted);
     let mut stage = Stage::new(&args, key)?;
     let outcome = tokio::select! {
@@ -115,7 +115,12 @@ async fn perform(args: &DemoArgs, stage: &mut Stage, screen: &Screen) -> anyhow:
     let watching = follow::follow(stage, screen, args.real_model);
     let seen = tokio::time::timeout(PATIENCE, watching)
         .await
-        .context("the call did not come to an end within a minute")??;
+        .context("the call did not come to an end within a minute")
+        .flatten();
+    if let Some(fallen) = stage.fallen() {
+        anyhow::bail!(fallen);
+    }
+    let seen = seen?;
     let summary = stage.model_summary().await?;
     let verdict = checks::judge(&seen, summary.as_ref());
     screen.summary(&seen, &verdict);

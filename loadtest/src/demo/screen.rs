@@ -165,6 +165,7 @@ fn event_line(event: &Event) -> (Ink, String, String) {
         }
         "call.answered" => say(Ink::Bold, "call", "answered".into()),
         "call.ended" => say(Ink::Bold, "call", format!("ended: {}", event.text("reason"))),
+        "stream.started" => say(Ink::Dim, "stream", "started".into()),
         "agent.ready" => say(Ink::Plain, "agent", format!("ready after {} ms", ms("after_ms"))),
         "turn" => turn_line(event),
         "barge_in" => {

@@ -14,6 +14,7 @@ use tokio::process::{Child, Command};
 use super::screen::Screen;
 use super::{DemoArgs, call, web};
 use crate::model::Summary;
+use crate::system;
 
 /// Everything that runs behind the demo.
 pub(crate) struct Stage {
@@ -275,13 +276,19 @@ impl Stage {
         &self.folder
     }
 
+    /// Which process has ended although nobody asked it to.
+    pub(crate) fn fallen(&mut self) -> Option<String> {
+        self.players.iter_mut().find_map(|player| {
+            let status = player.child.try_wait().ok()??;
+            Some(format!("{} has ended: {status}", player.name))
+        })
+    }
+
     /// Ends every process, the last one first: asks, waits a little, then insists.
     pub(crate) async fn strike(&mut self) {
         for player in self.players.iter_mut().rev() {
             let Some(id) = player.child.id() else { continue };
-            // The shell's own `kill` sends the polite signal, which tokio's child cannot.
-            let asked = Command::new("sh").args(["-c", &format!("kill -TERM {id}")]).status();
-            let _ = asked.await;
+            system::ask_to_end(id);
             let gone = tokio::time::timeout(POLITE, player.child.wait()).await;
             if gone.is_err() {
                 let _ = player.child.kill().await;

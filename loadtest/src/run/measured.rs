@@ -28,6 +28,10 @@ pub(crate) struct Counts {
     pub(crate) frames_sent: u64,
     /// Frames that never arrived at the model.
     pub(crate) frames_lost_up: u64,
+    /// Frames at the end of a call that never arrived.
+    pub(crate) frames_lost_at_end: u64,
+    /// Messages that the relay's socket did not take: it had stopped reading.
+    pub(crate) messages_refused: u64,
     /// Blocks that arrived at the model altered.
     pub(crate) frames_altered_up: u64,
     /// Answers that callers heard.
@@ -73,6 +77,8 @@ impl Figures {
         mine.calls_failed += theirs.calls_failed;
         mine.frames_sent += theirs.frames_sent;
         mine.frames_lost_up += theirs.frames_lost_up;
+        mine.frames_lost_at_end += theirs.frames_lost_at_end;
+        mine.messages_refused += theirs.messages_refused;
         mine.frames_altered_up += theirs.frames_altered_up;
         mine.replies += theirs.replies;
         mine.frames_lost_down += theirs.frames_lost_down;

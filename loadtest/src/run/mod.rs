@@ -77,6 +77,11 @@ pub struct RunArgs {
 /// When something could not be started.
 #[expect(clippy::print_stdout, reason = "the table is what the command is for")]
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let files = crate::system::raise_files_limit();
+    let needed = u64::from(args.calls) * 2 + 100;
+    if files.is_some_and(|files| files < needed) {
+        anyhow::bail!("{needed} open files are needed: ulimit -n {needed}");
+    }
     let board = Arc::new(Board::new(args.calls));
     let node = NodeId::new(args.node.as_str())?;
     let tickets = Arc::new(match &args.signing_key {
@@ -96,8 +101,10 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     println!("measuring for {} s ...", args.duration);
     board.set_phase(Phase::Measure);
     let began = usage(relay.pid).context("the relay is gone")?;
+    let own_began = usage(std::process::id())?;
     std::thread::sleep(Duration::from_secs(args.duration));
     let ended = usage(relay.pid).context("the relay is gone")?;
+    let own_cpu_seconds = usage(std::process::id())?.cpu_seconds - own_began.cpu_seconds;
     board.set_phase(Phase::Tail);
     std::thread::sleep(TAIL);
     board.set_phase(Phase::Stop);
@@ -106,7 +113,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     board.set_phase(Phase::Gone);
     models.finish(&mut figures)?;
     let seconds = Duration::from_secs(args.duration).as_secs_f64();
-    let readings = Readings { idle, began, ended };
+    let readings = Readings { idle, began, ended, own_cpu_seconds };
     let report = Report::new((args.calls, seconds, args.audio.as_str()), &figures, readings);
     println!("\n{}", report.table());
     if let Some(path) = &args.json {

@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 
 use super::tickets::{AGENT, Tickets};
 use crate::demo::Audio;
+use crate::system;
 
 /// A relay.
 pub(crate) struct Relay {
@@ -87,9 +88,7 @@ impl Ours {
 
 impl Drop for Ours {
     fn drop(&mut self) {
-        // The shell's own `kill` sends the polite signal, which the standard library cannot.
-        let ask = format!("kill -TERM {}", self.child.id());
-        let _ = Command::new("sh").args(["-c", &ask]).status();
+        system::ask_to_end(self.child.id());
         for _ in 0..50 {
             if let Ok(Some(_)) = self.child.try_wait() {
                 break;
