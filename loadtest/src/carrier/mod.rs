@@ -36,6 +36,7 @@
 mod board;
 mod call;
 mod caller;
+mod handshake;
 mod hook;
 mod line;
 mod message;

@@ -14,6 +14,9 @@ mod server;
 mod session;
 mod vad;
 
+#[cfg(test)]
+mod tests;
+
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 

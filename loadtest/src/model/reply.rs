@@ -9,6 +9,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+mod events;
+mod pieces;
+
+use self::events::rate_limits;
+use self::pieces::{pieces, words_between};
 use super::script::ToolCall;
 use super::session::Format;
 
@@ -288,158 +293,6 @@ impl Reply {
         }));
         self.close_item(&self.function_call("completed", &tool.arguments), 1, out);
     }
-
-    fn announce_item(&self, item: &Value, index: u32, out: &mut Vec<Value>) {
-        let previous = match index {
-            0 => self.material.previous.as_deref(),
-            _ => Some(self.material.item.as_str()),
-        };
-        out.push(json!({
-            "type": "response.output_item.added", "response_id": self.material.response,
-            "output_index": index, "item": item,
-        }));
-        out.push(json!({
-            "type": "conversation.item.added", "previous_item_id": previous, "item": item,
-        }));
-    }
-
-    fn close_item(&self, item: &Value, index: u32, out: &mut Vec<Value>) {
-        let previous = match index {
-            0 => self.material.previous.as_deref(),
-            _ => Some(self.material.item.as_str()),
-        };
-        out.push(json!({
-            "type": "response.output_item.done", "response_id": self.material.response,
-            "output_index": index, "item": item,
-        }));
-        out.push(json!({
-            "type": "conversation.item.done", "previous_item_id": previous, "item": item,
-        }));
-    }
-
-    fn message(&self, status: &str) -> Value {
-        let content = match status {
-            "in_progress" => json!([]),
-            _ => json!([{"type": "output_audio", "transcript": self.said()}]),
-        };
-        json!({
-            "id": self.material.item, "object": "realtime.item", "type": "message",
-            "status": status, "role": "assistant", "content": content,
-        })
-    }
-
-    fn function_call(&self, status: &str, arguments: &str) -> Value {
-        let (item, call) = &self.material.tool_ids;
-        let name = self.material.tool.as_ref().map_or("", |tool| &tool.name);
-        json!({
-            "id": item, "object": "realtime.item", "type": "function_call", "status": status,
-            "name": name, "call_id": call, "arguments": arguments,
-        })
-    }
-
-    fn bare(&self, kind: &str) -> Value {
-        json!({
-            "type": kind, "response_id": self.material.response, "output_index": 0,
-            "item_id": self.material.item, "content_index": 0,
-        })
-    }
-
-    fn within(&self, kind: &str, field: &str, text: &str) -> Value {
-        let mut event = self.bare(kind);
-        event[field] = text.into();
-        event
-    }
-
-    fn part(&self, kind: &str, transcript: &str) -> Value {
-        let mut event = self.bare(kind);
-        event["part"] = json!({"type": "audio", "transcript": transcript});
-        event
-    }
-
-    fn response(&self, status: &str) -> Value {
-        let details = match (status, self.outcome) {
-            ("cancelled", Outcome::Cut(cut)) => {
-                json!({"type": "cancelled", "reason": cut.reason()})
-            }
-            ("failed", _) => json!({"type": "failed", "error": {
-                "type": "server_error", "code": "rate_limit_exceeded",
-                "message": "Rate limit reached. Please try again in 1s.",
-            }}),
-            _ => Value::Null,
-        };
-        let over = status != "in_progress";
-        let mut output = Vec::new();
-        if over && self.item_added {
-            output.push(self.message(self.item_status()));
-        }
-        if let (true, Outcome::Completed, Some(tool)) = (over, self.outcome, &self.material.tool) {
-            output.push(self.function_call("completed", &tool.arguments));
-        }
-        json!({
-            "object": "realtime.response", "id": self.material.response,
-            "conversation_id": self.material.conversation, "output_modalities": ["audio"],
-            "max_output_tokens": self.material.max_output_tokens,
-            "audio": {"output": {
-                "format": self.material.format.json(), "voice": self.material.voice,
-            }},
-            "metadata": self.material.metadata, "status": status, "status_details": details,
-            "output": output, "usage": over.then(|| self.usage()),
-        })
-    }
-
-    fn usage(&self) -> Value {
-        // About one token for 50 ms of speech and for four letters.
-        let audio = self.made_ms() / 50;
-        let text = self.said_bytes as u64 / 4;
-        json!({
-            "total_tokens": 200 + audio + text, "input_tokens": 200,
-            "output_tokens": audio + text,
-            "input_token_details": {
-                "text_tokens": 120, "audio_tokens": 80, "image_tokens": 0, "cached_tokens": 0,
-                "cached_tokens_details": {"text_tokens": 0, "audio_tokens": 0},
-            },
-            "output_token_details": {"text_tokens": text, "audio_tokens": audio},
-        })
-    }
-}
-
-fn rate_limits() -> Value {
-    json!({"type": "rate_limits.updated", "rate_limits": [
-        {"name": "requests", "limit": 5000, "remaining": 4999, "reset_seconds": 0.012},
-        {"name": "tokens", "limit": 400_000, "remaining": 397_000, "reset_seconds": 0.45},
-    ]})
-}
-
-/// Splits audio into pieces of about 400 ms with odd sizes: a small one first, as the real
-/// service begins, one of a single sample, and none a whole number of 20 ms frames.
-fn pieces(bytes: usize, format: Format) -> Vec<Range<usize>> {
-    const SAMPLES: [usize; 6] = [397, 3_203, 2_801, 1, 3_499, 3_163];
-    let (scale, width) = match format {
-        Format::Pcmu => (1, 1),
-        Format::Pcm24k => (3, 2),
-    };
-    let mut pieces = Vec::new();
-    let mut at = 0;
-    for samples in SAMPLES.iter().cycle() {
-        if at >= bytes {
-            break;
-        }
-        let end = (at + samples * scale * width).min(bytes);
-        pieces.push(at..end);
-        at = end;
-    }
-    pieces
-}
-
-/// The words that belong to piece `number` of `count`, cut at spaces.
-fn words_between(text: &str, number: usize, count: usize) -> Range<usize> {
-    let border = |piece: usize| {
-        let near = text.len() * piece / count;
-        (near..text.len()).find(|at| text.as_bytes()[*at] == b' ').unwrap_or(text.len())
-    };
-    let begin = if number == 0 { 0 } else { border(number) };
-    let end = if number + 1 == count { text.len() } else { border(number + 1) };
-    begin..end.max(begin)
 }
 
 /// How long a cut takes to arrive everywhere.
@@ -573,14 +426,5 @@ mod tests {
         let done = out.iter().rfind(|event| event["type"] == "response.output_item.done").unwrap();
         assert_eq!(done["item"]["name"], "end_call");
         assert_eq!(done["output_index"], 1);
-    }
-
-    #[test]
-    fn no_piece_is_a_whole_number_of_frames() {
-        for piece in pieces(100_000, Format::Pcmu).iter().rev().skip(1) {
-            assert_ne!(piece.len() % 160, 0);
-        }
-        let pcm = pieces(100_000, Format::Pcm24k);
-        assert!(pcm.iter().all(|piece| piece.len() % 2 == 0));
     }
 }
