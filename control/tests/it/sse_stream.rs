@@ -17,6 +17,7 @@ use super::db::{TestDb, fresh_call, on_both, source, tenant, turns};
 on_both!(
     a_client_without_an_id_begins_with_what_happens_next,
     readers_that_come_and_go_under_load_see_each_record_once_in_order,
+    a_long_replay_comes_in_pages_without_a_gap,
     a_filter_passes_one_call_and_keeps_the_place,
     a_client_that_falls_behind_is_sent_away_and_resumes,
     an_id_from_another_database_begins_with_what_happens_next,
@@ -157,6 +158,27 @@ async fn read_all(instance: &Instance, seed: u64, total: u64) -> u32 {
         }
     }
     reconnects
+}
+
+async fn a_long_replay_comes_in_pages_without_a_gap(db: &TestDb) {
+    let instance = Instance::start(db).await;
+    let calls =
+        [fresh_call(&instance.store, "c_1").await, fresh_call(&instance.store, "c_2").await];
+    for first in (1..=1_200).step_by(60) {
+        instance.send("n1", &calls[0], first..=first + 59).await;
+    }
+    instance.send("n2", &calls[1], 1..=1).await;
+    let mut all = pin!(instance.watch(Some(0), None));
+    for expected in 1..=1_201 {
+        assert_eq!(next_seq(&mut all).await, Some(expected));
+    }
+    let mut one = pin!(instance.watch(Some(0), Some(&calls[0])));
+    for expected in 1..=1_200 {
+        assert_eq!(next_seq(&mut one).await, Some(expected));
+    }
+    let mut other = pin!(instance.watch(Some(0), Some(&calls[1])));
+    assert_eq!(next_seq(&mut other).await, Some(1_201));
+    instance.stop().await;
 }
 
 async fn a_filter_passes_one_call_and_keeps_the_place(db: &TestDb) {
