@@ -6,6 +6,7 @@ pub(crate) fn find(name: &str) -> Option<&'static [u8]> {
     CLIPS.iter().find(|(known, _)| *known == name).map(|(_, wav)| *wav)
 }
 
+/// Every clip, by name. Together 0.5 MB, so that one binary is the whole demo.
 const CLIPS: [(&str, &[u8]); 7] = [
     ("agent-greeting", include_bytes!("../assets/agent-greeting.wav")),
     ("agent-1", include_bytes!("../assets/agent-1.wav")),

@@ -56,6 +56,7 @@ impl Speech {
         Ok(Self::from_pcm8k(&to_8k(&first, SampleRate::from_hz(spec.sample_rate))?))
     }
 
+    /// Takes samples at the phone's rate.
     fn from_pcm8k(samples: &[i16]) -> Self {
         let mut ulaw = Vec::with_capacity(samples.len());
         codec::g711::ulaw_encode(samples, &mut ulaw);
@@ -123,6 +124,7 @@ impl Clip {
     }
 }
 
+/// Reads a file whole; the largest of ours is a few hundred kilobytes.
 fn read(path: &Path) -> Result<Vec<u8>, AudioError> {
     std::fs::read(path).map_err(|source| AudioError::File { path: path.to_owned(), source })
 }
@@ -186,6 +188,8 @@ pub fn stereo_wav(caller: &[u8], agent: &[u8]) -> Result<Vec<u8>, AudioError> {
     Ok(wav.into_inner())
 }
 
+/// Brings samples to the phone's rate; those that have it already are not touched, so that a
+/// clip of 8 kHz stays bit-exact.
 fn to_8k(samples: &[i16], rate: SampleRate) -> Result<Vec<i16>, AudioError> {
     if rate == SampleRate::HZ_8000 {
         return Ok(samples.to_vec());
@@ -202,6 +206,8 @@ fn resample(resampler: &mut Resampler, samples: &[i16]) -> Vec<i16> {
     out.split_off(delay)
 }
 
+/// The sample at a position of the made-up speech: a sine whose pitch changes with every
+/// syllable, a quarter of full scale, silence in between.
 #[expect(clippy::cast_possible_truncation, reason = "a sine of a quarter of full scale fits")]
 fn syllable_sample(at: usize) -> i16 {
     const SYLLABLE: usize = 220 * BYTES_PER_MS;

@@ -76,6 +76,7 @@ struct FakeTwilioArgs {
     capture: Option<PathBuf>,
 }
 
+/// Reads `https://name=127.0.0.1:4000`.
 fn read_mapping(text: &str) -> Result<(String, SocketAddr), String> {
     let (origin, address) = text.split_once('=').ok_or("ORIGIN=ADDRESS is wanted")?;
     let address = address.parse().map_err(|error| format!("`{address}`: {error}"))?;
@@ -101,10 +102,13 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// The runtime of everything but `run`, which has threads of its own.
 fn house() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }
 
+/// Runs a fake model until it is stopped. Its last line is what it saw; the exit code says
+/// whether a client did anything wrong.
 async fn fake_model(args: FakeModelArgs) -> anyhow::Result<ExitCode> {
     let script = args.script.as_deref().map(Script::read).transpose().context("the script")?;
     let settings = ModelSettings {
@@ -122,6 +126,8 @@ async fn fake_model(args: FakeModelArgs) -> anyhow::Result<ExitCode> {
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Runs a fake Twilio until it is stopped. Its last line is every call; the exit code says
+/// whether Twilio's debugger would be empty.
 async fn fake_twilio(args: FakeTwilioArgs) -> anyhow::Result<ExitCode> {
     let callee: Vec<Step> = match &args.callee {
         Some(path) => {

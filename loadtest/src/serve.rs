@@ -109,6 +109,7 @@ impl Server {
     }
 }
 
+/// Takes connections until the server is dropped. A connection that fails concerns nobody else.
 async fn accept(listener: TcpListener, service: Arc<impl Service>, stop: CancellationToken) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
@@ -128,6 +129,7 @@ async fn accept(listener: TcpListener, service: Arc<impl Service>, stop: Cancell
     }
 }
 
+/// Reads the body, unless the request wants to become a WebSocket, and asks the service.
 async fn ask(service: Arc<impl Service>, mut request: Request<Incoming>) -> Answer {
     let upgrade = request
         .headers()

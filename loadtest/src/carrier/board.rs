@@ -129,6 +129,7 @@ impl Board {
         }
     }
 
+    /// Lets somebody call a number of ours.
     fn call_in(&self, order: CallOrder) -> anyhow::Result<String> {
         let caller = Caller::new(order.caller)?;
         let record = CallRecord {
@@ -149,6 +150,7 @@ impl Board {
         Ok(sid)
     }
 
+    /// Makes a call known and gives what lives it.
     fn line(&self, record: CallRecord, caller: Caller, reports: Reports) -> Line {
         let sid = record.sid.clone();
         let (call, commands) = Call::new(record);
@@ -157,6 +159,7 @@ impl Board {
         Line::new(Arc::clone(&self.exchange), call, caller, commands, reports)
     }
 
+    /// Lets a call live until it ends or the fake is dropped.
     fn live(&self, life: impl Future<Output = ()> + Send + 'static) {
         tokio::spawn(self.stop.clone().run_until_cancelled_owned(life));
     }
@@ -173,6 +176,7 @@ impl Board {
         serve::text(StatusCode::OK, "mapped")
     }
 
+    /// `POST /_fake/calls`: somebody calls.
     fn fake_call(&self, asked: &Asked) -> Answer {
         let order: CallOrder = match serde_json::from_slice(&asked.body) {
             Ok(order) => order,
@@ -197,6 +201,8 @@ impl Board {
         serve::json(StatusCode::OK, &call.read(CallRecord::clone))
     }
 
+    /// `GET /_fake/calls/{sid}/audio`: the streams of a call one after the other, the
+    /// caller left and the agent right.
     fn fake_audio(&self, sid: &str) -> Answer {
         let Some(call) = self.find(sid) else {
             return serve::text(StatusCode::NOT_FOUND, "there is no such call");

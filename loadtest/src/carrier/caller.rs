@@ -99,6 +99,7 @@ enum Loaded {
     Other(Step),
 }
 
+/// Where in a step the caller is.
 #[derive(Debug)]
 enum State {
     /// Between steps, or past the last one.
@@ -176,6 +177,7 @@ impl Caller {
         acts
     }
 
+    /// Begins a step.
     fn begin(&mut self, step: Loaded, acts: &mut Vec<Act>) {
         match step {
             Loaded::Say { speech, text } => {
@@ -193,6 +195,7 @@ impl Caller {
         }
     }
 
+    /// Listens, and goes on when enough was heard or patience is at its end.
     fn hear(&mut self, ear: Ear, acts: &mut Vec<Act>) {
         let State::Hearing { step, waited_ms, agent_spoke } = &mut self.now else { return };
         *waited_ms += FRAME_MS;
@@ -221,6 +224,7 @@ impl Caller {
     }
 }
 
+/// A caller's step.
 const FRAME_MS: u64 = 20;
 
 /// Whoever hears nothing for half a minute goes on.

@@ -71,6 +71,7 @@ pub(crate) struct Overrides {
     retry_on: Vec<RetryOn>,
 }
 
+/// What a request is repeated after.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RetryOn {
     Connect,
@@ -112,6 +113,7 @@ impl Overrides {
     }
 }
 
+/// Reads the list behind `rp`; `None` when a word is unknown.
 fn retry_on(value: &str) -> Option<Vec<RetryOn>> {
     let mut all = Vec::new();
     for word in value.split(',') {
@@ -174,6 +176,8 @@ impl Asker {
         (hook, answer)
     }
 
+    /// The request as it will be recorded, signed. Fields of a GET go into the URL, and are
+    /// signed with it.
     fn hook(&self, target: &Target, form: Vec<Field>) -> Hook {
         let mut url = without_fragment(&target.url).to_owned();
         let (method, params) = match target.method {
@@ -197,6 +201,8 @@ impl Asker {
         }
     }
 
+    /// Asks until it is answered or there is no further attempt. The same token goes with
+    /// each: whoever answers can know a repetition.
     async fn attempts(
         &self,
         overrides: &Overrides,
@@ -224,6 +230,7 @@ impl Asker {
         }
     }
 
+    /// Asks once.
     async fn attempt(&self, overrides: &Overrides, method: Method, hook: &Hook) -> Attempt {
         let failed = |on, why: &dyn std::fmt::Display| Attempt::Failed { on, why: why.to_string() };
         let Ok(url) = Url::parse(&hook.url) else {
@@ -247,6 +254,7 @@ impl Asker {
     }
 }
 
+/// One request and its answer over an open connection.
 async fn exchange(
     stream: TcpStream,
     url: &Url,
@@ -271,6 +279,7 @@ async fn exchange(
     Ok(Attempt::Answered { status, body, is_xml })
 }
 
+/// The request with the headers that Twilio sends.
 fn request(url: &Url, method: Method, hook: &Hook) -> Result<Request<Full<Bytes>>, http::Error> {
     let path = match url.query() {
         Some(query) => format!("{}?{query}", url.path()),

@@ -85,6 +85,8 @@ impl Line {
         self.follow(first).await;
     }
 
+    /// Fetches and carries out one document after the other until one of them has no more
+    /// to say.
     async fn follow(mut self, first: Source) {
         let mut source = first;
         let end = loop {
@@ -105,6 +107,7 @@ impl Line {
         self.finish(end).await;
     }
 
+    /// Fetches a document, or takes the given one, and reads it.
     async fn document(&mut self, source: Source) -> Result<Document, Fault> {
         self.fetches += 1;
         if self.fetches > FETCHES_MAX {
@@ -130,6 +133,8 @@ impl Line {
         Ok(document)
     }
 
+    /// Carries out the verbs in order. The call is answered by the first verb that needs
+    /// it; a leading `<Pause>` and `<Reject>` do not.
     async fn carry_out(&mut self, document: Document) -> Then {
         for (at, verb) in document.verbs.into_iter().enumerate() {
             let waits = matches!(verb, Verb::Pause(_) | Verb::Reject) && at == 0;
@@ -145,6 +150,7 @@ impl Line {
         Then::Over
     }
 
+    /// Carries out one verb.
     async fn carry_out_verb(&mut self, verb: Verb) -> Then {
         match verb {
             Verb::Connect { stream, action } => match (self.connect(&stream).await, action) {
@@ -170,6 +176,8 @@ impl Line {
         }
     }
 
+    /// Opens the stream and stays with it. However it ends, cleanly or not, the document
+    /// goes on: that is what resume is built on.
     async fn connect(&mut self, stream: &Stream) -> Then {
         self.fetches = 0;
         let call = Arc::clone(&self.call);
@@ -220,11 +228,13 @@ impl Line {
         matches!(self.pause(span).await, Then::Next)
     }
 
+    /// The call is answered: from here on it costs money, and ends as `completed`.
     fn answer(&mut self) {
         self.answered = Some(Stopwatch::start());
         self.set_status("in-progress", Some("answered"));
     }
 
+    /// The call is over; what was reported meanwhile is waited for.
     async fn finish(mut self, status: &str) {
         self.set_status(status, Some("completed"));
         self.posts.close();
@@ -232,6 +242,8 @@ impl Line {
         self.call.change(|record| record.over = true);
     }
 
+    /// Changes the status and reports it, if that was asked for. Numbers are counted from 0
+    /// and arrive in any order.
     fn set_status(&mut self, status: &str, event: Option<&str>) {
         self.call.change(|record| record.status = status.to_owned());
         self.call.note(What::Status { status: status.to_owned() });
@@ -252,6 +264,7 @@ impl Line {
         self.posts.spawn(post(Arc::clone(&self.exchange), Arc::clone(&self.call), target, form));
     }
 
+    /// Reports a stream's beginning or end.
     fn report_stream(&self, stream: &Stream, sid: &str, event: &str, error: Option<&str>) {
         let report = (sid, event, error);
         report_stream_to(&self.exchange, &self.call, &self.posts, stream, report);
@@ -295,6 +308,7 @@ impl Line {
     }
 }
 
+/// The same, while the caller is lent to the stream.
 fn report_stream_to(
     exchange: &Arc<Exchange>,
     call: &Arc<Call>,
@@ -341,10 +355,12 @@ pub(crate) fn rfc2822(wall_us: u64) -> String {
     jiff::fmt::rfc2822::to_string(&moment).unwrap_or_default()
 }
 
+/// A date as stream callbacks write it.
 fn iso8601(wall_us: u64) -> String {
     format!("{:.3}", timestamp(wall_us))
 }
 
+/// A moment for the two formats.
 fn timestamp(wall_us: u64) -> jiff::Timestamp {
     jiff::Timestamp::from_microsecond(i64::try_from(wall_us).unwrap_or_default())
         .unwrap_or_default()

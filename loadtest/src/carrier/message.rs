@@ -56,6 +56,7 @@ pub(crate) fn read(text: &str, stream: &str) -> Result<FromRelay, Fault> {
     }
 }
 
+/// Refuses every field but the known ones.
 fn only(map: &Map<String, Value>, known: &[&str]) -> Result<(), Fault> {
     match map.keys().find(|key| !known.contains(&key.as_str())) {
         Some(key) => Err(invalid(&format!("there is no field `{key}`"))),
@@ -63,11 +64,13 @@ fn only(map: &Map<String, Value>, known: &[&str]) -> Result<(), Fault> {
     }
 }
 
+/// A field that must be a string.
 fn text_field<'a>(map: &'a Map<String, Value>, key: &str) -> Result<&'a str, Fault> {
     let text = map.get(key).and_then(Value::as_str);
     text.ok_or_else(|| invalid(&format!("`{key}` is missing or no string")))
 }
 
+/// Twilio's error for a message that it does not understand.
 fn invalid(what: &str) -> Fault {
     Fault::new(31951, format!("invalid message: {what}"))
 }
@@ -150,6 +153,7 @@ impl ToRelay {
         message
     }
 
+    /// What every message but the first begins with.
     fn numbered(&mut self, event: &str) -> Value {
         self.sequence += 1;
         json!({

@@ -20,6 +20,7 @@ pub(crate) struct Playback {
     quiet_bytes: u64,
 }
 
+/// What waits in the queue.
 #[derive(Debug)]
 enum Queued {
     Audio { bytes: Vec<u8>, played: usize },
@@ -95,6 +96,7 @@ impl Playback {
         reached
     }
 
+    /// Speech was played: a pause begins anew.
     fn count_played(&mut self, bytes: usize) {
         if bytes == 0 {
             return;

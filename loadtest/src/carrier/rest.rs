@@ -23,14 +23,17 @@ struct Refusal {
 }
 
 impl Refusal {
+    /// A refusal.
     fn new(status: StatusCode, code: u32, message: impl Into<String>) -> Self {
         Self { status, code, message: message.into() }
     }
 
+    /// A refusal of what was sent: 400.
     fn bad(code: u32, message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, code, message)
     }
 
+    /// As Twilio writes it.
     fn answer(&self) -> Answer {
         let body = json!({
             "code": self.code, "message": self.message,
@@ -49,6 +52,7 @@ pub(super) async fn answer(board: &Arc<Board>, asked: &Asked) -> Answer {
     }
 }
 
+/// The parent of every resource.
 async fn route(board: &Arc<Board>, asked: &Asked) -> Result<(StatusCode, Value), Refusal> {
     if !authorised(board, asked) {
         return Err(Refusal::new(StatusCode::UNAUTHORIZED, 20003, "Authenticate"));
@@ -95,6 +99,7 @@ async fn route(board: &Arc<Board>, asked: &Asked) -> Result<(StatusCode, Value),
     }
 }
 
+/// Basic credentials of the account itself; API keys are not known here.
 fn authorised(board: &Board, asked: &Asked) -> bool {
     let wanted = format!("{}:{}", board.exchange.account, board.exchange.asker.token);
     let given = asked.header("authorization").and_then(|text| text.strip_prefix("Basic "));
@@ -106,6 +111,8 @@ fn authorised(board: &Board, asked: &Asked) -> bool {
 struct Form(Vec<(String, String)>);
 
 impl Form {
+    /// Reads a form and refuses names that nothing here knows: a misspelt one would be
+    /// ignored by the real service.
     fn read(asked: &Asked, known: &[&str]) -> Result<Self, Refusal> {
         let kind = asked.header("content-type").unwrap_or_default();
         if !kind.starts_with("application/x-www-form-urlencoded") {
@@ -121,14 +128,17 @@ impl Form {
         }
     }
 
+    /// The first value of a name.
     fn one(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// Every value of a name.
     fn all(&self, name: &str) -> Vec<&str> {
         self.0.iter().filter(|(key, _)| key == name).map(|(_, value)| value.as_str()).collect()
     }
 
+    /// A URL with its method. Relative ones have no place in REST.
     fn target(&self, name: &str, method: &str) -> Result<Option<Target>, Refusal> {
         let Some(url) = self.one(name) else { return Ok(None) };
         let web = Url::parse(url).is_ok_and(|url| ["http", "https"].contains(&url.scheme()));
@@ -144,6 +154,8 @@ impl Form {
     }
 }
 
+/// Makes a call, queued. Inline TwiML is refused here: what a call does is decided when it is
+/// answered.
 fn create(board: &Arc<Board>, asked: &Asked) -> Result<Value, Refusal> {
     let form = Form::read(asked, &CREATE_FIELDS)?;
     let to = form.one("To").ok_or_else(|| Refusal::bad(21201, "No 'To' number specified"))?;
@@ -185,6 +197,7 @@ fn reports(target: Option<Target>, events: &[&str]) -> (Reports, Option<Fault>) 
     (Reports { target, events }, None)
 }
 
+/// What a running call is told: to end, or to go on elsewhere.
 fn update(asked: &Asked) -> Result<Command, Refusal> {
     let form = Form::read(asked, &["Status", "Url", "Method", "Twiml"])?;
     match (form.one("Status"), form.target("Url", "Method")?, form.one("Twiml")) {
@@ -197,6 +210,7 @@ fn update(asked: &Asked) -> Result<Command, Refusal> {
     }
 }
 
+/// E.164, or one of Twilio's own schemes.
 fn is_callable(number: &str) -> bool {
     if number.starts_with("client:") || number.starts_with("sip:") {
         return true;
@@ -223,8 +237,10 @@ fn resource(board: &Board, call: &CallRecord) -> Value {
     })
 }
 
+/// What can be reported of a call.
 const EVENTS: [&str; 4] = ["initiated", "ringing", "answered", "completed"];
 
+/// What a creation may say, as far as it is understood here.
 const CREATE_FIELDS: [&str; 12] = [
     "To",
     "From",

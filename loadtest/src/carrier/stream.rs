@@ -103,6 +103,7 @@ pub(crate) async fn open<'a>(
     Ok(opened)
 }
 
+/// Keeps the record of a stream that never was.
 fn refused(call: &Call, mut record: StreamRecord, status: u16, fault: Fault) -> Fault {
     record.end = Some(StreamEnd::Refused { status });
     call.note(What::StreamEnded { how: StreamEnd::Refused { status } });
@@ -136,6 +137,7 @@ impl MediaStream<'_> {
         over
     }
 
+    /// Whatever comes first: a command, a message, a mark or a frame that is due.
     async fn step(&mut self, commands: &mut mpsc::Receiver<Command>) -> Next {
         let frame_us = self.frames * FRAME_US;
         let due_us = self.ear.next_mark_us().map_or(frame_us, |mark| mark.min(frame_us));
@@ -177,6 +179,7 @@ impl MediaStream<'_> {
         Next::Stay
     }
 
+    /// Does what the caller does in these 20 ms.
     async fn act(&mut self, act: Act, at_ms: u64) -> Next {
         match act {
             Act::Silence => self.speak(at_ms, SILENCE.to_vec()).await,
@@ -201,6 +204,7 @@ impl MediaStream<'_> {
         Next::Stay
     }
 
+    /// Sends 20 ms of the caller.
     async fn speak(&mut self, at_ms: u64, sound: Vec<u8>) {
         let message = self.to_relay.media(at_ms, &sound);
         self.record.frames_sent += 1;
@@ -217,6 +221,8 @@ impl MediaStream<'_> {
         let _ = tokio::time::timeout(Duration::from_secs(1), drain).await;
     }
 
+    /// Takes one message, or the end of the connection. What Twilio would only log ends the
+    /// call here.
     async fn hear_relay(&mut self, message: Option<Result<Message, WsError>>) -> Next {
         let fault = match message {
             Some(Ok(Message::Text(text))) => match self.take(text.as_str()).await {
@@ -241,6 +247,8 @@ impl MediaStream<'_> {
         Next::End(StreamEnd::Fault, Over::Failed)
     }
 
+    /// Takes a text. What was due before it is played first, so that a `clear` throws away
+    /// exactly what the ear had not heard.
     async fn take(&mut self, text: &str) -> Result<(), Fault> {
         let now_us = self.clock.micros();
         self.play(now_us).await;
@@ -265,6 +273,7 @@ impl MediaStream<'_> {
         Ok(())
     }
 
+    /// Queues audio to be played.
     fn media(&mut self, audio: Vec<u8>) {
         if !self.agent_speaks {
             self.agent_speaks = true;
@@ -281,11 +290,13 @@ impl MediaStream<'_> {
         self.record.queued_ms_max = self.record.queued_ms_max.max(queued_ms);
     }
 
+    /// Plays up to now and echoes what was reached.
     async fn play(&mut self, now_us: u64) {
         let reached = self.ear.advance(now_us);
         self.echo(reached).await;
     }
 
+    /// Sends marks back.
     async fn echo(&mut self, marks: Vec<String>) {
         for name in marks {
             self.record.marks_echoed += 1;
@@ -294,6 +305,7 @@ impl MediaStream<'_> {
         }
     }
 
+    /// Notes that the agent has stopped, at the moment of its last sound.
     fn note_quiet(&mut self) {
         let quiet_ms = self.ear.quiet_ms();
         if self.agent_speaks && quiet_ms >= PAUSE_MS {
@@ -308,6 +320,7 @@ impl MediaStream<'_> {
         let _ = self.socket.send(Message::text(message.to_string())).await;
     }
 
+    /// Writes a message down, as the conformance check reads it.
     fn capture(&self, from: &str, message: &Value) {
         self.exchange.messages.line(&json!({"from": from, "message": message}));
     }
@@ -325,14 +338,17 @@ fn is_loss(error: &tokio_tungstenite::tungstenite::error::ProtocolError) -> bool
     *error == ProtocolError::ResetWithoutClosingHandshake
 }
 
+/// The carrier's cadence: 20 ms, from an absolute schedule that never drifts.
 const FRAME_US: u64 = 20_000;
 
 /// A hole shorter than 300 ms does not end what is being said.
 const PAUSE_MS: u64 = 300;
 
+/// Most silence is sent too, frame by frame.
 const SILENCE: [u8; crate::audio::FRAME_BYTES] =
     [codec::g711::ULAW_SILENCE; crate::audio::FRAME_BYTES];
 
+/// As much of each direction as a WAV of ten minutes holds.
 const TRACK_BYTES_MAX: usize = 10 * 60 * 1_000 * crate::audio::BYTES_PER_MS;
 
 /// How long a handshake may take.

@@ -102,6 +102,7 @@ impl Document {
     }
 }
 
+/// Reads one verb.
 fn verb(element: &Element) -> Result<Verb, Fault> {
     match element.name.as_str() {
         "Connect" => {
@@ -149,6 +150,7 @@ fn verb(element: &Element) -> Result<Verb, Fault> {
     }
 }
 
+/// Reads `<Stream>`, which stands alone in its `<Connect>`.
 fn read_stream(element: &Element) -> Result<Stream, Fault> {
     if element.name != "Stream" {
         return Err(schema(format!("<{}> has no place in <Connect>", element.name)));
@@ -169,6 +171,8 @@ fn read_stream(element: &Element) -> Result<Stream, Fault> {
     })
 }
 
+/// Checks the address of a stream. A query would be dropped on the way or fail the handshake:
+/// both were seen, so neither is played here.
 fn stream_url(text: &str) -> Result<String, Fault> {
     let url = Url::parse(text).map_err(|_| Fault::new(31923, "the stream's URL is malformed"))?;
     if url.scheme() != "wss" {
@@ -184,6 +188,7 @@ fn stream_url(text: &str) -> Result<String, Fault> {
     Ok(text.to_owned())
 }
 
+/// Reads the parameters and adds them up.
 fn parameters(stream: &Element) -> Result<Vec<(String, String)>, Fault> {
     let mut parameters = Vec::new();
     let mut chars = 0;
@@ -206,6 +211,7 @@ fn parameters(stream: &Element) -> Result<Vec<(String, String)>, Fault> {
     Ok(parameters)
 }
 
+/// Whom `<Dial>` names: as its text, or in one element.
 fn dialled(dial: &Element) -> Result<String, Fault> {
     let number = match dial.children.as_slice() {
         [] => &dial.text,
@@ -219,6 +225,7 @@ fn dialled(dial: &Element) -> Result<String, Fault> {
     if number.is_empty() { Err(schema("<Dial> names nobody".into())) } else { Ok(number.clone()) }
 }
 
+/// Where a verb reports its end, if anywhere.
 fn action(element: &Element) -> Result<Option<Target>, Fault> {
     let action = element.attribute("action");
     action.map(|url| target(url, element.attribute("method"))).transpose()
@@ -239,6 +246,7 @@ fn target(url: &str, method: Option<&str>) -> Result<Target, Fault> {
     }
 }
 
+/// Refuses every attribute but the known ones. Names are case-sensitive.
 fn known_attributes(element: &Element, known: &[&str]) -> Result<(), Fault> {
     let unknown = element.attributes.iter().find(|(name, _)| !known.contains(&name.as_str()));
     match unknown {
@@ -247,6 +255,7 @@ fn known_attributes(element: &Element, known: &[&str]) -> Result<(), Fault> {
     }
 }
 
+/// Refuses elements inside.
 fn no_children(element: &Element) -> Result<(), Fault> {
     match element.children.first() {
         Some(child) => Err(schema(format!("<{}> has no place in <{}>", child.name, element.name))),
@@ -254,11 +263,13 @@ fn no_children(element: &Element) -> Result<(), Fault> {
     }
 }
 
+/// Refuses text inside.
 fn no_text(element: &Element) -> Result<(), Fault> {
     let allowed = element.text.is_empty();
     if allowed { Ok(()) } else { Err(schema(format!("<{}> holds no text", element.name))) }
 }
 
+/// Twilio warns (12200) and goes on without what it does not know; this fake ends the call.
 fn schema(what: String) -> Fault {
     Fault::new(12200, what)
 }
@@ -269,6 +280,7 @@ const DOCUMENT_BYTES_MAX: usize = 64 * 1024;
 /// The names and values of all parameters together stay below this.
 const PARAMETER_CHARS: usize = 500;
 
+/// Attributes of `<Dial>` that change nothing here.
 const DIAL_ATTRIBUTES: [&str; 8] = [
     "action",
     "method",
@@ -280,6 +292,7 @@ const DIAL_ATTRIBUTES: [&str; 8] = [
     "ringTone",
 ];
 
+/// Attributes of `<Number>` and `<Sip>` that change nothing here.
 const NUMBER_ATTRIBUTES: [&str; 6] =
     ["url", "method", "sendDigits", "statusCallback", "statusCallbackEvent", "byoc"];
 

@@ -64,6 +64,7 @@ pub(crate) fn read(text: &str) -> Result<Element, String> {
     root.ok_or_else(|| "there is no element".into())
 }
 
+/// An element's name and attributes.
 fn element(tag: &BytesStart<'_>) -> Result<Element, String> {
     let name = String::from_utf8_lossy(tag.name().as_ref()).into_owned();
     let mut element = Element { name, ..Element::default() };
@@ -76,6 +77,7 @@ fn element(tag: &BytesStart<'_>) -> Result<Element, String> {
     Ok(element)
 }
 
+/// An element is complete: it belongs to the one around it, or is the document.
 fn close(
     mut done: Element,
     open: &mut [Element],
@@ -90,6 +92,7 @@ fn close(
     Ok(())
 }
 
+/// Text belongs to the element around it.
 fn add_text(text: &str, open: &mut [Element]) -> Result<(), String> {
     match open.last_mut() {
         Some(inside) => inside.text.push_str(text),

@@ -10,14 +10,17 @@ use crate::model::{Answer, Script, Turn};
 /// The public name of the demo's system; the fakes know where it really is.
 pub(crate) const ORIGIN: &str = "https://linecard.test";
 
+/// The caller's turns; `assets/caller-1.wav` and on say the same words.
 const CALLER: [&str; 3] = [
     "Hi there. Could you tell me when you are open this weekend?",
     "Sorry to interrupt, just Saturday please.",
     "Great, that is all. Thank you, goodbye.",
 ];
 
+/// What the agent answers the phone with.
 const GREETING: &str = "Hello, this is Harbor Bikes. How can I help you?";
 
+/// The agent's answers. The first lasts 14 s, so that there is something to interrupt.
 const AGENT: [&str; 3] = [
     "We are open every day but Sunday. Monday to Thursday from nine in the morning until six in \
      the evening, Friday from nine until seven, and on Saturday from nine until five. The workshop \

@@ -42,10 +42,13 @@ pub(crate) fn judge(seen: &Seen, model: Option<&Summary>) -> Verdict {
     Verdict(checks)
 }
 
+/// Names what must be true and why it is not.
 fn check(claim: &'static str, truth: Result<(), String>) -> Check {
     Check { claim, problem: truth.err() }
 }
 
+/// The events of a call in the order of its life, each call ended once, the numbers without a
+/// gap.
 fn order(seen: &Seen) -> Result<(), String> {
     let mut wanted =
         vec!["call.started", "call.answered", "stream.started", "turn", "barge_in", "call.ended"];
@@ -72,10 +75,12 @@ fn order(seen: &Seen) -> Result<(), String> {
     Ok(())
 }
 
+/// The kinds of all events, for a message that says what came instead.
 fn kinds(seen: &Seen) -> String {
     seen.events.iter().map(|event| event.kind.as_str()).collect::<Vec<_>>().join(" ")
 }
 
+/// Every turn of both sides is there, with words.
 fn turns(seen: &Seen) -> Result<(), String> {
     let of = |role: &str| seen.of("turn").filter(|event| event.text("role") == role).count();
     let (caller, agent) = (of("caller"), of("agent"));
@@ -125,6 +130,7 @@ pub(crate) fn played_of(seen: &Seen, item: &str) -> Result<u64, String> {
     Ok(played.saturating_sub(before))
 }
 
+/// The agent ended the call, and both ends say so.
 fn ended(seen: &Seen) -> Result<(), String> {
     let reason = seen.of("call.ended").next().map_or("none", |event: &Event| event.text("reason"));
     let expected = reason == "agent_hung_up" && seen.record.status == "completed";
@@ -134,6 +140,7 @@ fn ended(seen: &Seen) -> Result<(), String> {
     Err(format!("the reason is {reason}, Twilio's status {}", seen.record.status))
 }
 
+/// What every end of a stream leads to: Twilio asks, control answers from what was committed.
 fn resume(seen: &Seen) -> Result<(), String> {
     let asked = seen.record.hooks.iter().filter(|hook| hook.url.contains("/v1/twilio/resume/"));
     let answers: Vec<_> = asked.filter_map(|hook| hook.twiml.as_deref()).collect();
@@ -144,6 +151,7 @@ fn resume(seen: &Seen) -> Result<(), String> {
     }
 }
 
+/// Nothing in Twilio's debugger, and nobody waited in vain.
 fn twilio(seen: &Seen) -> Result<(), String> {
     let faults: Vec<String> = seen.record.faults.iter().map(ToString::to_string).collect();
     if !faults.is_empty() {
@@ -155,6 +163,7 @@ fn twilio(seen: &Seen) -> Result<(), String> {
     }
 }
 
+/// The model refused nothing that the relay said.
 fn complaints(summary: &Summary) -> Result<(), String> {
     let lines: Vec<String> = summary
         .complaints

@@ -86,10 +86,12 @@ struct Reader {
 }
 
 impl Reader {
+    /// Adds what has arrived.
     fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
     }
 
+    /// Takes the next whole event, if there is one.
     fn next(&mut self) -> anyhow::Result<Option<Event>> {
         while let Some(end) = self.bytes.windows(2).position(|pair| pair == b"\n\n") {
             let record: Vec<u8> = self.bytes.drain(..end + 2).collect();

@@ -27,6 +27,8 @@ impl Seen {
         self.events.iter().filter(move |event| event.kind == kind)
     }
 
+    /// Whether both ends say that the call is over. A stream's end may be told before or
+    /// after its call's.
     fn is_over(&self) -> bool {
         self.record.over
             && self.of("call.ended").next().is_some()

@@ -34,10 +34,12 @@ pub(crate) fn positions(
     record.notes.iter().enumerate().filter(move |(_, note)| wanted(&note.what)).map(|(at, _)| at)
 }
 
+/// The first note of a kind from a place on.
 fn at(record: &CallRecord, from: usize, wanted: impl Fn(&What) -> bool) -> Option<usize> {
     positions(record, wanted).find(|at| *at >= from)
 }
 
+/// Milliseconds between two notes.
 fn span_ms(record: &CallRecord, from: usize, to: usize) -> u64 {
     record.notes[to].at_us.saturating_sub(record.notes[from].at_us) / 1_000
 }

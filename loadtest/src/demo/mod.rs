@@ -99,6 +99,8 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
     Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// The provider's key: of the real model it must be given, of the fake one it only must be
+/// there.
 fn api_key(args: &DemoArgs) -> anyhow::Result<String> {
     if !args.real_model {
         return Ok("sk-demo-key-of-the-fake-model".into());
@@ -109,6 +111,8 @@ fn api_key(args: &DemoArgs) -> anyhow::Result<String> {
         .context("--real-model needs OPENAI_API_KEY (platform.openai.com, API keys)")
 }
 
+/// The whole demo but its clearing away, so that nothing is left running whatever fails in
+/// here.
 async fn perform(args: &DemoArgs, stage: &mut Stage, screen: &Screen) -> anyhow::Result<Verdict> {
     screen.title(args);
     stage.set(screen).await?;
@@ -136,6 +140,7 @@ async fn perform(args: &DemoArgs, stage: &mut Stage, screen: &Screen) -> anyhow:
     Ok(verdict)
 }
 
+/// Fetches the stereo recording from the fake Twilio, which heard both sides.
 async fn save(stage: &Stage, sid: &str, folder: &Path) -> anyhow::Result<PathBuf> {
     std::fs::create_dir_all(folder)?;
     let path = folder.join("call.wav");

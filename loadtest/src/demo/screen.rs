@@ -34,6 +34,7 @@ enum Ink {
 }
 
 impl Ink {
+    /// The terminal's code.
     fn code(self) -> &'static str {
         match self {
             Self::Plain => "",
@@ -54,6 +55,7 @@ impl Screen {
         Self { colour, began_us: Cell::new(None) }
     }
 
+    /// Puts ink on a text, where there is a terminal.
     fn paint(&self, ink: Ink, text: &str) -> String {
         if self.colour && ink != Ink::Plain {
             format!("\x1b[{}m{text}\x1b[0m", ink.code())
@@ -62,6 +64,7 @@ impl Screen {
         }
     }
 
+    /// Prints a line.
     fn say(&self, ink: Ink, text: &str) {
         println!("{}", self.paint(ink, text));
     }
@@ -156,6 +159,7 @@ impl Screen {
     }
 }
 
+/// What an event of control says to a person.
 fn event_line(event: &Event) -> (Ink, String, String) {
     let ms = |name: &str| event.number(name).unwrap_or_default();
     let say = |ink, who: &str, what: String| (ink, who.to_owned(), what);
@@ -179,6 +183,7 @@ fn event_line(event: &Event) -> (Ink, String, String) {
     }
 }
 
+/// What was said, and how much of it was heard.
 fn turn_line(event: &Event) -> (Ink, String, String) {
     let text = format!("\"{}\"", event.text("text"));
     if event.text("role") == "caller" {
@@ -198,6 +203,7 @@ fn turn_line(event: &Event) -> (Ink, String, String) {
     (Ink::Green, "Agent".into(), format!("{text}{facts}"))
 }
 
+/// What a note of the fake Twilio says to a person; some say nothing.
 fn note_line(record: &CallRecord, at: usize) -> Option<(Ink, String)> {
     let last_speech = measure::reply_ms(&until(record, at));
     Some(match &record.notes[at].what {
@@ -235,6 +241,7 @@ fn until(record: &CallRecord, at: usize) -> CallRecord {
     CallRecord { notes: record.notes[..=at].to_vec(), ..CallRecord::default() }
 }
 
+/// The end of a stream, in words.
 fn how_it_ended(how: &StreamEnd) -> String {
     match how {
         StreamEnd::Refused { status } => format!("refused ({status})"),
@@ -246,6 +253,7 @@ fn how_it_ended(how: &StreamEnd) -> String {
     }
 }
 
+/// The figures of the box. What is not known has no line.
 fn summary_lines(seen: &Seen) -> Vec<(&'static str, String)> {
     let record = &seen.record;
     let mut lines = Vec::new();

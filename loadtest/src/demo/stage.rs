@@ -87,6 +87,8 @@ impl Stage {
         Ok(())
     }
 
+    /// Starts the fake model with the demo's script; gives its URL, or nothing when the
+    /// real one answers.
     async fn start_model(&mut self) -> anyhow::Result<Option<String>> {
         if self.args.real_model {
             return Ok(None);
@@ -104,6 +106,7 @@ impl Stage {
         Ok(Some(field(&line, "url")?.to_owned()))
     }
 
+    /// Starts the fake Twilio. It learns where the public name is once the relay is up.
     async fn start_twilio(&mut self) -> anyhow::Result<()> {
         let mut args = words("fake-twilio --listen 127.0.0.1:0 --account");
         args.extend([ACCOUNT.into(), "--token".into(), self.auth_token.clone()]);
@@ -115,6 +118,8 @@ impl Stage {
         Ok(())
     }
 
+    /// Starts control with an empty database of its own. Every port is 0: the line that it
+    /// prints says which one it got.
     async fn start_control(&mut self, agents: &Path) -> anyhow::Result<()> {
         let data = self.folder.join("control");
         let env = vec![
@@ -136,6 +141,8 @@ impl Stage {
         Ok(())
     }
 
+    /// Starts the relay in one-port mode: what is not a stream it forwards to control, as
+    /// behind one tunnel.
     async fn start_relay(&mut self) -> anyhow::Result<()> {
         let env = vec![
             ("RELAY_LISTEN", "127.0.0.1:0".into()),
@@ -151,6 +158,7 @@ impl Stage {
         Ok(())
     }
 
+    /// Waits until the relay has heard from control everything that it needs for a call.
     async fn wait_until_ready(&self) -> anyhow::Result<()> {
         let admin = self.address("relay", "admin")?;
         let ready = async {
@@ -162,6 +170,7 @@ impl Stage {
         waited.context("the relay did not become ready: it waits for control")
     }
 
+    /// Starts one process and waits for the line that it prints when it listens.
     async fn start(&mut self, casting: Casting<'_>) -> anyhow::Result<String> {
         let Casting { name, program, args, env } = casting;
         let log = self.folder.join(format!("{name}.log"));
@@ -195,6 +204,7 @@ impl Stage {
         Ok(line)
     }
 
+    /// Finds one of our binaries: all are built into one folder.
     fn binary(&self, name: &str) -> anyhow::Result<PathBuf> {
         let folder = match &self.args.bin_dir {
             Some(folder) => folder.clone(),
@@ -207,10 +217,12 @@ impl Stage {
         Ok(path)
     }
 
+    /// Where control leaves the join token for the relay.
     fn join_token(&self) -> PathBuf {
         self.folder.join("join-token")
     }
 
+    /// An address out of the line that a process printed.
     fn address(&self, player: &str, which: &str) -> anyhow::Result<SocketAddr> {
         let player = self.players.iter().find(|known| known.name == player);
         let line = &player.context("not started yet")?.line;
@@ -299,6 +311,7 @@ impl Stage {
     }
 }
 
+/// A command line as words.
 fn words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
 }
@@ -310,6 +323,7 @@ fn field<'a>(line: &'a str, name: &str) -> anyhow::Result<&'a str> {
         .with_context(|| format!("no {name}= in `{line}`"))
 }
 
+/// The last lines of a log.
 fn tail(log: &Path) -> String {
     let mut text = Vec::new();
     if let Ok(mut file) = File::open(log) {
@@ -320,6 +334,7 @@ fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }
 
+/// Any account will do; this one is nobody's.
 const ACCOUNT: &str = "AC00000000000000000000000000000001";
 
 /// How long a process may take until it listens.
@@ -328,6 +343,7 @@ const START: Duration = Duration::from_secs(15);
 /// How long a process may take to end when it is asked.
 const POLITE: Duration = Duration::from_secs(4);
 
+/// As many lines as a person looks at.
 const TAIL_LINES: usize = 30;
 
 #[cfg(test)]

@@ -61,6 +61,7 @@ pub(crate) async fn send(
     response.with_context(|| format!("asking {address}{path}"))
 }
 
+/// Reads the whole answer; a refusal becomes an error with its words.
 async fn whole(response: Response<Incoming>, path: &str) -> anyhow::Result<Bytes> {
     let status = response.status();
     let body = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await;

@@ -44,6 +44,7 @@ pub(crate) struct Conversation {
     appended_bytes: u64,
 }
 
+/// How far the session is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// No update of the session has been taken.
@@ -52,6 +53,7 @@ enum Phase {
     Configured,
 }
 
+/// What kind of item it is, as far as truncation cares.
 #[derive(Debug, Clone, Copy)]
 enum Item {
     /// Something said by the model: what is left of its audio, in milliseconds; `None` while it
@@ -61,6 +63,7 @@ enum Item {
     Other,
 }
 
+/// What the service does after a while by itself.
 #[derive(Debug)]
 enum Later {
     Transcribe { item: String, text: String },
@@ -75,6 +78,7 @@ struct Ids {
 }
 
 impl Ids {
+    /// The next id; kinds share one count, which shows their order.
     fn next(&mut self, kind: &str) -> String {
         self.count += 1;
         format!("{kind}_{}{:05}", self.session, self.count)
@@ -169,6 +173,7 @@ impl Conversation {
         self.number(out, before);
     }
 
+    /// Keeps what the client did wrong for the summary.
     fn complain(&mut self, event: &str, refusal: &Refusal) {
         self.complaints.push(Complaint {
             event: event.to_owned(),
@@ -177,6 +182,9 @@ impl Conversation {
         });
     }
 
+    /// The parent of every client event: known fields first, then what the event asks for.
+    ///
+    /// Source: openai-python 3.51.0, `RealtimeClientEvent`, read 2026-11-20.
     fn handle(
         &mut self,
         event: &Value,
@@ -239,6 +247,8 @@ impl Conversation {
         }
     }
 
+    /// Takes an update of the session whole, or not at all. A new input format begins a new
+    /// detector: positions are counted in its audio.
     fn update(&mut self, session: &Value, out: &mut Vec<Value>) -> Result<(), Refusal> {
         let spoke = self.items.values().any(|item| matches!(item, Item::Spoken { .. }));
         let spoken = if spoke { Spoken::Already } else { Spoken::NotYet };
@@ -254,6 +264,8 @@ impl Conversation {
         Ok(())
     }
 
+    /// Hears audio. There is no answer to an append, ever; what it causes comes as events
+    /// of its own.
     fn append(
         &mut self,
         fields: Fields<'_>,
@@ -286,6 +298,8 @@ impl Conversation {
         Ok(())
     }
 
+    /// The caller begins to speak: the answer that is being made is cut, if the session
+    /// says so.
     fn speech_started(&mut self, audio_start_ms: u64, now: Duration, out: &mut Vec<Value>) {
         let item = self.ids.next("item");
         out.push(json!({
@@ -301,6 +315,8 @@ impl Conversation {
         }
     }
 
+    /// The turn is over: it becomes an item, is written down a little later, and is
+    /// answered.
     fn speech_stopped(&mut self, audio_end_ms: u64, now: Duration, out: &mut Vec<Value>) {
         let item = self.speaking.take().unwrap_or_else(|| self.ids.next("item"));
         let cue = self.repertoire.cue(self.turns);
@@ -331,6 +347,8 @@ impl Conversation {
         }
     }
 
+    /// Begins the answer of a cue. While another one is being made the service refuses, as
+    /// it does when asked by a client.
     fn answer(&mut self, cue: Cue, metadata: &Value, now: Duration, out: &mut Vec<Value>) {
         if self.fault == Fault::Silence {
             return;
@@ -372,11 +390,14 @@ impl Conversation {
         self.follow(reply, happened);
     }
 
+    /// Whether the session offers a tool; a model cannot call another.
     fn offers(&self, tool: &str) -> bool {
         let tools = self.session.json()["tools"].as_array();
         tools.is_some_and(|tools| tools.iter().any(|offered| offered["name"] == tool))
     }
 
+    /// Keeps what a step of an answer changed in the conversation, and the answer until it
+    /// is over.
     fn follow(&mut self, reply: Reply, happened: Vec<Happened>) {
         let mut over = false;
         for event in happened {
@@ -411,11 +432,14 @@ impl Conversation {
     }
 }
 
+/// The detector's settings. With turn detection off it runs on and nobody asks it.
 fn detector(session: &Session) -> VadSettings {
     let off = VadSettings { threshold: 1.0, prefix_padding_ms: 0, silence_duration_ms: 500 };
     session.turns.map_or(off, |rules| rules.vad)
 }
 
+/// What the caller said, in two events. The real service sends several deltas; one shows that
+/// they are taken.
 fn transcribe(item: &str, text: &str, out: &mut Vec<Value>) {
     const KIND: &str = "conversation.item.input_audio_transcription";
     out.push(json!({

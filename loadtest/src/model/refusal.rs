@@ -52,6 +52,7 @@ impl Refusal {
         Self::about("invalid_value", message, param)
     }
 
+    /// A refusal that names a field, in the message and in `param`.
     fn about(code: &'static str, message: String, param: &str) -> Self {
         Self { code: Some(code), message, param: Some(param.to_owned()) }
     }

@@ -73,6 +73,7 @@ pub(crate) enum Cut {
 }
 
 impl Cut {
+    /// As `status_details.reason` writes it.
     fn reason(self) -> &'static str {
         match self {
             Self::TurnDetected => "turn_detected",
@@ -81,6 +82,7 @@ impl Cut {
     }
 }
 
+/// One step of the plan; each is one event, or the two of an item.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Step {
     Created,
@@ -108,6 +110,7 @@ pub(crate) struct Reply {
     outcome: Outcome,
 }
 
+/// How the answer ends, as far as is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outcome {
     Completed,
@@ -219,6 +222,7 @@ impl Reply {
         happened
     }
 
+    /// Carries out one step.
     fn step(&mut self, step: Step, out: &mut Vec<Value>, happened: &mut Vec<Happened>) {
         match step {
             Step::Created => out.push(json!({
@@ -264,10 +268,12 @@ impl Reply {
         }
     }
 
+    /// The words that were said so far; a cut answer has said no more.
     fn said(&self) -> &str {
         &self.material.text[..self.said_bytes]
     }
 
+    /// The status of the spoken item once it is final.
     fn item_status(&self) -> &'static str {
         match self.outcome {
             Outcome::Completed => "completed",
@@ -275,6 +281,7 @@ impl Reply {
         }
     }
 
+    /// Announces, fills and closes the item of a call. All at once: arguments are short.
     fn call_tool(&self, out: &mut Vec<Value>, happened: &mut Vec<Happened>) {
         let Some(tool) = &self.material.tool else { return };
         let (item, call) = &self.material.tool_ids;

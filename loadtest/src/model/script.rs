@@ -60,6 +60,7 @@ fn no_arguments() -> String {
     "{}".into()
 }
 
+/// What a script that says nothing about it says at its end.
 fn more() -> Answer {
     Answer::words("Is there anything else?")
 }
@@ -84,6 +85,7 @@ impl Answer {
         self
     }
 
+    /// The sound, made up where the script gives none.
     fn clip(&self) -> Clip {
         let letters = u32::try_from(self.text.chars().count()).unwrap_or(u32::MAX);
         self.clip.clone().unwrap_or(Clip::ToneMs(letters.saturating_mul(60)))

@@ -25,6 +25,7 @@ pub struct FakeModel {
     shared: Arc<Shared>,
 }
 
+/// What all clients share.
 struct Shared {
     repertoire: Arc<Repertoire>,
     fault: Fault,
@@ -76,6 +77,8 @@ impl serve::Service for Shared {
 }
 
 impl Shared {
+    /// Lets a client in: a key, a model, nothing of the Beta. What the URL and the headers
+    /// may be is in the reference of the interface, "Connecting".
     fn admit(self: Arc<Self>, asked: Asked) -> Answer {
         let key = asked.header("authorization").and_then(|text| text.strip_prefix("Bearer "));
         if key.is_none_or(str::is_empty) || self.fault == Fault::RefuseUpgrade {
@@ -115,12 +118,14 @@ impl Shared {
         }]);
     }
 
+    /// Keeps complaints, as many as there is room for.
     fn note(&self, complaints: Vec<Complaint>) {
         let mut summary = self.summary.lock().unwrap_or_else(PoisonError::into_inner);
         let room = COMPLAINTS_MAX.saturating_sub(summary.complaints.len());
         summary.complaints.extend(complaints.into_iter().take(room));
     }
 
+    /// Changes the summary.
     fn count(&self, change: impl FnOnce(&mut Summary)) {
         change(&mut self.summary.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -148,6 +153,7 @@ impl Visit {
         Self { shared, began: Stopwatch::start(), appended_ms: 0 }
     }
 
+    /// Serves one client to its end.
     async fn serve(&mut self, mut socket: ServerSocket, model: &str, beta: bool) {
         let terminal = match (self.shared.fault, beta) {
             (_, true) => Some(("beta_api_shape_disabled", "The Realtime Beta API is gone.")),
@@ -166,6 +172,8 @@ impl Visit {
         self.converse(&mut socket, model).await;
     }
 
+    /// The loop of one client: what is due is sent, then whichever comes first, a message
+    /// or a moment.
     async fn converse(&mut self, socket: &mut ServerSocket, model: &str) {
         let mut out = Vec::new();
         let name = uuid::Uuid::new_v4().simple().to_string();
@@ -207,12 +215,14 @@ impl Visit {
         }
     }
 
+    /// When a faulty service leaves; `None` for one that stays.
     fn leave_at(&self) -> Option<Duration> {
         let faults = [Fault::CloseMidCall, Fault::Vanish];
         let leaves = faults.contains(&self.shared.fault);
         leaves.then(|| Duration::from_micros(self.began.micros()) + STAY)
     }
 
+    /// Takes one message of the client.
     fn take(
         &mut self,
         message: Message,
@@ -252,11 +262,13 @@ impl Visit {
         }
     }
 
+    /// Sends an event; gives whether the client is still there.
     async fn send(&self, socket: &mut ServerSocket, event: Value) -> bool {
         self.capture("server", &event);
         socket.send(Message::text(event.to_string())).await.is_ok()
     }
 
+    /// Writes an event down, as the conformance check reads it.
     fn capture(&self, from: &str, event: &Value) {
         self.shared.capture.line(&json!({"provider": "openai", "from": from, "event": event}));
     }
@@ -268,6 +280,7 @@ impl Drop for Visit {
     }
 }
 
+/// Closes politely and waits for the answer, a second at most.
 async fn close(socket: &mut ServerSocket, code: CloseCode) {
     let frame = CloseFrame { code, reason: "".into() };
     let _ = socket.close(Some(frame)).await;

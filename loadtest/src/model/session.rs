@@ -19,6 +19,8 @@ pub(crate) enum Format {
 }
 
 impl Format {
+    /// Reads a format. Only PCM has a rate, and only one; the texts of the Beta are no
+    /// objects.
     fn read(path: &str, value: &Value) -> Result<Self, Refusal> {
         let fields = Fields::of(path, value, &["type", "rate"])?;
         match fields.one_of("type", &["audio/pcm", "audio/pcmu", "audio/pcma"])? {
@@ -167,6 +169,7 @@ impl Session {
         Ok(next)
     }
 
+    /// Takes the part of an update that concerns what the client sends.
     fn set_input(&mut self, input: &Value) -> Result<(), Refusal> {
         const KNOWN: [&str; 4] = ["format", "noise_reduction", "transcription", "turn_detection"];
         let fields = Fields::of("session.audio.input", input, &KNOWN)?;
@@ -191,6 +194,7 @@ impl Session {
         Ok(())
     }
 
+    /// Takes the part of an update that concerns what the service sends.
     fn set_output(&mut self, output: &Value, spoken: Spoken) -> Result<(), Refusal> {
         let fields = Fields::of("session.audio.output", output, &["format", "voice", "speed"])?;
         let shown = &mut self.shown["audio"]["output"];
@@ -224,6 +228,7 @@ pub(crate) enum Spoken {
     Already,
 }
 
+/// Turn detection as the session shows it, every default filled in.
 fn turn_detection(rules: TurnRules) -> Value {
     json!({
         "type": "server_vad", "threshold": rules.vad.threshold,
@@ -233,6 +238,8 @@ fn turn_detection(rules: TurnRules) -> Value {
     })
 }
 
+/// Reads turn detection. The semantic kind is not understood here: it is no choice for a phone
+/// line, where it has been seen never to fire.
 fn read_turn_detection(value: &Value) -> Result<Option<TurnRules>, Refusal> {
     const PATH: &str = "session.audio.input.turn_detection";
     if value.is_null() {
@@ -263,6 +270,7 @@ fn read_turn_detection(value: &Value) -> Result<Option<TurnRules>, Refusal> {
     }))
 }
 
+/// Checks noise reduction, which this fake does not do.
 fn check_noise_reduction(value: &Value) -> Result<(), Refusal> {
     if value.is_null() {
         return Ok(());
@@ -272,6 +280,7 @@ fn check_noise_reduction(value: &Value) -> Result<(), Refusal> {
     fields.number_in("strength", 0.0..=1.0).map(|_| ())
 }
 
+/// Checks transcription. The model's name is what most often goes out of date.
 fn check_transcription(value: &Value) -> Result<(), Refusal> {
     const KNOWN: [&str; 6] = ["model", "language", "prompt", "languages", "keywords", "delay"];
     if value.is_null() {
@@ -296,6 +305,7 @@ pub(crate) fn check_voice(path: &str, value: &Value) -> Result<(), Refusal> {
     if listed { Ok(()) } else { Err(Refusal::value(path, &VOICES.join(", "))) }
 }
 
+/// Checks every tool. MCP tools are not understood here.
 fn check_tools(value: &Value) -> Result<(), Refusal> {
     let Value::Array(tools) = value else {
         return Err(Refusal::wrong_type("session.tools", "an array", value));
@@ -344,6 +354,7 @@ pub(crate) fn check_max_tokens(path: &str, value: &Value) -> Result<(), Refusal>
     if allowed { Ok(()) } else { Err(Refusal::value(path, "1 to 4096, or \"inf\"")) }
 }
 
+/// Every field of a session that a client may set. There is no `temperature`.
 const SESSION_FIELDS: [&str; 14] = [
     "type",
     "model",
@@ -361,6 +372,7 @@ const SESSION_FIELDS: [&str; 14] = [
     "include",
 ];
 
+/// Every field of server-side turn detection.
 const TURN_FIELDS: [&str; 7] = [
     "type",
     "threshold",
@@ -371,6 +383,8 @@ const TURN_FIELDS: [&str; 7] = [
     "interrupt_response",
 ];
 
+/// Every voice of the interface; names of other products' voices give noise on the real
+/// service.
 const VOICES: [&str; 10] =
     ["alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar"];
 

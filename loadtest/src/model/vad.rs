@@ -38,6 +38,7 @@ pub(crate) struct Vad {
     state: State,
 }
 
+/// What was heard last.
 #[derive(Debug, Clone, Copy)]
 enum State {
     /// So many loud frames in a row.
@@ -71,6 +72,7 @@ impl Vad {
         frames.chunks_exact(self.frame).filter_map(|frame| self.frame(frame)).collect()
     }
 
+    /// Hears 20 ms.
     fn frame(&mut self, frame: &[i16]) -> Option<Noticed> {
         let loud_enough = f64::from(codec::level::dbfs(frame)) > self.floor_dbfs();
         self.frames += 1;
@@ -104,11 +106,14 @@ impl Vad {
         }
     }
 
+    /// The level above which a frame is loud: -50 dBFS for a threshold of 0, -20 dBFS for
+    /// 1.
     fn floor_dbfs(&self) -> f64 {
         self.settings.threshold.mul_add(30.0, -50.0)
     }
 }
 
+/// The detector's step.
 const FRAME_MS: u64 = 20;
 
 /// A click is shorter than 60 ms, a syllable is longer.

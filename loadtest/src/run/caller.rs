@@ -121,10 +121,12 @@ impl Caller {
         matches!(self.mouth, Mouth::Speaking { .. })
     }
 
+    /// A pause of 0.4 to 1.6 s before the next turn, so that callers drift apart.
     fn pause(&mut self) -> Mouth {
         Mouth::Quiet { frames: 20 + self.noise.below(60) }
     }
 
+    /// Whether all of the answer has been received.
     fn is_complete(&self) -> bool {
         self.ear.bytes + self.slack() >= REPLY_BLOCKS * BLOCK as u32
     }
@@ -162,6 +164,8 @@ impl Caller {
         }
     }
 
+    /// The first audio of another answer: its delay is noted, and how it will be heard is
+    /// decided by its number.
     fn begin_reply(
         &mut self,
         reply: u16,

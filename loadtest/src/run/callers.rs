@@ -73,6 +73,7 @@ impl Callers {
     }
 }
 
+/// A caller's socket, the client's end.
 type Socket = WebSocketStream<TcpStream>;
 
 /// One call that is up.
@@ -97,6 +98,7 @@ struct Shard {
 }
 
 impl Shard {
+    /// The thread's life: calls come up in their time, the ticker speaks for all.
     fn run(board: Arc<Board>, plan: Plan, calls: &[u32]) -> anyhow::Result<Figures> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let shard = Rc::new(Self {
@@ -120,6 +122,7 @@ impl Shard {
         Ok(figures)
     }
 
+    /// Counts a call that failed, and tells of the first.
     #[expect(clippy::print_stdout, reason = "the first failure says more than a count")]
     fn fail(&self, call: u32, error: &anyhow::Error) {
         let mut figures = self.figures.borrow_mut();
@@ -159,6 +162,7 @@ impl Shard {
         Ok(())
     }
 
+    /// Opens a call's socket.
     async fn connect(&self) -> anyhow::Result<Socket> {
         let stream = TcpStream::connect(self.plan.relay).await.context("dialling the relay")?;
         let _ = stream.set_nodelay(true);
@@ -169,6 +173,8 @@ impl Shard {
         Ok(shaken.context("no handshake in time")??.0)
     }
 
+    /// Reads what the relay says to one caller. Fields are found by their names alone: the
+    /// strict fake checks the rest.
     async fn hear(&self, line: &RefCell<Line>, mut stream: SplitStream<Socket>) {
         while let Some(Ok(message)) = stream.next().await {
             let Message::Text(text) = message else { continue };
@@ -218,6 +224,7 @@ impl Shard {
         self.hang_up().await;
     }
 
+    /// Ends every call as a carrier does, and counts what never arrived.
     async fn hang_up(&self) {
         let lines: Vec<_> = self.slots.borrow().iter().flatten().cloned().collect();
         for line in &lines {
@@ -252,6 +259,7 @@ impl Line {
         self.echo(now_us);
     }
 
+    /// A media message.
     fn media(&mut self, number: u32, block: &[u8]) -> String {
         self.sequence += 1;
         let mut payload = Vec::with_capacity(220);
@@ -268,6 +276,7 @@ impl Line {
         )
     }
 
+    /// Sends back the marks that were played by now.
     fn echo(&mut self, now_us: u64) {
         while let Some(name) = self.caller.due_mark(now_us) {
             self.sequence += 1;
@@ -280,6 +289,7 @@ impl Line {
         }
     }
 
+    /// Says that the caller has hung up.
     fn stop(&mut self) {
         self.sequence += 1;
         let text = format!(
@@ -301,6 +311,7 @@ impl Line {
     }
 }
 
+/// The second message of a stream, which carries the ticket.
 fn start(stream_sid: &str, call_sid: &str, ticket: &str) -> String {
     serde_json::json!({
         "event": "start", "sequenceNumber": "1", "streamSid": stream_sid,
@@ -318,13 +329,16 @@ fn between<'a>(text: &'a str, mark: &str) -> Option<&'a str> {
     text.split_once(mark)?.1.split('"').next()
 }
 
+/// The first message of a stream.
 const CONNECTED: &str = r#"{"event":"connected","protocol":"Call","version":"1.0.0"}"#;
 
+/// Any account will do.
 const ACCOUNT: &str = "AC00000000000000000000000000000001";
 
 /// Twenty groups of callers, one a millisecond.
 const SLOTS: usize = 20;
 
+/// A millisecond: what tokio's timers can do.
 const TICK_US: u64 = 1_000;
 
 #[cfg(test)]

@@ -135,6 +135,7 @@ fn threads() -> usize {
     (cores / 4).clamp(1, 8)
 }
 
+/// The relay under test: the one that runs already, or one of our own.
 fn relay(args: &RunArgs, tickets: &Tickets, model: SocketAddr) -> anyhow::Result<Relay> {
     if let (Some(url), Some(pid)) = (&args.relay, args.pid) {
         let address = url.trim_start_matches("ws://").trim_end_matches('/');

@@ -27,6 +27,7 @@ pub(crate) struct Session {
     ids: u32,
 }
 
+/// Whether the caller speaks, and for how long not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Speech {
     Quiet,
@@ -68,11 +69,13 @@ impl Session {
         session
     }
 
+    /// The next id.
     fn id(&mut self, kind: &str) -> String {
         self.ids += 1;
         format!("{kind}_{:06}", self.ids)
     }
 
+    /// Says an event, with an id of its own.
     fn say(&mut self, mut event: Value, out: &mut Vec<String>) {
         event["event_id"] = self.id("event").into();
         out.push(event.to_string());
@@ -118,6 +121,7 @@ impl Session {
         }
     }
 
+    /// Bytes of 20 ms in the session's format.
     fn block_bytes(&self) -> usize {
         match self.audio {
             Audio::Mulaw => BLOCK,
@@ -126,6 +130,8 @@ impl Session {
         }
     }
 
+    /// Takes whole blocks off the front of what was appended; the relay may join and cut as
+    /// it likes.
     fn hear(&mut self, now_us: u64, board: &Board, figures: &mut Figures, out: &mut Vec<String>) {
         let bytes = std::mem::take(&mut self.waiting);
         let size = self.block_bytes();
@@ -172,6 +178,8 @@ impl Session {
         loud && !spells
     }
 
+    /// Notes a frame's delay. The first frames of a call wait for its session, which is no
+    /// added delay: they are written before anything is measured.
     fn arrived(&mut self, now_us: u64, board: &Board, figures: &mut Figures) {
         if let Some(call) = self.call
             && let Some(written_us) = board.frame_arrived(call, self.frame)
@@ -182,6 +190,7 @@ impl Session {
         self.frame += 1;
     }
 
+    /// Turn detection: the sender says what is loud, so that no energy has to be measured.
     fn listen(&mut self, loud: bool, now_us: u64, out: &mut Vec<String>) {
         let at_ms = u64::from(self.frame) * 20;
         match (self.speech, loud) {
@@ -210,6 +219,7 @@ impl Session {
         }
     }
 
+    /// What the service says at the end of a turn.
     fn end_turn(&mut self, at_ms: u64, out: &mut Vec<String>) {
         let item = self.id("item");
         let shown = json!({"id": item, "object": "realtime.item", "type": "message",
@@ -230,6 +240,7 @@ impl Session {
         }
     }
 
+    /// Plans the answer.
     fn begin_reply(&mut self, now_us: u64) {
         self.replies += 1;
         self.reply = Some(Reply {
@@ -249,6 +260,7 @@ impl Session {
         }
     }
 
+    /// What the service says at the end of an answer.
     fn end_reply(&mut self, reply: &Reply, status: &str, out: &mut Vec<String>) {
         let within = |kind: &str| {
             json!({"type": kind, "response_id": reply.response, "output_index": 0,
@@ -312,6 +324,7 @@ impl Session {
         self.reply = Some(reply);
     }
 
+    /// What the service says at the beginning of an answer.
     fn announce(&mut self, reply: &Reply, out: &mut Vec<String>) {
         let item = json!({"id": reply.item, "object": "realtime.item", "type": "message",
             "status": "in_progress", "role": "assistant", "content": []});
@@ -337,6 +350,7 @@ impl Session {
         }
     }
 
+    /// The audio of the next blocks, as base64.
     fn delta(&self, reply: &Reply, blocks: u32) -> String {
         let mut bytes = Vec::with_capacity(blocks as usize * self.block_bytes());
         for block in reply.made..reply.made + blocks {
@@ -382,6 +396,7 @@ const THINK_US: u64 = 150_000;
 
 /// Audio comes in pieces of 400 ms, 5.3 times faster than real time.
 const DELTA_BLOCKS: u32 = 20;
+/// As fast as the real service was seen to be, times ten.
 const SPEED_TENTHS: u64 = 53;
 
 #[cfg(test)]

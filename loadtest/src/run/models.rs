@@ -62,6 +62,7 @@ impl Models {
     }
 }
 
+/// The thread's life: takes connections until the test is over.
 fn serve(
     board: Arc<Board>,
     audio: Audio,
@@ -88,12 +89,14 @@ fn serve(
     Ok(figures)
 }
 
+/// Waits for the end of the test.
 async fn gone(board: &Board) {
     while board.phase() < Phase::Gone {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
 }
 
+/// One connection of the relay.
 async fn visit(stream: TcpStream, audio: Audio, board: Arc<Board>, figures: Rc<RefCell<Figures>>) {
     let _ = stream.set_nodelay(true);
     let accepted = tokio_tungstenite::accept_async_with_config(stream, Some(socket_config())).await;
@@ -103,6 +106,8 @@ async fn visit(stream: TcpStream, audio: Audio, board: Arc<Board>, figures: Rc<R
     }
 }
 
+/// Drives a session: one flush for everything that is said at once, then whichever comes first,
+/// a message or a moment.
 async fn converse(
     mut socket: WebSocketStream<TcpStream>,
     audio: Audio,

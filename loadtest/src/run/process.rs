@@ -23,6 +23,7 @@ pub(crate) fn usage(pid: u32) -> anyhow::Result<Usage> {
     parse(&file("stat")?, &file("status")?).context("the process's figures")
 }
 
+/// Reads the two files of `/proc`; see proc(5), fields 14 and 15 of `stat`.
 fn parse(stat: &str, status: &str) -> Option<Usage> {
     // The name stands in brackets and may hold anything, brackets included.
     let (_, rest) = stat.rsplit_once(')')?;

@@ -81,6 +81,7 @@ impl Relay {
 }
 
 impl Ours {
+    /// Everything that it logged.
     fn log(&mut self) -> String {
         std::fs::read_to_string(self.folder.join("relay.log")).unwrap_or_default()
     }
@@ -101,6 +102,7 @@ impl Drop for Ours {
     }
 }
 
+/// The relay's agent file: one agent, whose model is the fake one.
 fn agent_file(model: SocketAddr, audio: Audio) -> String {
     format!(
         "default = \"{AGENT}\"\n\n[[agent]]\nname = \"{AGENT}\"\ninstructions = \"Be brief.\"\n\

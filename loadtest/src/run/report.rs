@@ -98,6 +98,7 @@ pub(crate) struct Readings {
 }
 
 impl RelayCost {
+    /// Draws up the costs from readings before, at the beginning and at the end.
     fn of(readings: Readings, calls: u32, seconds: f64) -> Self {
         let cpu = readings.ended.cpu_seconds - readings.began.cpu_seconds;
         let calls = f64::from(calls.max(1));
@@ -144,6 +145,7 @@ impl Report {
         own <= OWN_LATENESS_MS
     }
 
+    /// Says what makes the figures doubtful.
     fn warn(&mut self) {
         if !self.is_punctual() {
             let own = self.own_lateness_ms.callers.p99.max(self.own_lateness_ms.model.p99);
@@ -229,6 +231,7 @@ impl Report {
     }
 }
 
+/// A line of the table.
 fn quantiles(q: &Quantiles) -> String {
     format!(
         "{:>6.2}   {:>6.2}   {:>6.2}   {:>6.2}   ({} values)",
@@ -236,18 +239,22 @@ fn quantiles(q: &Quantiles) -> String {
     )
 }
 
+/// Two counts.
 fn two(a: u64, b: u64) -> String {
     format!("{a}, {b}")
 }
 
+/// Three counts.
 fn three(a: u64, b: u64, c: u64) -> String {
     format!("{a}, {b}, {c}")
 }
 
+/// Microseconds as milliseconds.
 fn ms(us: u64) -> f64 {
     float(us) / 1_000.0
 }
 
+/// A whole number as a fraction.
 #[expect(clippy::cast_precision_loss, reason = "figures for people, far below 2^52")]
 fn float(whole: u64) -> f64 {
     whole as f64

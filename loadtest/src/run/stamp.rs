@@ -54,6 +54,7 @@ impl Stamp {
     }
 }
 
+/// Mu-law codes of both zeros and both extremes: what a transcoder would alter first.
 const MAGIC: [u8; 4] = [0x7F, 0xFF, 0x00, 0x80];
 
 /// SplitMix64: small, fast, and every seed gives another sequence.
@@ -61,6 +62,7 @@ const MAGIC: [u8; 4] = [0x7F, 0xFF, 0x00, 0x80];
 pub(crate) struct Noise(pub(crate) u64);
 
 impl Noise {
+    /// Another sequence for another seed.
     fn mixed_with(self, seed: u64) -> Self {
         Self(self.0 ^ seed.wrapping_mul(0x9E37_79B9_7F4A_7C15))
     }

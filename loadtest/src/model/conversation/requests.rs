@@ -153,6 +153,8 @@ pub(super) fn already_active(active: &str) -> Refusal {
     Refusal::new("conversation_already_has_active_response", message)
 }
 
+/// Checks a message that a client adds. What the assistant said before can only be text: a
+/// client cannot make its audio.
 fn check_message(item: &Value) -> Result<(), Refusal> {
     let fields = Fields::of("item", item, &["type", "id", "role", "status", "content"])?;
     let kind = match fields.one_of("role", &["system", "user", "assistant"])? {

@@ -111,6 +111,8 @@ impl Reply {
         })
     }
 
+    /// What the answer cost, roughly. It grows with what was made, so that a cut answer
+    /// costs less.
     fn usage(&self) -> Value {
         // About one token for 50 ms of speech and for four letters.
         let audio = self.made_ms() / 50;
