@@ -144,9 +144,12 @@ impl Resampler {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "clamped to the range of i16")]
+/// The nearest whole sample, without `round`, which is a library call on plain x86-64.
 fn to_i16(sample: f32) -> i16 {
-    sample.round().clamp(-32_768.0, 32_767.0) as i16
+    // Added to 1.5 * 2^23, a sample leaves its whole number in the low bits of the sum.
+    let shifted = sample.clamp(-32_768.0, 32_767.0) + 12_582_912.0;
+    let [low, high, _, _] = shifted.to_le_bytes();
+    i16::from_le_bytes([low, high])
 }
 
 #[cfg(test)]
@@ -194,6 +197,19 @@ mod tests {
 
     fn decibels(ratio: f64) -> f64 {
         20.0 * ratio.max(1e-9).log10()
+    }
+
+    #[test]
+    fn samples_are_rounded_and_clipped() {
+        for sample in i16::MIN..=i16::MAX {
+            for off in [-0.49, 0.0, 0.49] {
+                assert_eq!(to_i16(f32::from(sample) + off), sample, "{sample} + {off}");
+            }
+        }
+        for (sample, clipped) in [(f32::MAX, i16::MAX), (32_768.0, i16::MAX), (-40_000.0, i16::MIN)]
+        {
+            assert_eq!(to_i16(sample), clipped, "{sample}");
+        }
     }
 
     #[test]
