@@ -1,4 +1,8 @@
 //! Probes and metrics, on an address of their own.
+//!
+//! `/livez` says that the process turns: restart it when it does not. `/readyz` says whether it
+//! should get traffic. Neither looks at relays: a control without relays answers the carrier, with
+//! the busy tone, and a restart would not bring relays. `/health` is for people.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +33,7 @@ pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
         warp::reply::json(&health(&plane, why)).into_response()
     });
     let metrics = warp::path!("metrics").and(with(plane)).map(|plane: Arc<Plane>| {
+        // Only a metric that is declared wrongly fails, which a test would show.
         let Ok(page) = plane.metrics.scrape() else {
             return StatusCode::INTERNAL_SERVER_ERROR.into_response();
         };
@@ -46,6 +51,8 @@ pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
 }
 
 /// Why the process should get no traffic at the moment.
+///
+/// The lease does not count: an instance without it serves requests as well as the holder.
 async fn why_unready(plane: &Plane) -> Option<&'static str> {
     if plane.shutdown.is_cancelled() {
         return Some("stopping");
@@ -56,6 +63,7 @@ async fn why_unready(plane: &Plane) -> Option<&'static str> {
     }
 }
 
+/// The page for people. It is JSON, so that a script may look, too.
 fn health(plane: &Plane, why: Option<&str>) -> Value {
     let lease = match *plane.sequencer.state().borrow() {
         LeaseState::Waiting => "waiting",
@@ -85,6 +93,7 @@ fn health(plane: &Plane, why: Option<&str>) -> Value {
     })
 }
 
+/// A line of text with a status.
 fn status(words: String, status: StatusCode) -> Response {
     warp::reply::with_status(words, status).into_response()
 }

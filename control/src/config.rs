@@ -192,6 +192,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
+    /// What was read, unless anything was wrong.
     fn finish<T>(self, read: Option<T>) -> Result<T, Mistakes> {
         match read {
             Some(read) if self.mistakes.is_empty() => Ok(read),
@@ -236,6 +237,7 @@ impl Reader<'_> {
         Some(Logging { filter: filter?, format: format? })
     }
 
+    /// The agent file, with the provider's keys from the environment.
     fn agents(&mut self) -> Option<Agents> {
         let path = self.parsed("CONTROL_AGENT_FILE", |text| Some(PathBuf::from(text)))?;
         let text = match std::fs::read_to_string(&path) {
@@ -293,6 +295,7 @@ impl Reader<'_> {
         self.given(name).or(default).map(str::to_owned)
     }
 
+    /// A setting in its own type; says so when it is needed and missing, or wrong.
     fn parsed<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         let form = setting(name).form;
         let Some(text) = self.text(name) else {
@@ -318,6 +321,7 @@ impl Reader<'_> {
     }
 }
 
+/// `AC` and 32 hexadecimal digits; the example's placeholder is none.
 fn account_sid(text: &str) -> Option<String> {
     let digits = text.strip_prefix("AC")?;
     let is_sid = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -1,4 +1,8 @@
 //! What the API does to calls: places them, and ends them.
+//!
+//! Both change the store first and ask the carrier second. So whatever the carrier says or asks in
+//! between finds the call as it should be, and a process that dies in between leaves a call that
+//! the carrier's own word will end.
 
 use http::StatusCode;
 use link::event::EndReason;
@@ -111,6 +115,7 @@ fn order_hang_up(plane: &Plane, call: &Call) -> bool {
     }
 }
 
+/// Asks the carrier to end a call that has ended here.
 async fn complete(plane: &Plane, call: &Call) -> Result<(), Problem> {
     // Without a name the carrier does not know the call, or will be told when it names it.
     let Some(carrier) = &call.carrier else { return Ok(()) };
@@ -119,6 +124,8 @@ async fn complete(plane: &Plane, call: &Call) -> Result<(), Problem> {
     done.map_err(|error| problem(&error))
 }
 
+/// Counts and records that a call was not placed. One that may have been placed all the same
+/// stays as it is: its hook or its status tells.
 async fn not_placed(plane: &Plane, call: &Call, error: &RestError) -> Result<Problem, Problem> {
     plane.metrics.asked(error.asked());
     tracing::warn!(call = %call.id, %error, "a call was not placed");
@@ -131,6 +138,8 @@ async fn not_placed(plane: &Plane, call: &Call, error: &RestError) -> Result<Pro
     Ok(problem(error))
 }
 
+/// What the API's user is told about the carrier's refusal: never the carrier's own words, which
+/// repeat numbers.
 fn problem(error: &RestError) -> Problem {
     match error {
         RestError::Credentials => Problem::new(

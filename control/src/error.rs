@@ -77,6 +77,13 @@ impl Problem {
     }
 }
 
+/// An error with its causes, in one line, for a log.
+#[must_use]
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         Self::store(&error)

@@ -55,18 +55,14 @@ pub fn with(
 
 /// The whole body, at most so many bytes, read within its time.
 pub fn body(bytes_max: usize) -> impl Filter<Extract = (Bytes,), Error = Rejection> + Clone {
+    // Not warp's own limit: that one refuses bodies without a length.
     let length = warp::header::optional::<u64>("content-length");
     length.and(warp::body::stream()).and_then(move |length: Option<u64>, body| async move {
+        // What is announced as too long is not even begun.
         if length.is_some_and(|length| length > bytes_max as u64) {
-            return Err(too_long(bytes_max));
+            return Err(Rejection::from(too_long(bytes_max)));
         }
-        match timeout(BODY_WITHIN, collect(body, bytes_max)).await {
-            Ok(collected) => collected,
-            Err(_) => {
-                let detail = "The body did not arrive within ten seconds.";
-                Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_slow", detail).into())
-            }
-        }
+        Ok(collect(body, bytes_max).await?)
     })
 }
 
@@ -79,7 +75,19 @@ pub fn queries() -> impl Filter<Extract = (BTreeMap<String, String>,), Error = I
 async fn collect<B: bytes::Buf>(
     body: impl Stream<Item = Result<B, warp::Error>>,
     bytes_max: usize,
-) -> Result<Bytes, Rejection> {
+) -> Result<Bytes, Problem> {
+    let whole = timeout(BODY_WITHIN, pieces(body, bytes_max)).await;
+    whole.unwrap_or_else(|_| {
+        let detail = "The body did not arrive within ten seconds.";
+        Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_slow", detail))
+    })
+}
+
+/// Puts a body's pieces together, and stops at the first one too many.
+async fn pieces<B: bytes::Buf>(
+    body: impl Stream<Item = Result<B, warp::Error>>,
+    bytes_max: usize,
+) -> Result<Bytes, Problem> {
     let mut body = std::pin::pin!(body);
     let mut whole = BytesMut::new();
     while let Some(piece) = body.next().await {
@@ -100,9 +108,9 @@ async fn collect<B: bytes::Buf>(
     Ok(whole.freeze())
 }
 
-fn too_long(bytes_max: usize) -> Rejection {
+fn too_long(bytes_max: usize) -> Problem {
     let detail = format!("The body is longer than {bytes_max} bytes.");
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_long", detail).into()
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_long", detail)
 }
 
 /// Paths that are nobody's; streams are somebody else's.
@@ -115,7 +123,8 @@ fn elsewhere(path: &FullPath) -> Rejection {
     reject::not_found()
 }
 
-/// Writes what no route has answered.
+/// Writes what no route has answered. A problem of the route that the path belongs to counts
+/// before what the others say, which is only that the path is not theirs.
 async fn refuse(rejection: Rejection) -> Result<Response, Infallible> {
     let problem = match rejection.find::<Problem>() {
         Some(problem) => problem.clone(),
@@ -128,6 +137,7 @@ async fn refuse(rejection: Rejection) -> Result<Response, Infallible> {
             let detail = "There is nothing here. The API is below /v1/calls and /v1/events.";
             Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
         }
+        // A header or query that warp itself could not read.
         None => {
             tracing::debug!(?rejection, "a request is malformed");
             let detail = "A header or the address could not be read.";
@@ -139,3 +149,28 @@ async fn refuse(rejection: Rejection) -> Result<Response, Infallible> {
 
 /// A body of a few KiB takes well under a second.
 const BODY_WITHIN: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream;
+
+    type Piece = Result<Bytes, warp::Error>;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_end_is_given_up() {
+        let begun = stream::iter([Ok(Bytes::from_static(b"a"))]);
+        let slow = begun.chain(stream::pending::<Piece>());
+        assert_eq!(collect(slow, 10).await.unwrap_err().code, "body_slow");
+    }
+
+    #[tokio::test]
+    async fn a_body_without_a_length_is_bounded_as_well() {
+        let pieces = |count| {
+            let piece = || -> Piece { Ok(Bytes::from_static(b"12345")) };
+            stream::iter(std::iter::repeat_with(piece).take(count))
+        };
+        assert_eq!(collect(pieces(2), 10).await.unwrap(), "1234512345");
+        assert_eq!(collect(pieces(3), 10).await.unwrap_err().code, "body_too_long");
+    }
+}

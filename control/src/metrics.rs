@@ -343,7 +343,7 @@ fn histogram() -> Histogram {
     Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 2.5, 15.0])
 }
 
-/// What is counted elsewhere and only read here.
+/// What is counted elsewhere and only read here, at each scrape.
 #[derive(Debug)]
 struct Elsewhere {
     nodes: Nodes,
@@ -352,6 +352,7 @@ struct Elsewhere {
 }
 
 impl Collector for Elsewhere {
+    /// Reads and writes what is counted elsewhere: gauges first, then counters.
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let nodes = self.nodes.list();
         let is_ready = |load: link::message::Load| load.ready && load.calls < load.calls_max;

@@ -78,6 +78,8 @@ struct Started {
     numbering_stop: CancellationToken,
 }
 
+/// Opens, binds and puts together, in the order in which one needs the other. When it returns,
+/// every address is taken: whoever connects waits in a queue and is not refused.
 async fn start(config: Config, stop: &CancellationToken) -> anyhow::Result<Started> {
     let store = open_store(&config.door).await?;
     let authority = Arc::new(Authority::load(&store).await?);
@@ -153,6 +155,7 @@ pub async fn join_token(door: &Door) -> anyhow::Result<link::secret::Secret> {
     Ok(authority.join_token(&door.address(door.link_listen)).to_line())
 }
 
+/// Opens the database and what seals its secrets.
 async fn open_store(door: &Door) -> anyhow::Result<Store> {
     make_private_dir(&door.data_dir)
         .with_context(|| format!("the folder {} is of no use", door.data_dir.display()))?;
@@ -193,6 +196,7 @@ fn write_private(path: &Path, line: &str) -> std::io::Result<()> {
     std::fs::rename(beside, path)
 }
 
+/// Takes an address, and names it when it cannot.
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("TCP {address} cannot be listened on"))
 }
@@ -223,6 +227,7 @@ async fn watchdog() -> Infallible {
     }
 }
 
+/// Says something to systemd; without one (a shell, a container) says nothing.
 fn tell_systemd(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(%error, "systemd does not listen");

@@ -1,4 +1,7 @@
 //! Calls: placed, listed, looked at, ended.
+//!
+//! What these do to a call is in [`crate::dialer`]; here are words and numbers of HTTP. A call is
+//! shown with its numbers, to whoever has a key, and nowhere else.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -56,6 +59,7 @@ struct Placement {
     agent: Option<AgentName>,
 }
 
+/// `POST /v1/calls`. Unknown fields are refused: a misspelt `from` must not be overlooked.
 async fn place(plane: &Plane, body: &[u8]) -> Result<(StatusCode, Value), Problem> {
     let wish: Placement = serde_json::from_slice(body).map_err(|error| {
         // Place and kind, not the text: it may hold a number.
@@ -79,6 +83,7 @@ async fn place(plane: &Plane, body: &[u8]) -> Result<(StatusCode, Value), Proble
     Ok((StatusCode::CREATED, json_of(&dialer::place(plane, wish).await?)))
 }
 
+/// `GET /v1/calls`. The cursor is a place among calls, so that new ones do not move the pages.
 async fn list(
     plane: &Plane,
     queries: &BTreeMap<String, String>,
@@ -102,12 +107,14 @@ async fn list(
     Ok((StatusCode::OK, json!({"calls": calls, "next": next})))
 }
 
+/// `GET /v1/calls/{id}`, with what was said so far.
 async fn show(plane: &Plane, id: &str) -> Result<(StatusCode, Value), Problem> {
     let id = CallId::new(id).map_err(|_| Problem::no_call())?;
     let call = plane.store.call(&tenant(), &id).await?.ok_or_else(Problem::no_call)?;
     let records =
         plane.store.events_after(&tenant(), Seq(0), Some(&id), TRANSCRIPT_EVENTS_MAX).await?;
     let turns = records.iter().filter(|record| record.kind == "turn").map(|record| {
+        // The text of a JSON object, by construction; a turn that is none would be shown empty.
         let mut turn: Value = serde_json::from_str(&record.data).unwrap_or_default();
         turn["at"] = rfc3339(record.at).into();
         turn["seq"] = record.seq.0.into();
@@ -118,6 +125,8 @@ async fn show(plane: &Plane, id: &str) -> Result<(StatusCode, Value), Problem> {
     Ok((StatusCode::OK, shown))
 }
 
+/// `POST /v1/calls/{id}/hang_up`. 202: a node says goodbye to its streams before the call has
+/// ended, which an event then tells.
 async fn hang_up(plane: &Plane, id: &str) -> Result<(StatusCode, Value), Problem> {
     let id = CallId::new(id).map_err(|_| Problem::no_call())?;
     let call = dialer::hang_up(plane, &id).await?;

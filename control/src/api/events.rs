@@ -1,5 +1,8 @@
 //! Events, as server-sent events: `id` is the event's place, so that a client that comes back with
 //! `Last-Event-ID` (browsers do) or `?after=` misses nothing. `?call=` keeps one call's only.
+//! Without any of them a client gets what happens from then on; `?after=0` begins at the beginning.
+//!
+//! Which records follow, and when a client is sent away, is in [`crate::sse`].
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -50,6 +53,7 @@ fn watch(last: Option<&str>, queries: &BTreeMap<String, String>) -> Result<Watch
     Ok(Watch { tenant: tenant(), after, call })
 }
 
+/// The answer; its body goes on until the client leaves or is sent away.
 fn reply(plane: &Plane, watch: Watch) -> Response {
     let items = sse::stream(plane.store.clone(), &plane.hub, watch, plane.shutdown.clone());
     // Sends the head and the first bytes at once, and says how soon to come back.
@@ -63,6 +67,7 @@ fn reply(plane: &Plane, watch: Watch) -> Response {
     response
 }
 
+/// A message of the stream. Comments keep the connection busy and are not seen by programs.
 fn event(item: Item) -> Event {
     match item {
         Item::Record(record) => Event::default()

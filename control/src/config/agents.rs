@@ -30,6 +30,7 @@ impl Agents {
     }
 }
 
+/// The file as it is written.
 #[derive(Deserialize)]
 struct AgentFile {
     default: Option<AgentName>,
@@ -74,11 +75,13 @@ pub fn read(text: &str, key_of: impl Fn(&str) -> Option<Secret>) -> Result<Agent
     }
 }
 
+/// The one agent's name, when there is only one: it needs no `default`.
 fn only(agents: &[AgentSpec]) -> Option<AgentName> {
     let (first, rest) = agents.split_first()?;
     rest.iter().all(|agent| agent.name == first.name).then(|| first.name.clone())
 }
 
+/// Keys come from the environment; one that is written in the file stays.
 fn give_key(
     spec: &mut AgentSpec,
     key_of: &impl Fn(&str) -> Option<Secret>,

@@ -122,6 +122,7 @@ fn make_ca() -> Result<Zeroizing<Vec<u8>>, AuthorityError> {
     Ok(Zeroizing::new(text))
 }
 
+/// 256 random bits, as text.
 fn make_secret() -> Result<Zeroizing<Vec<u8>>, AuthorityError> {
     let mut bytes = Zeroizing::new([0; 32]);
     getrandom::fill(bytes.as_mut_slice()).map_err(|_| AuthorityError::NoRandomness)?;
@@ -140,6 +141,7 @@ fn ca_params() -> CertificateParams {
     params
 }
 
+/// The leaf's part: the name that relays ask for, whatever address they dial, and a short life.
 fn leaf_params(now: WallTime) -> Result<CertificateParams, rcgen::Error> {
     let mut params = CertificateParams::new(vec![SERVER_NAME.to_owned()])?;
     params.distinguished_name = named("Linecard control");

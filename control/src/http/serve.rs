@@ -51,6 +51,7 @@ pub async fn serve(
             Some(_) = connections.join_next() => {}
         }
     }
+    // Newcomers are refused at once, so that a balancer goes elsewhere.
     drop(listener);
     if timeout(DRAIN_MAX, graceful.shutdown()).await.is_err() {
         tracing::warn!(open = connections.len(), "connections are cut: they did not end in time");
@@ -75,6 +76,7 @@ async fn accept(
     }
 }
 
+/// One connection, as a future that does not start before it is polled.
 fn connection(
     stream: TcpStream,
     peer: SocketAddr,
@@ -88,6 +90,7 @@ fn connection(
     let routes = TowerToHyperService::new(warp::service(routes));
     let service = hyper::service::service_fn(move |mut request: hyper::Request<_>| {
         answering.begin();
+        // warp's own server would say who asks; ours puts it where a route can read it.
         request.extensions_mut().insert(peer);
         let answer = routes.call(request);
         let answering = answering.clone();

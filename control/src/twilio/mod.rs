@@ -91,6 +91,7 @@ impl Hook {
     }
 }
 
+/// The first value of a name; an empty one is none.
 fn first<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> {
     let found = fields.iter().find(|(field, _)| field == name);
     found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
@@ -137,6 +138,7 @@ fn target() -> impl Filter<Extract = (String,), Error = Infallible> + Clone {
     })
 }
 
+/// Counts and refuses. The sentence is for the operator: the carrier shows it in its debugger.
 fn forged(plane: &Plane, why: Forged) -> Rejection {
     plane.metrics.forged(why);
     let detail = match why {
@@ -152,10 +154,12 @@ fn forged(plane: &Plane, why: Forged) -> Rejection {
 /// What the carrier is told, and what that is called in the metrics.
 type Answer = Result<(Twiml, Told), Problem>;
 
+/// An answer, or a problem on its way to the end of the routes.
 fn answer(answer: Result<Response, Problem>) -> Result<Response, Rejection> {
     Ok(answer?)
 }
 
+/// The carrier does not read what follows a status: 204.
 fn noted(noted: Result<(), Problem>) -> Result<Response, Rejection> {
     noted?;
     Ok(StatusCode::NO_CONTENT.into_response())
@@ -174,6 +178,7 @@ fn say(plane: &Plane, (twiml, told): (Twiml, Told)) -> Result<Response, Problem>
     Ok(response)
 }
 
+/// The carrier turns to the number's fallback.
 fn unwritable() -> Problem {
     let detail = "The answer could not be written; the operator's log says why.";
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "twiml_unwritable", detail)
@@ -202,11 +207,12 @@ fn connect(plane: &Plane, call: &Call) -> Answer {
     Ok((Twiml(verbs), Told::Stream))
 }
 
-/// Says that nothing helps, and ends the call.
+/// Says that nothing helps, and ends the phone call; ours has ended already, or never was.
 fn apology() -> (Twiml, Told) {
     (Twiml(vec![Verb::Say(APOLOGY.to_owned()), Verb::Hangup]), Told::Apology)
 }
 
+/// Says that the call is over.
 fn hang_up() -> (Twiml, Told) {
     (Twiml(vec![Verb::Hangup]), Told::Hangup)
 }

@@ -154,6 +154,7 @@ impl Rest {
     /// # Errors
     /// [`RestError`], never [`RestError::Gone`].
     pub async fn complete(&self, call: &CarrierIds) -> Result<(), RestError> {
+        // It came from the carrier itself, and goes into a path.
         if !call.call_sid.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Ok(());
         }
@@ -176,6 +177,8 @@ impl Rest {
         }
     }
 
+    /// One request. What is refused is logged by the carrier's code, never by its words: they
+    /// repeat numbers.
     async fn post(&self, path: &str, form: &[(&str, &str)]) -> Result<Vec<u8>, RestError> {
         let Account { sid, auth_token, api_url } = &self.account;
         let url = format!("{api_url}/2010-04-01/Accounts/{sid}/{path}");
@@ -190,6 +193,7 @@ impl Rest {
     }
 }
 
+/// Sends and reads the whole answer, bounded.
 async fn send(request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), RestError> {
     let lost = |error: reqwest::Error| {
         // The address holds the account, and its form numbers.
@@ -208,6 +212,8 @@ async fn send(request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), RestErro
     Ok((status, body))
 }
 
+/// Reads a refusal by what is to be done about it. Code before status: the carrier's codes are
+/// documented, its choice among the 4xx is not.
 fn refusal(status: StatusCode, code: Option<u32>) -> RestError {
     match (status.as_u16(), code) {
         (429, _) | (_, Some(20429)) => RestError::Throttled,

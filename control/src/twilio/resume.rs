@@ -47,7 +47,9 @@ pub(super) fn address(plane: &Plane, pass: &str, tries: Option<u32>) -> String {
     plane.public.url(&path) + "#rc=3&rp=all&ct=1500&rt=2500&tt=8000"
 }
 
+/// Lets the store decide under the call's lock: of two questions at once one comes first.
 async fn decide(plane: &Plane, pass: &str, read: &Pass, tries: u32) -> Answer {
+    // Chosen before the decision, which may not need it: an unused promise lapses in seconds.
     let node = plane.nodes.place_soon(&read.call).await;
     let now = clock::wall();
     let decided = plane.store.resume(&read.tenant, &read.call, node.as_ref(), now).await?;
@@ -71,16 +73,19 @@ async fn decide(plane: &Plane, pass: &str, read: &Pass, tries: u32) -> Answer {
     })
 }
 
+/// Ends the call here; the answer ends it at the carrier.
 async fn end(plane: &Plane, read: &Pass, reason: CallEnd) -> Result<(), Problem> {
     let end = Ending { reason, detail: None };
     plane.store.end_call(&read.tenant, &read.call, end, clock::wall()).await?;
     Ok(())
 }
 
+/// Where a transfer goes, as the carrier writes it.
 fn target(Number(to): Number) -> Target {
     if to.starts_with("sip:") { Target::Sip(to) } else { Target::Number(to) }
 }
 
+/// How often the carrier has been told to wait. The address is signed, so nobody else counts.
 fn tries(hook: &Hook) -> u32 {
     hook.query("try").and_then(|text| text.parse().ok()).unwrap_or(0)
 }

@@ -27,6 +27,7 @@ pub async fn on_call(plane: &Plane, hook: &Hook) -> Result<(), Problem> {
     };
     let now = clock::wall();
     let known = plane.store.carrier_word(&tenant(), &carrier, &word, now).await?;
+    // A call that is nobody's here is not an error: the number may serve others, too.
     if known.is_none() && name(plane, hook, carrier.clone()).await? {
         plane.store.carrier_word(&tenant(), &carrier, &word, now).await?;
     }
@@ -59,6 +60,7 @@ async fn name(plane: &Plane, hook: &Hook, carrier: CarrierIds) -> Result<bool, P
     Ok(call.is_some_and(|call| call.carrier == Some(carrier)))
 }
 
+/// What the word means for the call; `None` for one that goes on.
 fn over(status: &str) -> Option<CallEnd> {
     Some(match status {
         "completed" => CallEnd::Stream(EndReason::CallerHungUp),

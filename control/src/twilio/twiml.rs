@@ -95,6 +95,7 @@ impl Twiml {
     }
 }
 
+/// A document under way. Escaping is quick-xml's; what XML cannot carry is refused here.
 struct Document(Writer<Vec<u8>>);
 
 impl Document {
@@ -179,6 +180,7 @@ impl Document {
     }
 }
 
+/// Checks an address that the carrier will ask.
 fn webhook(url: &str) -> Result<&str, TwimlError> {
     if url.starts_with("https://") { Ok(url) } else { Err(TwimlError::WebhookUrl) }
 }

@@ -39,6 +39,7 @@ pub(crate) fn new_call_id() -> CallId {
     CallId::new(format!("c_{}", Uuid::now_v7().simple())).expect("hexadecimal digits are an id")
 }
 
+/// The call of the carrier's ids, made if it is new: before any TwiML, so that the stream finds it.
 async fn inbound(plane: &Plane, hook: &Hook) -> Result<Call, Problem> {
     let carrier = hook.carrier()?;
     let name = hook.query("agent").map(AgentName::new).transpose();
@@ -47,6 +48,7 @@ async fn inbound(plane: &Plane, hook: &Hook) -> Result<Call, Problem> {
         Problem::new(StatusCode::NOT_FOUND, "agent_not_found", detail)
     })?;
     let number = |name| Number(hook.field(name).unwrap_or_default().to_owned());
+    // Somebody else's outbound call may be sent here, too.
     let is_outbound = hook.field("Direction").is_some_and(|word| word.starts_with("outbound"));
     let new = NewCall {
         id: new_call_id(),
@@ -69,6 +71,8 @@ async fn outbound(plane: &Plane, hook: &Hook, id: &str) -> Result<Option<Call>, 
     Ok(call.filter(|call| call.carrier.as_ref() == Some(&carrier)))
 }
 
+/// Sends the call to a node. The store decides about a repeated question: the generation stays,
+/// and the node too once a stream has begun.
 async fn begin(plane: &Plane, hook: &Hook, call: Call) -> Answer {
     if call.state == CallState::Ended {
         return Ok(hang_up());

@@ -222,3 +222,15 @@ async fn a_stop_gives_the_last_events_to_control() {
     assert_eq!(relay.exit().await.code(), Some(0));
     assert!(!relay.log().contains("left behind"), "{}", relay.log());
 }
+
+#[tokio::test]
+async fn a_stop_waits_for_control_and_not_for_ever() {
+    let (control, model) = (Control::start(), Model::start().await);
+    let (mut relay, mut session) = control.relay(model.address).await;
+    begin(&relay, &control, "c_1").await.hang_up().await;
+    session.events_until(is_end).await;
+    relay.until_metric("relay_calls 0").await;
+    relay.signal("-TERM");
+    assert_eq!(relay.exit().await.code(), Some(0));
+    assert!(relay.log().contains("events are left behind"), "{}", relay.log());
+}

@@ -46,10 +46,14 @@ async fn a_drain_waits_for_a_live_call_and_takes_no_other() {
     relay.signal("-TERM");
     relay.until("/readyz", |status, _| status == 503).await;
     assert_eq!(relay.open(None).await.err(), Some(503));
-    carrier.say(&media(2)).await;
-    assert!(relay.is_running());
+    for chunk in 2..=20 {
+        carrier.say(&media(chunk)).await;
+    }
+    model.until_appends(20).await;
     carrier.hang_up().await;
     assert_eq!(relay.exit().await.code(), Some(0));
+    let log = relay.log();
+    assert!(log.contains("stream ended reason=\"caller_hung_up\""), "{log}");
 }
 
 #[tokio::test]

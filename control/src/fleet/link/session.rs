@@ -20,13 +20,14 @@ use url::Url;
 
 use super::super::authority::Authority;
 use super::super::nodes::{Arrival, Order, Stay, stream_url};
+use crate::error::chain;
 use crate::metrics::Hearing;
 use crate::plane::Plane;
 use crate::sequencer::{Receipt, Refused};
 use crate::store::{Source, StoreError};
 use crate::twilio::signature::expected_upgrade_values;
 
-/// Why a connection ends.
+/// Why a connection ends. None of these ends a call.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
     #[error("the connection was lost")]
@@ -66,23 +67,21 @@ pub(super) async fn serve(
 ) {
     let peer = incoming.remote_address();
     let session = Session { plane: &plane, authority: &authority };
-    let broken = session.run(incoming, &stop).await.err();
-    match broken {
-        Some(Broken::Refused(why)) => tracing::warn!(%peer, why, "a relay is refused"),
-        Some(Broken::Stopped) | None => {}
-        Some(error) => {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::info!(%peer, %error, cause, "a link ended");
-        }
+    match session.run(incoming, &stop).await {
+        Err(Broken::Refused(why)) => tracing::warn!(%peer, why, "a relay is refused"),
+        Err(error) => tracing::debug!(%peer, error = chain(&error), "a connection ended"),
+        Ok(()) => {}
     }
 }
 
+/// What a connection needs of the process.
 struct Session<'a> {
     plane: &'a Plane,
     authority: &'a Authority,
 }
 
 impl Session<'_> {
+    /// From the first packet to the last; a stop of the process ends it in between.
     async fn run(&self, incoming: Incoming, stop: &CancellationToken) -> Result<(), Broken> {
         let connection = timeout(HELLO_WITHIN, incoming.accept()?).await??;
         let ended = tokio::select! {
@@ -93,6 +92,7 @@ impl Session<'_> {
         ended
     }
 
+    /// Hello, welcome or refusal, then as long as it lasts.
     async fn talk(&self, connection: &quinn::Connection) -> Result<(), Broken> {
         let (sender, receiver) = timeout(HELLO_WITHIN, connection.accept_bi()).await??;
         let mut reader = Reader::new(receiver);
@@ -108,11 +108,17 @@ impl Session<'_> {
         }
         self.plane.metrics.hello(Hearing::Welcome);
         self.welcome(&hello, &mut writer).await?;
+        // Only a node that has everything takes its place, and with it a predecessor's.
         let Hello { node, epoch, public_url, software, .. } = hello;
         let source = Source { node: node.clone(), epoch };
         let (stay, orders) = self.plane.nodes.join(Arrival { node, epoch, public_url, software });
-        tracing::info!(node = %stay.node(), "a relay is in");
-        self.serve(Place { source, stay, orders }, reader, writer).await
+        let node = stay.node().clone();
+        tracing::info!(%node, "a relay is in");
+        let ended = self.serve(Place { source, stay, orders }, reader, writer).await;
+        if let Err(error) = &ended {
+            tracing::info!(%node, error = chain(error), "a relay has left");
+        }
+        ended
     }
 
     /// Whether the relay is let in; if not, what to tell it.
@@ -134,7 +140,8 @@ impl Session<'_> {
         Ok(())
     }
 
-    /// Everything that a call needs.
+    /// Tells the relay how far its events are committed and everything that a call needs. The
+    /// provider keys travel here, inside the agents, and nowhere else.
     async fn welcome(&self, hello: &Hello, writer: &mut Writer) -> Result<(), Broken> {
         let source = Source { node: hello.node.clone(), epoch: hello.epoch };
         let acked = self.plane.store.mark(&source).await?;
@@ -143,6 +150,7 @@ impl Session<'_> {
         let url = stream_url(&hello.public_url, &hello.node);
         let values = expected_upgrade_values(&url, &self.plane.auth_token);
         writer.say(&ToRelay::Signatures { values }).await?;
+        // Every version: a running call keeps the one it began with.
         for spec in self.plane.agents.all() {
             match writer.say(&ToRelay::Agent(Box::new(spec.clone()))).await {
                 Err(Broken::Frame(error)) => {
@@ -154,6 +162,7 @@ impl Session<'_> {
         writer.say(&ToRelay::Synced).await
     }
 
+    /// The three loops; the first to end ends the connection, and with it the place.
     async fn serve(&self, place: Place, reader: Reader, writer: Writer) -> Result<(), Broken> {
         let Place { source, stay, orders } = place;
         let replaced = stay.replaced();
@@ -167,6 +176,8 @@ impl Session<'_> {
         }
     }
 
+    /// Takes what the relay says. Waiting for the sequencer keeps frames in QUIC's window, which
+    /// is bounded, and so the relay's ring fills instead of our memory.
     async fn read(
         &self,
         source: Source,
@@ -181,6 +192,7 @@ impl Session<'_> {
                     self.plane.metrics.link_unknown.inc();
                     tracing::debug!(channel = ?frame.channel, "a frame of a relay is skipped");
                 }
+                // Once is enough; a second one changes nothing.
                 (_, Ok(ToControl::Hello(_))) => {
                     self.plane.metrics.link_unknown.inc();
                 }
@@ -253,6 +265,8 @@ async fn write(
     }
 }
 
+/// Whether the carrier can be sent there: `wss://host[:port]` as it is written, since it signs
+/// exactly that text.
 fn is_wss_origin(text: &str) -> bool {
     let Ok(url) = Url::parse(text) else { return false };
     let has_user = !url.username().is_empty() || url.password().is_some();
@@ -265,6 +279,7 @@ fn is_wss_origin(text: &str) -> bool {
 struct Writer(SendStream);
 
 impl Writer {
+    /// Writes one message. A relay that does not read is given up, never waited for.
     async fn say(&mut self, message: &ToRelay) -> Result<(), Broken> {
         let mut bytes = Vec::new();
         message.write(&mut bytes)?;
@@ -293,6 +308,7 @@ impl Reader {
         Self { receiver, decoder: Decoder::default(), bytes: vec![0; READ_BYTES] }
     }
 
+    /// The next whole frame. What is too long or empty cannot be trusted any more.
     async fn frame(&mut self) -> Result<Frame, Broken> {
         loop {
             if let Some(frame) = self.decoder.next_frame()? {
