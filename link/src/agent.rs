@@ -13,7 +13,7 @@ use crate::secret::Secret;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AgentSpec {
     /// Whose agent it is.
-    #[serde(default = "default_tenant")]
+    #[serde(default)]
     pub tenant: TenantId,
     /// The agent's name, unique in its tenant.
     pub name: AgentName,
@@ -43,10 +43,6 @@ pub struct AgentSpec {
     /// Where a call is stopped.
     #[serde(default)]
     pub limits: Limits,
-}
-
-fn default_tenant() -> TenantId {
-    TenantId::new("default").expect("a plain word is an id")
 }
 
 fn first_version() -> u32 {

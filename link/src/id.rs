@@ -82,6 +82,13 @@ text_id!(
     /// Whose calls these are.
     TenantId, "tenant id"
 );
+impl Default for TenantId {
+    /// The tenant of an installation that serves one.
+    fn default() -> Self {
+        Self("default".into())
+    }
+}
+
 text_id!(
     /// The name of an agent spec, unique in its tenant.
     AgentName, "agent name"
