@@ -1,6 +1,6 @@
 //! Control's end of the link: the QUIC server that relays dial.
 //!
-//! One task for each connection, in [`session`]; this file owns the endpoint and those tasks.
+//! One task for each connection, in `session`; this file owns the endpoint and those tasks.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
