@@ -1,4 +1,4 @@
-//! What the benches share: a call that is up ([`line`]), its sockets on loopback ([`wires`]), and
+//! What the benches share: a call that is up ([`mod@line`]), its sockets on loopback ([`wires`]), and
 //! speech. The benches themselves are in `benches/`, what they have measured is in `results/`.
 //!
 //! Nothing here is part of the product. It measures the relay's own public pieces, so that a

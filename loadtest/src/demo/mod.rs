@@ -1,8 +1,8 @@
 //! One phone call through everything, on this machine, without any account: control, relay, a
 //! fake Twilio and a fake model in real processes. What `make demo` runs.
 //!
-//! [`call::script`] says what is spoken, [`stage`] starts the processes, [`follow`] watches the
-//! call from both ends, [`screen`] shows it, [`checks`] judges it.
+//! `call::script` says what is spoken, `stage` starts the processes, `follow` watches the
+//! call from both ends, `screen` shows it, `checks` judges it.
 
 mod call;
 mod checks;

@@ -1,8 +1,8 @@
 //! Many calls against one relay: what it adds to the delay each way, what it loses, what it costs.
 //!
 //! Callers and fake models live in this process, so one clock times both ends. Every 20 ms of
-//! audio is recognised ([`stamp`]) and checked. [`callers`] and [`models`] are the threads,
-//! [`caller`] and [`model`] what each connection does, [`report`] what is said at the end.
+//! audio is recognised (`stamp`) and checked. `callers` and `models` are the threads,
+//! `caller` and `model` what each connection does, `report` what is said at the end.
 
 mod board;
 mod caller;
