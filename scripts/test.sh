@@ -31,7 +31,7 @@ readme() {
 
 stage fmt cargo fmt --all --check
 stage clippy cargo clippy --locked --profile $profile --workspace --all-targets --quiet -- -D warnings
-stage build cargo test --locked --profile $profile --workspace --no-run
+stage build cargo build --locked --profile $profile --workspace --lib --bins --tests
 stage docs docs
 stage demo demo
 stage readme readme
