@@ -2,6 +2,7 @@
 
 #![expect(
     clippy::print_stdout,
+    clippy::print_stderr,
     reason = "a command says where its fakes listen, and what they saw"
 )]
 
@@ -96,7 +97,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            println!("loadtest: {error:#}");
+            eprintln!("loadtest: {error:#}");
             ExitCode::FAILURE
         }
     }
