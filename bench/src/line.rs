@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use codec::{base64, pcm};
 use link::agent::{AgentAudio, AgentSpec};
-use relay::call::input::{AgentEvent, AgentFormat, CallerEvent, Input, MarkId, Slot};
+use relay::call::input::{AgentEvent, AgentFormat, Answering, CallerEvent, Input, MarkId, Slot};
 use relay::call::moment::Moment;
 use relay::call::output::{AgentMessage, CallerMessage, Outbox, Output};
 use relay::call::{Call, CallSpec, Opening};
@@ -99,7 +99,7 @@ impl Line {
         let (uplink, playout) = (Some(format), Some(format));
         for event in [
             AgentEvent::Opened,
-            AgentEvent::Configured { uplink, playout },
+            AgentEvent::Configured { uplink, playout, answering: Answering::ByService },
             AgentEvent::ResponseStarted { response: "resp_1" },
         ] {
             line.handle(Input::Agent(Slot::A, event), texts);
@@ -161,7 +161,11 @@ impl<L: Lines> Outbox for Desk<'_, L> {
             Output::ToAgent(_, message @ AgentMessage::Audio(_)) => {
                 self.lines.agent(|text| self.agent.write(&message, text));
             }
-            Output::ToAgent(..) | Output::Dial(_) | Output::Note(_) => {}
+            Output::ToAgent(..)
+            | Output::Dial(_)
+            | Output::RunTool(..)
+            | Output::DropTool(_)
+            | Output::Note(_) => {}
             Output::CloseAgent(_) | Output::CloseCaller(_) | Output::End(_) => {
                 unreachable!("nothing ends this call: {output:?}")
             }

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::id::{AgentName, TenantId};
 use crate::secret::Secret;
 
+pub use crate::tool::Tool;
+
 /// Everything a relay must know to let a model answer a call.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AgentSpec {
@@ -43,6 +45,9 @@ pub struct AgentSpec {
     /// Where a call is stopped.
     #[serde(default)]
     pub limits: Limits,
+    /// How sessions with the provider are opened and replaced.
+    #[serde(default)]
+    pub session: Sessions,
 }
 
 fn first_version() -> u32 {
@@ -141,14 +146,6 @@ impl Default for TurnDetection {
     }
 }
 
-/// Something the agent may do besides speaking.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub enum Tool {
-    /// The agent says goodbye and the call ends once the caller has heard it.
-    EndCall,
-}
-
 /// Where a call is stopped, whatever is being said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -157,11 +154,42 @@ pub struct Limits {
     pub call_seconds_max: u32,
     /// The longest answer, in provider tokens; bounds what one answer reserves of a rate limit.
     pub output_tokens_max: u32,
+    /// How long neither side may say anything before the agent asks whether the caller is still
+    /// there, in seconds; after as long again it says goodbye. 0 waits for ever.
+    pub silence_seconds_max: u32,
+    /// The provider tokens that a call may use, in and out, before it is ended politely. 0 sets no
+    /// budget.
+    pub call_tokens_max: u64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { call_seconds_max: 3_600, output_tokens_max: 2_048 }
+        Self {
+            call_seconds_max: 3_600,
+            output_tokens_max: 2_048,
+            silence_seconds_max: 60,
+            call_tokens_max: 0,
+        }
+    }
+}
+
+/// How sessions with the provider are opened and replaced. A call may outlive many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sessions {
+    /// When a session is replaced by a new one, in seconds after it was opened. OpenAI ends one
+    /// after 60 minutes (read 2026-11-20).
+    pub roll_over_seconds: u32,
+    /// Milliseconds after which a second session is dialled beside one that is slow to open; the
+    /// first that is ready speaks. 0 dials one only.
+    pub hedge_ms: u32,
+    /// Turns after which the conversation is summed up, for sessions to come. 0 never does.
+    pub summary_turns: u32,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self { roll_over_seconds: 3_000, hedge_ms: 0, summary_turns: 20 }
     }
 }
 
@@ -180,6 +208,9 @@ pub struct SpecProblem {
 impl AgentSpec {
     /// The longest instructions, in bytes: a spec stays inside one link frame.
     pub const INSTRUCTIONS_BYTES_MAX: usize = 32 * 1024;
+
+    /// The most tools of one agent.
+    pub const TOOLS_MAX: usize = 32;
 
     /// Lists everything that is wrong with the spec. A relay refuses a spec with problems, so
     /// that a call never begins with one.
@@ -217,7 +248,33 @@ impl AgentSpec {
         if !(1..=4_096).contains(&self.limits.output_tokens_max) {
             say("limits.output_tokens_max", "outside 1 to 4096");
         }
+        if self.limits.silence_seconds_max != 0
+            && !(5..=3_600).contains(&self.limits.silence_seconds_max)
+        {
+            say("limits.silence_seconds_max", "must be 0 (never) or 5 to 3600");
+        }
+        if !(5..=3_500).contains(&self.session.roll_over_seconds) {
+            say("session.roll_over_seconds", "outside 5 to 3500");
+        }
+        if self.session.hedge_ms != 0 && !(100..=5_000).contains(&self.session.hedge_ms) {
+            say("session.hedge_ms", "must be 0 (never) or 100 to 5000");
+        }
+        self.tool_problems(&mut say);
         found
+    }
+
+    fn tool_problems(&self, say: &mut impl FnMut(&'static str, &'static str)) {
+        for (n, tool) in self.tools.iter().enumerate() {
+            if let Some(problem) = tool.problem() {
+                say("tools", problem);
+            }
+            if self.tools[..n].iter().any(|other| other.name() == tool.name()) {
+                say("tools", "two tools of one name");
+            }
+        }
+        if self.tools.len() > Self::TOOLS_MAX {
+            say("tools", "more than 32 tools");
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{CallId, EventNumber, Gen, TenantId, WallTime};
+use crate::id::{CallId, CommandId, EventNumber, Gen, TenantId, WallTime};
+use crate::tool::Address;
 
 /// One numbered event of one node's life.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -67,6 +68,30 @@ pub enum CallEvent {
         /// Something an operator can act on (a provider's error code); no secrets, no speech.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         detail: Option<String>,
+        /// Whom the caller is connected to next; only with [`EndReason::Transferred`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        transfer_to: Option<Address>,
+    },
+    /// The agent's session was lost or has grown old, and another one took its place.
+    #[serde(rename = "agent.replaced")]
+    AgentReplaced(Replaced),
+    /// The caller pressed a key.
+    #[serde(rename = "dtmf")]
+    Dtmf {
+        /// `0` to `9`, `*`, `#`, `A` to `D`.
+        digit: char,
+    },
+    /// The agent used a tool.
+    #[serde(rename = "tool")]
+    Tool(ToolUse),
+    /// A command was carried out, or was not.
+    #[serde(rename = "command.done")]
+    CommandDone {
+        /// Which request.
+        id: CommandId,
+        /// Why it was not carried out; `None` when it was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        refused: Option<String>,
     },
     /// The stream is over on this node.
     #[serde(rename = "stream.ended")]
@@ -85,6 +110,57 @@ pub enum CallEvent {
     Unknown,
 }
 
+/// An agent's session took the place of another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Replaced {
+    /// Why.
+    pub because: ReplacedBecause,
+    /// Milliseconds without an agent that hears the caller.
+    pub gap_ms: u32,
+    /// Turns that the new session was told about.
+    pub turns: u32,
+    /// Something an operator can act on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// Why an agent's session was replaced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplacedBecause {
+    /// It was lost.
+    Lost,
+    /// It neared the provider's limit.
+    RolledOver,
+}
+
+/// The agent used a tool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolUse {
+    /// The tool's name.
+    pub name: String,
+    /// The provider's id of the request.
+    pub request: String,
+    /// How it went.
+    pub outcome: ToolOutcome,
+    /// Milliseconds from the request to its result.
+    pub after_ms: u32,
+}
+
+/// How the use of a tool went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolOutcome {
+    /// It gave a result.
+    Done,
+    /// It failed, or is unknown.
+    Failed,
+    /// It took too long.
+    TimedOut,
+    /// The caller interrupted before it began.
+    Cancelled,
+}
+
 /// Who said something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -100,8 +176,13 @@ pub enum Role {
 pub struct Turn {
     /// Who spoke.
     pub role: Role,
-    /// The provider's id of the item; orders the transcript.
+    /// The provider's id of the item.
     pub item: String,
+    /// Where the turn stands in the conversation: ascending within a generation of the call, in
+    /// the order in which things were said. Turns are told when they are complete, which may be
+    /// another order.
+    #[serde(default)]
+    pub order: u32,
     /// What was said, as far as the provider wrote it down; of an interrupted agent turn, what
     /// was heard.
     pub text: String,
@@ -154,14 +235,38 @@ pub enum EndReason {
     AgentFailed,
     /// Somebody ended the call through the API.
     OperatorHungUp,
+    /// The agent or an operator connected the caller to somebody else.
+    Transferred,
+    /// The caller said nothing for too long.
+    CallerSilent,
     /// The agent spec's longest call was reached.
     TimeLimit,
+    /// The agent spec's budget of tokens is used up.
+    TokenLimit,
     /// The relay is shutting down.
     Drained,
     /// A newer generation of the call lives elsewhere.
     Superseded,
     /// A fault of ours; the call may be resumed.
     RelayFault,
+}
+
+/// Whose doing an end is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Blame {
+    /// The person on the phone.
+    Caller,
+    /// The carrier, or the network to it.
+    Carrier,
+    /// The agent, as it was told to behave.
+    Agent,
+    /// The agent's service.
+    Provider,
+    /// Whoever runs the calls: a command, a limit.
+    Operator,
+    /// This software, or its moving about.
+    Relay,
 }
 
 impl EndReason {
@@ -177,10 +282,26 @@ impl EndReason {
             Self::AgentRefused => "agent_refused",
             Self::AgentFailed => "agent_failed",
             Self::OperatorHungUp => "operator_hung_up",
+            Self::Transferred => "transferred",
+            Self::CallerSilent => "caller_silent",
             Self::TimeLimit => "time_limit",
+            Self::TokenLimit => "token_limit",
             Self::Drained => "drained",
             Self::Superseded => "superseded",
             Self::RelayFault => "relay_fault",
+        }
+    }
+
+    /// Whose doing the end is: what an operator looks at first.
+    #[must_use]
+    pub fn blame(self) -> Blame {
+        match self {
+            Self::CallerHungUp | Self::CallerSilent => Blame::Caller,
+            Self::CallerLost | Self::CallerProtocol => Blame::Carrier,
+            Self::AgentHungUp | Self::Transferred => Blame::Agent,
+            Self::AgentUnreachable | Self::AgentRefused | Self::AgentFailed => Blame::Provider,
+            Self::OperatorHungUp | Self::TimeLimit | Self::TokenLimit => Blame::Operator,
+            Self::Drained | Self::Superseded | Self::RelayFault => Blame::Relay,
         }
     }
 
@@ -193,7 +314,10 @@ impl EndReason {
             | Self::AgentRefused
             | Self::AgentFailed
             | Self::OperatorHungUp
-            | Self::TimeLimit => true,
+            | Self::Transferred
+            | Self::CallerSilent
+            | Self::TimeLimit
+            | Self::TokenLimit => true,
             Self::CallerHungUp
             | Self::CallerLost
             | Self::CallerProtocol

@@ -94,6 +94,11 @@ text_id!(
     AgentName, "agent name"
 );
 
+text_id!(
+    /// One request to do something in a running call; its answer carries it.
+    CommandId, "command id"
+);
+
 /// The generation of a call's stream. It only grows; a node that learns of a higher one for a
 /// call it carries falls silent.
 #[derive(

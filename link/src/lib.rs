@@ -5,7 +5,7 @@
 //! `control/src/fleet/link.rs`. Both are compiled against the types below, so a message that one
 //! side cannot say does not compile on the other.
 //!
-//! Suggested reading order: [`id`], [`ticket`], [`agent`], [`event`], [`message`], [`frame`].
+//! Suggested reading order: [`id`], [`ticket`], [`agent`], [`tool`], [`event`], [`message`], [`frame`].
 
 pub mod id;
 pub mod secret;
@@ -14,6 +14,7 @@ pub mod ticket;
 
 pub mod agent;
 pub mod event;
+pub mod tool;
 
 pub mod message;
 

@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::agent::AgentSpec;
 use crate::event::NodeEvent;
 use crate::frame::{Channel, Frame, FrameError};
-use crate::id::{CallId, Epoch, EventNumber, Gen, NodeId};
+use crate::id::{AgentName, CallId, CommandId, Epoch, EventNumber, Gen, NodeId, TenantId};
 use crate::secret::Secret;
 use crate::ticket::VerifyingKey;
+use crate::tool::Address;
 
 /// The protocol name that both QUIC ends offer.
 pub const ALPN: &[u8] = b"linecard-link/1";
@@ -124,25 +125,88 @@ pub enum ToRelay {
         call: CallId,
         /// The generation it is meant for; another one ignores it.
         generation: Gen,
+        /// Which request: the answer is a [`CallEvent::CommandDone`](crate::event::CallEvent).
+        /// `None` wants none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        id: Option<CommandId>,
         /// What to do.
         command: Command,
     },
+    /// A stream is on its way: its agent may be dialled now.
+    Announce(Announcement),
     /// What a newer control says.
     #[serde(other)]
     Unknown,
 }
 
+/// A stream that is on its way to this node: TwiML with a ticket for it has been given out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announcement {
+    /// Which call.
+    pub call: CallId,
+    /// The generation of the stream.
+    pub generation: Gen,
+    /// Whose agent answers.
+    pub tenant: TenantId,
+    /// Which agent answers.
+    pub agent: AgentName,
+    /// Which version of it.
+    pub version: u32,
+}
+
 /// Something to do in a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 pub enum Command {
     /// End the call.
     HangUp,
     /// Another generation has taken over: fall silent without finalising.
     Yield,
+    /// Let the agent say something, word for word, after what it says now.
+    Say {
+        /// The words.
+        text: String,
+    },
+    /// Put a system message into the conversation; nobody answers it by itself.
+    Inject {
+        /// The message.
+        text: String,
+    },
+    /// Replace the agent's standing instructions for the rest of the call.
+    Instruct {
+        /// The new ones.
+        instructions: String,
+    },
+    /// Silence one side, or let it speak again.
+    Mute {
+        /// Which side.
+        side: Side,
+        /// Whether it is silenced.
+        on: bool,
+    },
+    /// Connect the caller to somebody else and end the agent's part.
+    Transfer {
+        /// To whom.
+        to: Address,
+    },
     /// What a newer control asks for.
     #[serde(other)]
     Unknown,
+}
+
+/// A side of a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Side {
+    /// The phone.
+    Caller,
+    /// The model.
+    Agent,
+}
+
+impl Command {
+    /// The longest text of a command, in bytes.
+    pub const TEXT_BYTES_MAX: usize = 8 * 1024;
 }
 
 impl ToControl {
@@ -182,7 +246,7 @@ impl ToRelay {
                 Channel::Config
             }
             Self::Ack { .. } => Channel::Events,
-            Self::Command { .. } => Channel::Commands,
+            Self::Command { .. } | Self::Announce(_) => Channel::Commands,
         }
     }
 

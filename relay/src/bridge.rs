@@ -112,12 +112,13 @@ impl Bridge<'_> {
 
     fn take_letter(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> bool {
         let Poll::Ready(letter) = self.mailbox.poll_take(cx) else { return false };
-        let input = match letter {
-            Letter::Command(command) => Input::Command(command),
-            Letter::Recorded(record) => Input::Recorded(record),
-            Letter::Drain => Input::Drain,
-        };
-        self.handle(input, buffers);
+        match &letter {
+            Letter::Command(id, command) => {
+                self.handle(Input::Command { id: id.as_ref(), command }, buffers);
+            }
+            Letter::Recorded(record) => self.handle(Input::Recorded(*record), buffers),
+            Letter::Drain => self.handle(Input::Drain, buffers),
+        }
         true
     }
 

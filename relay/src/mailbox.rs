@@ -7,13 +7,15 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::task::{Context, Poll, Waker};
 
+use link::id::CommandId;
+
 use crate::call::input::{Command, RecordId};
 
 /// Something the outside says to one call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Letter {
-    /// Somebody wants something of the call.
-    Command(Command),
+    /// Somebody wants something of the call, and perhaps an answer by that id.
+    Command(Option<CommandId>, Command),
     /// Control has committed a decision of the call.
     Recorded(RecordId),
     /// The process goes away and waits no longer.
@@ -105,6 +107,6 @@ mod tests {
         for n in 0..LETTERS_MAX {
             assert!(mailbox.post(Letter::Recorded(RecordId(u32::try_from(n).unwrap()))));
         }
-        assert!(!mailbox.post(Letter::Command(Command::HangUp)));
+        assert!(!mailbox.post(Letter::Command(None, Command::HangUp)));
     }
 }

@@ -171,10 +171,10 @@ impl CallLog {
                 info!(after_ms, "agent ready");
                 self.tell(CallEvent::AgentReady { after_ms });
             }
-            Milestone::CallerTurn { item, text } => {
+            Milestone::CallerTurn { order, item, text } => {
                 counters.turns.of(Speaker::Caller).one();
                 debug!(item, "caller turn");
-                self.tell(CallEvent::Turn(caller_turn(item, text)));
+                self.tell(CallEvent::Turn(caller_turn(*order, item, text)));
             }
             Milestone::AgentTurn(turn) => {
                 counters.turns.of(Speaker::Agent).one();
@@ -191,10 +191,17 @@ impl CallLog {
                 debug!(heard_ms, sent_ms, "caller interrupted");
                 self.tell(CallEvent::BargeIn(barge_in(cut)));
             }
-            Milestone::Ending { record, reason, detail } => {
+            Milestone::Ending { record, reason, detail, .. } => {
                 info!(reason = reason.as_str(), detail, "call ending");
                 self.ending(*record, *reason, *detail);
             }
+            Milestone::FirstVoice { .. }
+            | Milestone::AgentLost { .. }
+            | Milestone::AgentReplaced { .. }
+            | Milestone::Forgotten { .. }
+            | Milestone::Key(_)
+            | Milestone::Tool { .. }
+            | Milestone::CommandDone { .. } => {}
             Milestone::Dropped { flow, ms } => {
                 counters.audio_dropped_ms.of(*flow).add(u64::from(*ms));
                 debug!(?flow, ms, "audio dropped");
@@ -219,7 +226,7 @@ impl CallLog {
             record,
         };
         let detail = detail.map(|text| cut(text, DETAIL_BYTES_MAX));
-        let event = CallEvent::Ending { reason, detail };
+        let event = CallEvent::Ending { reason, detail, transfer_to: None };
         self.outlet.tell(Some(self.call.clone()), event, Some(receipt));
     }
 
@@ -258,9 +265,10 @@ fn cut(text: &str, bytes_max: usize) -> String {
     text[..text.floor_char_boundary(bytes_max)].to_owned()
 }
 
-fn caller_turn(item: &str, text: &str) -> Turn {
+fn caller_turn(order: u32, item: &str, text: &str) -> Turn {
     Turn {
         role: Role::Caller,
+        order,
         item: cut(item, ITEM_BYTES_MAX),
         text: cut(text, TEXT_BYTES_MAX),
         heard_ms: None,
@@ -273,6 +281,7 @@ fn caller_turn(item: &str, text: &str) -> Turn {
 fn agent_turn(turn: &AgentTurn<'_>) -> Turn {
     Turn {
         role: Role::Agent,
+        order: turn.order,
         item: cut(turn.item, ITEM_BYTES_MAX),
         text: cut(turn.text, TEXT_BYTES_MAX),
         heard_ms: Some(turn.heard_ms),
@@ -306,7 +315,7 @@ mod tests {
     #[test]
     fn the_longest_turn_fits_a_frame_of_the_link() {
         let text = "\u{1}".repeat(4 * TEXT_BYTES_MAX);
-        let turn = caller_turn(&text, &text);
+        let turn = caller_turn(1, &text, &text);
         let json = serde_json::to_vec(&CallEvent::Turn(turn)).unwrap();
         assert!(json.len() + 1_024 < link::frame::FRAME_BYTES_MAX, "{} bytes", json.len());
     }

@@ -244,7 +244,7 @@ fn apply(call: &mut Call, generation: Gen, event: &NodeEvent, now: WallTime) -> 
             call.on_stream_ended(generation, *reason, now);
             Change::Nothing
         }
-        CallEvent::Ending { reason, detail } if !call.is_over_for(generation) => call
+        CallEvent::Ending { reason, detail, .. } if !call.is_over_for(generation) => call
             .end(CallEnd::Stream(*reason), detail.as_deref(), event.at)
             .map_or(Change::Nothing, Change::Instead),
         CallEvent::Ending { .. }
@@ -252,6 +252,10 @@ fn apply(call: &mut Call, generation: Gen, event: &NodeEvent, now: WallTime) -> 
         | CallEvent::AgentReady { .. }
         | CallEvent::Turn(_)
         | CallEvent::BargeIn(_)
+        | CallEvent::AgentReplaced(_)
+        | CallEvent::Dtmf { .. }
+        | CallEvent::Tool(_)
+        | CallEvent::CommandDone { .. }
         | CallEvent::Unknown => Change::Nothing,
     }
 }

@@ -155,6 +155,7 @@ async fn a_call_is_shown_with_what_was_said() {
     let (call, _) = web.begun("CA1").await;
     says(&web, "fra-1", 1, &call, stream_started()).await;
     let turn = Turn {
+        order: 1,
         role: Role::Agent,
         item: "i1".into(),
         text: "Harbor Bikes, hello.".into(),

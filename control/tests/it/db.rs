@@ -132,6 +132,7 @@ pub(crate) fn event(n: u64, call: &Call, generation: u32, event: CallEvent) -> N
 
 pub(crate) fn turn(n: u64, call: &Call) -> NodeEvent {
     let turn = Turn {
+        order: 1,
         role: Role::Caller,
         item: format!("item-{n}"),
         text: "line\nbreak \u{0} and \"quotes\"".into(),
@@ -156,7 +157,7 @@ pub(crate) fn stream_ended(reason: EndReason) -> CallEvent {
 }
 
 pub(crate) fn ending(reason: EndReason) -> CallEvent {
-    CallEvent::Ending { reason, detail: Some("nul \u{0} inside".into()) }
+    CallEvent::Ending { reason, detail: Some("nul \u{0} inside".into()), transfer_to: None }
 }
 
 /// The types of all of a tenant's records, in order; that their places are dense is checked.

@@ -35,7 +35,7 @@ pub(crate) fn script() -> Script {
     let answers = [
         Answer::spoken(AGENT[0], asset("agent-1")),
         Answer::spoken(AGENT[1], asset("agent-2")),
-        Answer::spoken(AGENT[2], asset("agent-3")).then_calls("end_call"),
+        Answer::spoken(AGENT[2], asset("agent-3")).then_calls("hang_up"),
     ];
     let turn = |(caller, answer): (&str, Answer)| Turn { caller: caller.to_owned(), answer };
     Script {
@@ -75,12 +75,12 @@ name = "front-desk"
 instructions = """
 You answer the phone for Harbor Bikes, a bicycle shop. Keep every reply under two sentences.
 Open Monday to Thursday nine to six, Friday nine to seven, Saturday nine to five, closed on Sunday.
-The workshop closes an hour earlier. When the caller says goodbye, say goodbye and call end_call.
+The workshop closes an hour earlier. When the caller says goodbye, say goodbye and call hang_up.
 """
 greeting = "Say exactly: {GREETING}"
 voice = "marin"
 audio = "{}"
-tools = [{{ kind = "end_call" }}]
+tools = [{{ kind = "hang_up" }}]
 
 [agent.provider]
 kind = "openai_realtime"

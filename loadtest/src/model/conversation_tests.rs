@@ -35,7 +35,7 @@ impl Client {
         detection.as_object_mut().unwrap().extend(changes);
         self.say(&json!({"type": "session.update", "session": {
             "type": "realtime",
-            "tools": [{"type": "function", "name": "end_call"}],
+            "tools": [{"type": "function", "name": "hang_up"}],
             "audio": {
                 "input": {
                     "format": {"type": "audio/pcmu"}, "turn_detection": detection,

@@ -425,13 +425,13 @@ mod tests {
     #[test]
     fn a_tool_is_called_after_the_words() {
         let mut material = material(100, Format::Pcmu);
-        material.tool = Some(ToolCall { name: "end_call".into(), arguments: "{}".into() });
+        material.tool = Some(ToolCall { name: "hang_up".into(), arguments: "{}".into() });
         let mut reply = Reply::plan(material, Pace::default(), at(0));
         let mut out = Vec::new();
         let happened = reply.tick(at(10_000), &mut out);
         assert!(happened.contains(&Happened::Called("call_1".into())));
         let done = out.iter().rfind(|event| event["type"] == "response.output_item.done").unwrap();
-        assert_eq!(done["item"]["name"], "end_call");
+        assert_eq!(done["item"]["name"], "hang_up");
         assert_eq!(done["output_index"], 1);
     }
 }

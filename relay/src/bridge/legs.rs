@@ -301,6 +301,7 @@ impl Outbox for Desk<'_> {
             Output::ToAgent(slot, message) => self.tell_agent(slot, &message),
             Output::Dial(slot) => self.legs.dial(slot),
             Output::CloseAgent(slot) => self.legs.close_agent(slot),
+            Output::RunTool(..) | Output::DropTool(_) => {}
             Output::Note(milestone) => self.legs.log.note(&milestone),
             Output::CloseCaller(why) => self.legs.caller.socket.close(close_code(why), ""),
             Output::End(reason) => self.legs.ended = Some(reason),

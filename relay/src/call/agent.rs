@@ -5,7 +5,7 @@
 
 use link::event::EndReason;
 
-use super::input::{AgentFormat, Loss, Severity, Slot};
+use super::input::{AgentFormat, Answering, Loss, Severity, Slot};
 use super::output::{AgentMessage, Milestone, Oddity, Outbox, Output};
 
 /// One agent's socket.
@@ -93,7 +93,10 @@ impl Agent {
         match self.life {
             Life::Dialled => {
                 self.life = Life::Configuring;
-                out.put(Output::ToAgent(self.slot, AgentMessage::Configure));
+                out.put(Output::ToAgent(
+                    self.slot,
+                    AgentMessage::Configure { instructions: None, answering: Answering::ByService },
+                ));
                 Change::Configuring
             }
             // It introduces itself once.
@@ -137,10 +140,15 @@ impl Agent {
             }
             // Whatever is refused before the session is ours, the session is not what was stated:
             // on the service's defaults the call would be noise.
-            (Life::Dialled | Life::Configuring, Severity::Refused | Severity::Fatal) => {
+            (
+                Life::Dialled | Life::Configuring,
+                Severity::Refused | Severity::Over | Severity::Fatal,
+            ) => {
                 return Change::Failed(EndReason::AgentRefused, code);
             }
-            (Life::Ready, Severity::Fatal) => return Change::Failed(EndReason::AgentFailed, code),
+            (Life::Ready, Severity::Over | Severity::Fatal) => {
+                return Change::Failed(EndReason::AgentFailed, code);
+            }
             (Life::Ready, Severity::Refused) => Oddity::RefusedByAgent,
         };
         out.put(Output::Note(Milestone::Tolerated(oddity)));
@@ -163,9 +171,9 @@ impl Agent {
             Life::Dialled | Life::Configuring | Life::Ready => {
                 self.life = Life::Gone;
                 let reason = match cause {
-                    Loss::Unreachable => EndReason::AgentUnreachable,
+                    Loss::Unreachable | Loss::Busy => EndReason::AgentUnreachable,
                     Loss::Refused => EndReason::AgentRefused,
-                    Loss::Closed => EndReason::AgentFailed,
+                    Loss::Closed | Loss::Dismissed => EndReason::AgentFailed,
                 };
                 Change::Failed(reason, detail)
             }

@@ -98,6 +98,7 @@ impl Call {
             record,
             reason: ending.reason,
             detail: ending.detail.as_deref(),
+            transfer_to: None,
         }));
         // Neither a goodbye nor the longest call can end it once more.
         self.timers.clear();

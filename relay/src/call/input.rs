@@ -4,6 +4,10 @@
 
 use std::borrow::Cow;
 
+pub use link::message::Command;
+
+use link::id::CommandId;
+
 /// One of the two agent sockets that a call may have: roll-over, dial-ahead and hedging need a
 /// second one while the first still speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,12 +42,21 @@ pub enum Audio<'a> {
 /// Something happened.
 #[derive(Debug)]
 pub enum Input<'a> {
+    /// The stream is on its way, or may come: the agent may be dialled already.
+    Announced(Preparation),
     /// On the phone's socket.
     Caller(CallerEvent<'a>),
     /// On an agent's socket.
     Agent(Slot, AgentEvent<'a>),
+    /// A tool that was to run has ended.
+    Tool(ToolId, ToolResult<'a>),
     /// Somebody outside the call wants something.
-    Command(Command),
+    Command {
+        /// Comes back with the answer; `None` wants none.
+        id: Option<&'a CommandId>,
+        /// What is wanted.
+        command: &'a Command,
+    },
     /// Control has committed a decision that was noted with this number.
     Recorded(RecordId),
     /// The moment that [`Call::next_timeout`](super::Call::next_timeout) named has come.
@@ -56,18 +69,33 @@ pub enum Input<'a> {
     Drained(Side),
 }
 
+/// How far a call is prepared before its caller is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preparation {
+    /// A session is opened, for whoever comes: it costs nothing until something is said.
+    Session,
+    /// This caller is known to come: the greeting is made, and waits.
+    Greeting,
+}
+
+/// The number of a tool that runs, unique within a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ToolId(pub u32);
+
+/// What a tool gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ToolResult<'a> {
+    /// Text for the model, bounded by whoever ran it.
+    Done(&'a str),
+    /// It failed; why, for the model: no secrets.
+    Failed(&'a str),
+    /// It took too long.
+    TimedOut,
+}
+
 /// The number of a decision that control is asked to commit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId(pub u32);
-
-/// What the outside may ask of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command {
-    /// End the call.
-    HangUp,
-    /// Another generation has taken over: fall silent, finalise nothing.
-    Yield,
-}
 
 /// The name of a mark, unique within a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -112,7 +140,13 @@ pub enum AgentEvent<'a> {
         uplink: Option<AgentFormat>,
         /// The format in which it gives audio; `None` is one that no relay asks for.
         playout: Option<AgentFormat>,
+        /// Who begins an answer when the caller has spoken.
+        answering: Answering,
     },
+    /// A sign of life, and nothing else.
+    Alive,
+    /// What was said so far, in few words; `None` when the service could not say.
+    Summarised(Option<Cow<'a, str>>),
     /// The service hears speech.
     SpeechStarted,
     /// The service hears the end of speech.
@@ -178,6 +212,8 @@ pub enum AgentEvent<'a> {
         response: &'a str,
         /// How it ended.
         outcome: Outcome<'a>,
+        /// Tokens that it used, in and out.
+        tokens: u64,
     },
     /// The service complains.
     Complained {
@@ -216,6 +252,8 @@ impl AgentEvent<'_> {
             | Self::ResponseEnded { .. } => true,
             Self::Opened
             | Self::Configured { .. }
+            | Self::Alive
+            | Self::Summarised(_)
             | Self::Complained { .. }
             | Self::Ignored
             | Self::Malformed
@@ -237,7 +275,27 @@ pub enum Outcome<'a> {
     Failed {
         /// The service's code.
         code: &'a str,
+        /// Whether asking once more can help.
+        retry: Retry,
     },
+}
+
+/// Whether trying once more can help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// It can: the trouble passes.
+    MayHelp,
+    /// It cannot: a key, a quota, a configuration.
+    IsUseless,
+}
+
+/// Who begins an answer when the caller has spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answering {
+    /// The service does, and stops by itself when the caller speaks.
+    ByService,
+    /// The relay asks for each answer, and stops it.
+    ByRelay,
 }
 
 /// How bad a complaint is.
@@ -247,6 +305,8 @@ pub enum Severity {
     Benign,
     /// Something of ours was refused; the session goes on.
     Refused,
+    /// This session is over; a new one can go on.
+    Over,
     /// The session cannot go on, and trying again would not help.
     Fatal,
 }
@@ -256,10 +316,14 @@ pub enum Severity {
 pub enum Loss {
     /// Nobody answered, or not in time.
     Unreachable,
+    /// The service answered that it cannot now.
+    Busy,
     /// The service answered and said no.
     Refused,
     /// It was open and is gone.
     Closed,
+    /// It was open, and the service closed it with a word that says not to come back.
+    Dismissed,
 }
 
 /// An audio format on an agent's socket.

@@ -48,7 +48,7 @@ use std::time::Duration;
 use link::event::EndReason;
 
 pub use self::barge_in::Interruption;
-pub use self::tools::END_CALL;
+pub use self::tools::HANG_UP;
 
 use self::agent::{Agent, Change};
 use self::input::{AgentEvent, AgentFormat, Audio, CallerEvent, Command, Input, Outcome};
@@ -135,8 +135,11 @@ impl Call {
         match input {
             Input::Caller(event) => self.on_caller(event, now, out),
             Input::Agent(slot, event) => self.on_agent(slot, event, now, out),
-            Input::Command(Command::HangUp) => self.stop(EndReason::OperatorHungUp, now, out),
-            Input::Command(Command::Yield) => self.on_yield(out),
+            Input::Command { command: Command::HangUp, .. } => {
+                self.stop(EndReason::OperatorHungUp, now, out);
+            }
+            Input::Command { command: Command::Yield, .. } => self.on_yield(out),
+            Input::Announced(_) | Input::Tool(..) | Input::Command { .. } => {}
             Input::Recorded(record) => self.on_recorded(record, out),
             Input::Tick => self.on_tick(now, out),
             Input::Drain => self.on_drain(now, out),
@@ -236,13 +239,14 @@ impl Call {
     ) -> Change<'a> {
         match event {
             AgentEvent::Opened => return self.agent.on_opened(out),
-            AgentEvent::Configured { uplink, playout } => {
+            AgentEvent::Configured { uplink, playout, .. } => {
                 return self.agent.on_configured(uplink, playout);
             }
+            AgentEvent::Alive | AgentEvent::Summarised(_) => {}
             AgentEvent::Complained { severity, code } => {
                 match severity {
                     Severity::Refused => self.turns.on_refused(),
-                    Severity::Benign | Severity::Fatal => {}
+                    Severity::Benign | Severity::Over | Severity::Fatal => {}
                 }
                 return self.agent.on_complaint(severity, code, out);
             }
@@ -267,7 +271,7 @@ impl Call {
             AgentEvent::ToolCalled { response, call, name, arguments: _ } => {
                 self.on_tool_called(response, call, name, now, out);
             }
-            AgentEvent::ResponseEnded { response, outcome } => {
+            AgentEvent::ResponseEnded { response, outcome, .. } => {
                 return self.on_response_ended(response, outcome, now, out);
             }
         }
@@ -284,7 +288,7 @@ impl Call {
         self.playout.answer_ended(Some(response));
         match outcome {
             // Nobody waits for an answer that was cut, so it may fail.
-            Outcome::Failed { code } if self.turns.is_wanted(response) => {
+            Outcome::Failed { code, .. } if self.turns.is_wanted(response) => {
                 return Change::Failed(EndReason::AgentFailed, code);
             }
             Outcome::Failed { .. }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use link::event::EndReason;
+use link::event::{EndReason, ReplacedBecause, ToolOutcome};
+use link::id::CommandId;
+use link::tool::Address;
 
-use super::input::{Audio, MarkId, RecordId, Slot};
+use super::input::{Answering, Audio, MarkId, RecordId, Slot, ToolId};
 
 /// Takes what a call wants done, in order. The bridge frames straight into write buffers; tests
 /// record.
@@ -24,6 +26,10 @@ pub enum Output<'a> {
     Dial(Slot),
     /// Close an agent's socket.
     CloseAgent(Slot),
+    /// Run a tool of the agent's; its end is an [`Input::Tool`](super::input::Input::Tool).
+    RunTool(ToolId, ToolRequest<'a>),
+    /// Nobody waits for a tool any more. It may have had its effect.
+    DropTool(ToolId),
     /// Something worth telling: the only road to metrics, logs and events.
     Note(Milestone<'a>),
     /// Close the phone's socket.
@@ -58,13 +64,31 @@ pub enum CallerMessage<'a> {
 #[derive(Debug)]
 pub enum AgentMessage<'a> {
     /// State the session: formats, instructions, tools, turn detection.
-    Configure,
+    Configure {
+        /// Instead of the agent's own instructions.
+        instructions: Option<&'a str>,
+        /// Who begins an answer when the caller has spoken.
+        answering: Answering,
+    },
+    /// From here on, the service answers by itself when the caller has spoken.
+    AnswerByYourself,
+    /// Replace the standing instructions.
+    Instruct {
+        /// The new ones.
+        instructions: &'a str,
+    },
     /// Audio of the caller, in the agent's uplink format.
     Audio(Audio<'a>),
-    /// Speak the greeting.
-    Greet,
     /// Answer what is in the conversation.
     Respond,
+    /// Say something that the conversation does not ask for.
+    Speak(Cue<'a>),
+    /// Put something into the conversation. Nobody answers it by itself.
+    Recall(Recalled<'a>),
+    /// Sum up what was said, beside the conversation: for a session to come.
+    Summarise,
+    /// Give a sign of life.
+    Ping,
     /// Stop the answer.
     Cancel {
         /// Which one.
@@ -79,13 +103,61 @@ pub enum AgentMessage<'a> {
         /// Where to cut, in milliseconds of the part.
         heard_ms: u32,
     },
-    /// The result of a tool.
-    ToolResult {
+}
+
+/// What the agent is asked to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cue<'a> {
+    /// The greeting of its spec.
+    Greeting,
+    /// These words.
+    Words(&'a str),
+    /// Whether the caller is still there.
+    StillThere,
+    /// Goodbye: the call must end.
+    Farewell,
+}
+
+/// Something that a session is told about the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recalled<'a> {
+    /// What was said before, in few words.
+    Summary(&'a str),
+    /// The caller said it; empty when nobody could make out any words.
+    Caller(&'a str),
+    /// The agent said it, and the caller heard it.
+    Agent(&'a str),
+    /// The agent called a tool.
+    Call {
+        /// The service's id of the request.
+        call: &'a str,
+        /// The tool's name.
+        name: &'a str,
+        /// Its arguments, JSON text.
+        arguments: &'a str,
+    },
+    /// What the tool gave.
+    Result {
         /// The service's id of the request.
         call: &'a str,
         /// The result, text.
         output: &'a str,
     },
+    /// A message of the system.
+    System(&'a str),
+    /// The call goes on: nobody is to be greeted again.
+    CallContinues,
+}
+
+/// A tool that is to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ToolRequest<'a> {
+    /// The tool's name, one of the agent's HTTP tools.
+    pub name: &'a str,
+    /// The service's id of the request: the key of its effect.
+    pub call: &'a str,
+    /// Its arguments, JSON text, possibly broken.
+    pub arguments: &'a str,
 }
 
 /// Something worth telling.
@@ -98,8 +170,58 @@ pub enum Milestone<'a> {
         /// Time since the stream began.
         after: Duration,
     },
+    /// The first audio of the agent left for the caller.
+    FirstVoice {
+        /// Time since the stream began.
+        after: Duration,
+        /// Whether a session was ready when the stream began.
+        prepared: bool,
+    },
+    /// An agent's session was lost, or could not be opened; another one is tried.
+    AgentLost {
+        /// A code or a phrase for the operator.
+        detail: &'a str,
+    },
+    /// Another session took the place of the agent's.
+    AgentReplaced {
+        /// Why.
+        because: ReplacedBecause,
+        /// How long nobody heard the caller.
+        gap: Duration,
+        /// Turns that it was told about.
+        turns: u32,
+        /// For the operator; empty when there is nothing to say.
+        detail: &'a str,
+    },
+    /// Turns were forgotten before a summary could take their place.
+    Forgotten {
+        /// How many.
+        turns: u32,
+    },
+    /// The caller pressed a key.
+    Key(char),
+    /// The use of a tool is over.
+    Tool {
+        /// The tool's name.
+        name: &'a str,
+        /// The service's id of the request.
+        request: &'a str,
+        /// How it went.
+        outcome: ToolOutcome,
+        /// From the request to the result.
+        after: Duration,
+    },
+    /// A command is done with.
+    CommandDone {
+        /// Which.
+        id: &'a CommandId,
+        /// Why it was not carried out; `None` when it was.
+        refused: Option<&'static str>,
+    },
     /// A turn of the caller is complete.
     CallerTurn {
+        /// Where it stands in the conversation.
+        order: u32,
         /// The item.
         item: &'a str,
         /// The words.
@@ -117,6 +239,8 @@ pub enum Milestone<'a> {
         reason: EndReason,
         /// For the operator.
         detail: Option<&'a str>,
+        /// Whom the caller is connected to next.
+        transfer_to: Option<&'a Address>,
     },
     /// Audio that was thrown away.
     Dropped {
@@ -157,11 +281,21 @@ pub enum Oddity {
     RefusedByAgent,
     /// A tool that does not exist.
     UnknownTool,
+    /// The service failed to answer.
+    FailedAnswer,
+    /// An answer was stopped by a limit or a filter.
+    IncompleteAnswer,
+    /// The service was asked, and did not begin to answer in time.
+    SilentAgent,
+    /// A gap in the caller's audio, filled with silence.
+    FilledGap,
 }
 
 /// A complete turn of the agent.
 #[derive(Debug)]
 pub struct AgentTurn<'a> {
+    /// Where it stands in the conversation.
+    pub order: u32,
     /// The item.
     pub item: &'a str,
     /// The words; of an interrupted turn, those that were heard.

@@ -1,6 +1,6 @@
 //! What the agent may do besides speaking: hang up.
 //!
-//! A goodbye is one answer that speaks and calls [`END_CALL`]. The line stays open until the
+//! A goodbye is one answer that speaks and calls [`HANG_UP`]. The line stays open until the
 //! caller has heard it ([`ending`](super::ending)); a caller who speaks into it calls it off.
 //! Every call of a tool is answered, because a service waits for that answer.
 
@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use super::Call;
 use super::moment::Moment;
-use super::output::{AgentMessage, Milestone, Oddity, Outbox, Output};
+use super::output::{AgentMessage, Milestone, Oddity, Outbox, Output, Recalled};
 use super::phase::{Goodbye, Phase, Saying};
 use super::timers::Timer;
 
 /// The tool by which the agent hangs up.
-pub const END_CALL: &str = "end_call";
+pub const HANG_UP: &str = "hang_up";
 
 impl Call {
     /// The agent calls a tool.
@@ -26,7 +26,7 @@ impl Call {
         out: &mut impl Outbox,
     ) {
         match self.phase {
-            Phase::Live if name == END_CALL && self.turns.is_wanted(response) => {
+            Phase::Live if name == HANG_UP && self.turns.is_wanted(response) => {
                 self.phase = Phase::Goodbye(Goodbye {
                     response: response.into(),
                     call: call.into(),
@@ -36,7 +36,7 @@ impl Call {
                 self.timers.set(Timer::LastWords, now + answer_max);
             }
             // The caller has cut the answer that wanted to hang up, or it asks twice.
-            Phase::Live | Phase::Goodbye(_) if name == END_CALL => {
+            Phase::Live | Phase::Goodbye(_) if name == HANG_UP => {
                 self.give_result(call, CALLED_OFF, out);
             }
             Phase::Live | Phase::Goodbye(_) => {
@@ -65,7 +65,10 @@ impl Call {
     }
 
     fn give_result(&self, call: &str, output: &str, out: &mut impl Outbox) {
-        out.put(Output::ToAgent(self.agent.slot(), AgentMessage::ToolResult { call, output }));
+        out.put(Output::ToAgent(
+            self.agent.slot(),
+            AgentMessage::Recall(Recalled::Result { call, output }),
+        ));
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::input::Slot;
 use super::moment::Moment;
-use super::output::{AgentMessage, AgentTurn, Milestone, Outbox, Output};
+use super::output::{AgentMessage, AgentTurn, Cue, Milestone, Outbox, Output};
 use super::part::{Part, Source};
 use super::words::Words;
 
@@ -82,7 +82,7 @@ impl Turns {
     pub(super) fn greet(&mut self, to: Slot, out: &mut impl Outbox) {
         assert_eq!(self.answer, Answer::Idle, "a greeting comes first");
         self.answer = Answer::Asked(Then::Nothing);
-        out.put(Output::ToAgent(to, AgentMessage::Greet));
+        out.put(Output::ToAgent(to, AgentMessage::Speak(Cue::Greeting)));
     }
 
     /// Asks for an answer to what is in the conversation, behind the one that runs.
@@ -105,7 +105,7 @@ impl Turns {
     pub(super) fn on_caller_turn(&mut self, item: &str, out: &mut impl Outbox) {
         if self.wordless.len() == WORDLESS_MAX {
             let oldest = self.wordless.remove(0);
-            out.put(Output::Note(Milestone::CallerTurn { item: &oldest, text: "" }));
+            out.put(Output::Note(Milestone::CallerTurn { order: 0, item: &oldest, text: "" }));
         }
         self.wordless.push(item.into());
     }
@@ -114,7 +114,7 @@ impl Turns {
     pub(super) fn on_caller_said(&mut self, item: &str, text: &str, out: &mut impl Outbox) {
         // Also when nobody announced the turn: words are worth more than order.
         self.wordless.retain(|waiting| **waiting != *item);
-        out.put(Output::Note(Milestone::CallerTurn { item, text }));
+        out.put(Output::Note(Milestone::CallerTurn { order: 0, item, text }));
     }
 
     /// An answer began.
@@ -219,6 +219,7 @@ impl Turns {
             Some(words) => words.all(),
         };
         out.put(Output::Note(Milestone::AgentTurn(AgentTurn {
+            order: 0,
             item,
             text,
             heard_ms: part.heard_ms(),
@@ -231,7 +232,7 @@ impl Turns {
     /// Nobody says anything any more: turns whose words never came are noted without.
     pub(super) fn close(&mut self, out: &mut impl Outbox) {
         for item in self.wordless.drain(..) {
-            out.put(Output::Note(Milestone::CallerTurn { item: &item, text: "" }));
+            out.put(Output::Note(Milestone::CallerTurn { order: 0, item: &item, text: "" }));
         }
     }
 }

@@ -184,7 +184,10 @@ impl Label for EndReason {
         "agent_refused",
         "agent_failed",
         "operator_hung_up",
+        "transferred",
+        "caller_silent",
         "time_limit",
+        "token_limit",
         "drained",
         "superseded",
         "relay_fault",
@@ -216,6 +219,10 @@ impl Label for Oddity {
         "benign_complaint",
         "refused_by_agent",
         "unknown_tool",
+        "failed_answer",
+        "incomplete_answer",
+        "silent_agent",
+        "filled_gap",
     ];
     fn value(self) -> &'static str {
         match self {
@@ -227,6 +234,10 @@ impl Label for Oddity {
             Self::BenignComplaint => "benign_complaint",
             Self::RefusedByAgent => "refused_by_agent",
             Self::UnknownTool => "unknown_tool",
+            Self::FailedAnswer => "failed_answer",
+            Self::IncompleteAnswer => "incomplete_answer",
+            Self::SilentAgent => "silent_agent",
+            Self::FilledGap => "filled_gap",
         }
     }
 }
@@ -247,7 +258,10 @@ mod tests {
             EndReason::AgentRefused,
             EndReason::AgentFailed,
             EndReason::OperatorHungUp,
+            EndReason::Transferred,
+            EndReason::CallerSilent,
             EndReason::TimeLimit,
+            EndReason::TokenLimit,
             EndReason::Drained,
             EndReason::Superseded,
             EndReason::RelayFault,

@@ -150,6 +150,7 @@ mod tests {
 
     fn noted(text: &str) -> Noted {
         let turn = Turn {
+            order: 1,
             role: Role::Caller,
             item: "i".into(),
             text: text.into(),
@@ -201,7 +202,8 @@ mod tests {
             generation: Gen(0),
             record: RecordId(7),
         };
-        let event = CallEvent::Ending { reason: EndReason::AgentHungUp, detail: None };
+        let event =
+            CallEvent::Ending { reason: EndReason::AgentHungUp, detail: None, transfer_to: None };
         let mut ring = Ring::default();
         ring.push(noted("x")).unwrap();
         ring.push(Noted { event, receipt: Some(receipt.clone()), ..noted("x") }).unwrap();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use link::frame::{Channel, Decoder, Frame, FrameError};
-use link::id::{CallId, Gen};
+use link::id::{CallId, CommandId, Gen};
 use link::message::{ALPN, Command, Hello, Load, SERVER_NAME, ToControl, ToRelay, VERSION};
 use link::ticket::KeySet;
 use quinn::crypto::rustls::QuicClientConfig;
@@ -16,7 +16,6 @@ use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
 
 use super::{Link, Phase, deliver};
-use crate::call::input;
 use crate::call::moment::Moment;
 use crate::gate::Door;
 use crate::known::Signatures;
@@ -211,11 +210,13 @@ impl Link {
                 tracing::info!(agents = known.agent_count(), "synced with control");
             }
             ToRelay::Ack { through } => self.committed(through),
-            ToRelay::Command { call, generation, command } => {
-                self.command(call, generation, command);
+            ToRelay::Command { call, generation, id, command } => {
+                self.command(call, generation, id, command);
             }
             ToRelay::Refused { why } => return Err(Broken::Refused(why)),
-            ToRelay::Welcome { .. } | ToRelay::Unknown => self.around.counters.link_unknown.one(),
+            ToRelay::Welcome { .. } | ToRelay::Announce(_) | ToRelay::Unknown => {
+                self.around.counters.link_unknown.one()
+            }
         }
         Ok(())
     }
@@ -237,16 +238,14 @@ impl Link {
         self.show_waiting();
     }
 
-    fn command(&self, call: CallId, generation: Gen, command: Command) {
-        let command = match command {
-            Command::HangUp => input::Command::HangUp,
-            Command::Yield => input::Command::Yield,
-            Command::Unknown => return self.around.counters.link_unknown.one(),
-        };
+    fn command(&self, call: CallId, generation: Gen, id: Option<CommandId>, command: Command) {
+        if command == Command::Unknown {
+            return self.around.counters.link_unknown.one();
+        }
         let carried = self.around.gate.register().find(&call);
         match carried {
             Some(carried) if carried.generation == generation => {
-                let letter = Letter::Command(command);
+                let letter = Letter::Command(id, command);
                 let message = ToShard::Letter { call, generation, letter };
                 if self.around.post.send(carried.shard, message).is_err() {
                     tracing::warn!(shard = carried.shard, "a shard takes no messages");

@@ -171,7 +171,7 @@ fn lost(error: &SocketError) -> Refusal {
 /// Tells an older stream of a call, on whatever shard, to fall silent. Its shard finds that the
 /// letter is for the generation it carries.
 fn yield_to(post: &Post, shard: usize, call: CallId, generation: Gen) {
-    let letter = Letter::Command(Command::Yield);
+    let letter = Letter::Command(None, Command::Yield);
     if post.send(shard, ToShard::Letter { call, generation, letter }).is_err() {
         tracing::warn!(shard, "a shard takes no messages");
     }

@@ -22,7 +22,7 @@ pub use self::events::read;
 use super::{push_json, push_number};
 use crate::call::Interruption;
 use crate::call::input::Audio;
-use crate::call::output::AgentMessage;
+use crate::call::output::{AgentMessage, Recalled};
 
 /// The session is stated with `interrupt_response`, so the service stops by itself; a cancel on
 /// top races with that and is refused.
@@ -49,12 +49,12 @@ impl OpenaiRealtime {
     pub fn write(&mut self, message: &AgentMessage<'_>, text: &mut Vec<u8>) {
         match message {
             AgentMessage::Audio(audio) => self.append(*audio, text),
-            AgentMessage::Configure => {
+            AgentMessage::Configure { .. } => {
                 self.begin("session.update", text);
                 text.extend_from_slice(br#","session":"#);
                 session::write(&self.agent, text);
             }
-            AgentMessage::Greet => {
+            AgentMessage::Speak(_) => {
                 self.begin("response.create", text);
                 text.extend_from_slice(br#","response":"#);
                 session::write_greeting(&self.agent, text);
@@ -74,7 +74,7 @@ impl OpenaiRealtime {
                 text.extend_from_slice(br#","audio_end_ms":"#);
                 push_number(u64::from(*heard_ms), text);
             }
-            AgentMessage::ToolResult { call, output } => {
+            AgentMessage::Recall(Recalled::Result { call, output }) => {
                 self.begin("conversation.item.create", text);
                 text.extend_from_slice(br#","item":{"type":"function_call_output","call_id":"#);
                 push_json(call, text);
@@ -82,6 +82,11 @@ impl OpenaiRealtime {
                 push_json(output, text);
                 text.push(b'}');
             }
+            AgentMessage::AnswerByYourself
+            | AgentMessage::Instruct { .. }
+            | AgentMessage::Recall(_)
+            | AgentMessage::Summarise
+            | AgentMessage::Ping => unreachable!("nobody says this yet"),
         }
         text.push(b'}');
     }

@@ -61,7 +61,7 @@ async fn an_agent_that_says_goodbye_is_heard_out_and_the_line_is_closed() {
     let answer = model.begin().await;
     model.delta(answer, &[0x33; 5_000]).await;
     let call = json!({
-        "type": "function_call", "status": "completed", "name": "end_call", "call_id": "c1",
+        "type": "function_call", "status": "completed", "name": "hang_up", "call_id": "c1",
         "arguments": "{}",
     });
     model

@@ -62,7 +62,7 @@ async fn phone(caller: &mut Caller, spoken: &[u8], from: usize) -> (u16, usize) 
 }
 
 fn script() -> Script {
-    let answer = Answer::words("Goodbye then.").then_calls("end_call");
+    let answer = Answer::words("Goodbye then.").then_calls("hang_up");
     Script {
         greeting: Answer::words("Hello, this is the front desk of Harbor Bikes, how can I help?"),
         turns: vec![Turn { caller: "That was all.".into(), answer }],

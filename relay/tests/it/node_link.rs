@@ -96,6 +96,7 @@ async fn a_command_ends_its_call_once_the_decision_is_committed() {
     let hang_up = |n: u32| ToRelay::Command {
         call: call.clone(),
         generation: Gen(n),
+        id: None,
         command: Command::HangUp,
     };
     // Another generation of the call is elsewhere, and none of this node's business.

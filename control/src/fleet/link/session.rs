@@ -258,7 +258,7 @@ async fn write(
             }
             order = orders.recv() => {
                 let Order { call, generation, command } = order.ok_or(Broken::Replaced)?;
-                ToRelay::Command { call, generation, command }
+                ToRelay::Command { call, generation, id: None, command }
             }
         };
         writer.say(&message).await?;

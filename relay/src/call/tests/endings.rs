@@ -10,7 +10,7 @@ use crate::call::input::{CallerEvent, Command, Input, Loss, Outcome};
 fn goodbye() -> Script {
     let mut t = Script::live(spec());
     t.response_started("r1").audio("r1", "i1", &speech(120)).audio_ended("r1", "i1");
-    t.tool("r1", "c1", "end_call");
+    t.tool("r1", "c1", "hang_up");
     t
 }
 
@@ -36,7 +36,7 @@ fn a_goodbye_whose_answer_still_runs_is_waited_for() {
 #[test]
 fn a_goodbye_without_a_word_ends_with_its_answer() {
     let mut t = Script::live(spec());
-    t.response_started("r1").tool("r1", "c1", "end_call").expect([]);
+    t.response_started("r1").tool("r1", "c1", "hang_up").expect([]);
     t.ended("r1", Outcome::Completed).expect(["note: ending 1: agent_hung_up"]);
 }
 
@@ -80,7 +80,7 @@ fn who_speaks_into_a_goodbye_calls_it_off() {
 fn a_goodbye_of_an_answer_that_was_cut_is_none() {
     let mut t = Script::live(spec());
     t.response_started("r1").audio("r1", "i1", &speech(120)).speech_started().forget();
-    t.tool("r1", "c1", "end_call");
+    t.tool("r1", "c1", "hang_up");
     assert_eq!(t.lines_with("result").len(), 1);
     t.ended("r1", Outcome::Cancelled).at_ms(20_000).expect([]);
 }
@@ -142,7 +142,7 @@ fn a_lost_caller_is_not_closed_again() {
 fn a_newer_generation_silences_without_finalising() {
     let mut t = Script::speaking(300);
     t.caller_turn("u1").forget();
-    t.put(Input::Command(Command::Yield));
+    t.put(Input::Command { id: None, command: &Command::Yield });
     t.expect(["close caller: Normal", "close A", "end: superseded"]);
 }
 

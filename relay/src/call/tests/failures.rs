@@ -2,7 +2,7 @@
 
 use super::script::{Script, spec, speech};
 use crate::call::CallSpec;
-use crate::call::input::{AgentEvent, AgentFormat, Loss, Outcome, Severity};
+use crate::call::input::{AgentEvent, AgentFormat, Loss, Outcome, Retry, Severity};
 
 #[test]
 fn a_lost_agent_is_followed_by_the_clip_the_record_and_the_end() {
@@ -25,7 +25,7 @@ fn a_lost_agent_is_followed_by_the_clip_the_record_and_the_end() {
 #[test]
 fn a_failed_answer_is_a_failed_agent() {
     let mut t = Script::live(spec());
-    let outcome = Outcome::Failed { code: "rate_limit_exceeded" };
+    let outcome = Outcome::Failed { code: "rate_limit_exceeded", retry: Retry::MayHelp };
     t.response_started("r1").ended("r1", outcome).all_is_heard();
     let lines = t.lines_with("note: ending");
     assert_eq!(lines, ["note: ending 1: agent_failed (rate_limit_exceeded)"]);
@@ -35,7 +35,7 @@ fn a_failed_answer_is_a_failed_agent() {
 fn an_answer_that_was_cut_may_fail() {
     let mut t = Script::live(spec());
     t.response_started("r1").audio("r1", "i1", &speech(60)).speech_started().forget();
-    t.ended("r1", Outcome::Failed { code: "server_error" }).expect([]);
+    t.ended("r1", Outcome::Failed { code: "server_error", retry: Retry::MayHelp }).expect([]);
     t.response_started("r2").audio("r2", "i2", &speech(60)).expect(["play 480", "mark 2"]);
 }
 

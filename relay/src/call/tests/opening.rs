@@ -43,7 +43,12 @@ fn a_session_is_not_ours_unless_both_ways_are() {
     let mut t = Script::new(spec());
     t.started().opened().forget();
     let (uplink, playout) = (Some(AgentFormat::Ulaw), Some(AgentFormat::Pcm24k));
-    t.agent(AgentEvent::Configured { uplink, playout }).all_is_heard();
+    t.agent(AgentEvent::Configured {
+        uplink,
+        playout,
+        answering: crate::call::input::Answering::ByService,
+    })
+    .all_is_heard();
     assert_eq!(t.lines_with("note: ending"), ["note: ending 1: agent_refused (audio_format)"]);
 }
 

@@ -14,11 +14,13 @@
 use std::time::Duration;
 
 use crate::call::input::{
-    AgentEvent, AgentFormat, Audio, CallerEvent, Command, Input, Loss, MarkId, Outcome, RecordId,
-    Severity, Side, Slot,
+    AgentEvent, AgentFormat, Answering, Audio, CallerEvent, Command, Input, Loss, MarkId, Outcome,
+    RecordId, Severity, Side, Slot,
 };
 use crate::call::moment::Moment;
-use crate::call::output::{AgentMessage, AgentTurn, CallerMessage, Milestone, Outbox, Output};
+use crate::call::output::{
+    AgentMessage, AgentTurn, CallerMessage, Cue, Milestone, Outbox, Output, Recalled,
+};
 use crate::call::{Call, CallSpec, Interruption, Opening};
 
 /// A call that is played by a script.
@@ -204,7 +206,11 @@ impl Script {
     }
 
     pub(super) fn configured_as(&mut self, format: Option<AgentFormat>) -> &mut Self {
-        self.agent(AgentEvent::Configured { uplink: format, playout: format })
+        self.agent(AgentEvent::Configured {
+            uplink: format,
+            playout: format,
+            answering: Answering::ByService,
+        })
     }
 
     pub(super) fn speech_started(&mut self) -> &mut Self {
@@ -250,7 +256,7 @@ impl Script {
     }
 
     pub(super) fn ended(&mut self, response: &str, outcome: Outcome<'_>) -> &mut Self {
-        self.agent(AgentEvent::ResponseEnded { response, outcome })
+        self.agent(AgentEvent::ResponseEnded { response, outcome, tokens: 0 })
     }
 
     pub(super) fn complained(&mut self, severity: Severity, code: &str) -> &mut Self {
@@ -264,7 +270,7 @@ impl Script {
     // What the outside does.
 
     pub(super) fn hang_up(&mut self) -> &mut Self {
-        self.put(Input::Command(Command::HangUp))
+        self.put(Input::Command { id: None, command: &Command::HangUp })
     }
 
     pub(super) fn recorded(&mut self, record: u32) -> &mut Self {
@@ -293,6 +299,10 @@ impl Outbox for Record {
             Output::ToCaller(message) => self.tell_caller(&message),
             Output::ToAgent(Slot::A, message) => self.tell_agent(&message),
             Output::ToAgent(Slot::B, message) => panic!("no second agent was dialled: {message:?}"),
+            Output::RunTool(id, request) => {
+                format!("run {} {}: {} {}", id.0, request.call, request.name, request.arguments)
+            }
+            Output::DropTool(id) => format!("drop tool {}", id.0),
             Output::Dial(slot) => format!("dial {slot:?}"),
             Output::CloseAgent(slot) => format!("close {slot:?}"),
             Output::Note(milestone) => format!("note: {}", told(&milestone)),
@@ -324,7 +334,16 @@ impl Record {
 
     fn tell_agent(&mut self, message: &AgentMessage<'_>) -> String {
         match message {
-            AgentMessage::Configure => "configure".into(),
+            AgentMessage::Configure { instructions, answering } => {
+                let by = match answering {
+                    Answering::ByRelay => ", answers when asked",
+                    Answering::ByService => "",
+                };
+                let with = instructions.map(|with| format!(" with {with:?}")).unwrap_or_default();
+                format!("configure{with}{by}")
+            }
+            AgentMessage::AnswerByYourself => "answer by yourself".into(),
+            AgentMessage::Instruct { instructions } => format!("instruct {instructions:?}"),
             AgentMessage::Audio(Audio::Base64(text)) => {
                 let before = self.appended.len();
                 codec::base64::decode(text.as_bytes(), &mut self.appended).unwrap();
@@ -338,14 +357,31 @@ impl Record {
                 codec::pcm::to_le_bytes(samples, &mut self.appended);
                 format!("append pcm {}", samples.len())
             }
-            AgentMessage::Greet => "greet".into(),
             AgentMessage::Respond => "respond".into(),
+            AgentMessage::Speak(Cue::Greeting) => "greet".into(),
+            AgentMessage::Speak(Cue::Words(words)) => format!("say {words:?}"),
+            AgentMessage::Speak(Cue::StillThere) => "ask whether the caller is there".into(),
+            AgentMessage::Speak(Cue::Farewell) => "say goodbye".into(),
+            AgentMessage::Recall(recalled) => recall(recalled),
+            AgentMessage::Summarise => "summarise".into(),
+            AgentMessage::Ping => "ping".into(),
             AgentMessage::Cancel { response } => format!("cancel {response}"),
             AgentMessage::Truncate { item, part, heard_ms } => {
                 format!("truncate {item}.{part} at {heard_ms}")
             }
-            AgentMessage::ToolResult { call, output } => format!("result {call}: {output}"),
         }
+    }
+}
+
+fn recall(recalled: &Recalled<'_>) -> String {
+    match recalled {
+        Recalled::Summary(text) => format!("recall summary {text:?}"),
+        Recalled::Caller(text) => format!("recall caller {text:?}"),
+        Recalled::Agent(text) => format!("recall agent {text:?}"),
+        Recalled::Call { call, name, arguments } => format!("recall {call}: {name} {arguments}"),
+        Recalled::Result { call, output } => format!("result {call}: {output}"),
+        Recalled::System(text) => format!("recall system {text:?}"),
+        Recalled::CallContinues => "recall that the call continues".into(),
     }
 }
 
@@ -353,23 +389,39 @@ fn told(milestone: &Milestone<'_>) -> String {
     match milestone {
         Milestone::Started => "started".into(),
         Milestone::AgentReady { after } => format!("agent ready after {}", after.as_millis()),
-        Milestone::CallerTurn { item, text } => format!("caller turn {item} {text:?}"),
+        Milestone::CallerTurn { order: _, item, text } => format!("caller turn {item} {text:?}"),
         Milestone::AgentTurn(turn) => told_turn(turn),
         Milestone::BargeIn(cut) => format!(
             "barge-in at {}: heard {} sent {} generated {}",
             cut.item, cut.heard_ms, cut.sent_ms, cut.generated_ms
         ),
-        Milestone::Ending { record, reason, detail } => {
+        Milestone::Ending { record, reason, detail, transfer_to } => {
             let detail = detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
-            format!("ending {}: {}{detail}", record.0, reason.as_str())
+            let to = transfer_to.map(|to| format!(" to {}", to.as_str())).unwrap_or_default();
+            format!("ending {}: {}{to}{detail}", record.0, reason.as_str())
         }
+        Milestone::FirstVoice { after, prepared } => {
+            let how = if *prepared { " prepared" } else { "" };
+            format!("first voice{how} after {}", after.as_millis())
+        }
+        Milestone::AgentLost { detail } => format!("agent lost: {detail}"),
+        Milestone::AgentReplaced { because, gap, turns, detail } => {
+            format!("agent replaced: {because:?} gap {} turns {turns} {detail}", gap.as_millis())
+        }
+        Milestone::Forgotten { turns } => format!("forgot {turns}"),
+        Milestone::Key(key) => format!("key {key}"),
+        Milestone::Tool { name, request, outcome, after } => {
+            format!("tool {name} {request}: {outcome:?} after {}", after.as_millis())
+        }
+        Milestone::CommandDone { id, refused: None } => format!("{id} done"),
+        Milestone::CommandDone { id, refused: Some(why) } => format!("{id} refused: {why}"),
         Milestone::Dropped { flow, ms } => format!("dropped {ms} of {flow:?}"),
         Milestone::Tolerated(oddity) => format!("tolerated {oddity:?}"),
     }
 }
 
 fn told_turn(turn: &AgentTurn<'_>) -> String {
-    let AgentTurn { item, text, heard_ms, generated_ms, interrupted, reply_after } = turn;
+    let AgentTurn { order: _, item, text, heard_ms, generated_ms, interrupted, reply_after } = turn;
     let cut = if *interrupted { " cut" } else { "" };
     let after = reply_after.map(|after| format!(" after {}", after.as_millis()));
     format!(

@@ -142,11 +142,8 @@ impl Outbox for Phone {
             Output::Note(Milestone::AgentTurn(turn)) => self.heard_of_turns.push(turn.heard_ms),
             Output::Note(Milestone::Ending { record, .. }) => self.record = Some(record),
             Output::End(_) => self.ends += 1,
-            Output::ToAgent(..)
-            | Output::Dial(_)
-            | Output::CloseAgent(_)
-            | Output::Note(_)
-            | Output::CloseCaller(_) => {}
+            Output::ToAgent(..) | Output::RunTool(..) | Output::DropTool(_) => {}
+            Output::Dial(_) | Output::CloseAgent(_) | Output::Note(_) | Output::CloseCaller(_) => {}
         }
     }
 }
@@ -178,7 +175,11 @@ impl World {
         world.put(Input::Caller(CallerEvent::Started));
         world.agent(AgentEvent::Opened);
         let ours = Some(AgentFormat::Ulaw);
-        world.agent(AgentEvent::Configured { uplink: ours, playout: ours });
+        world.agent(AgentEvent::Configured {
+            uplink: ours,
+            playout: ours,
+            answering: crate::call::input::Answering::ByService,
+        });
         world
     }
 
@@ -229,7 +230,7 @@ impl World {
             (Step::AnswerEnds, Answer::Speaking | Answer::Spoken) => {
                 self.state = Answer::None;
                 let outcome = Outcome::Completed;
-                self.agent(AgentEvent::ResponseEnded { response: &response, outcome });
+                self.agent(AgentEvent::ResponseEnded { response: &response, outcome, tokens: 0 });
             }
             (Step::BargeIn, _) => {
                 self.agent(AgentEvent::SpeechStarted);
@@ -247,9 +248,9 @@ impl World {
             Ender::Stopped => self.put(Input::Caller(CallerEvent::Stopped)),
             Ender::Lost => self.put(Input::Caller(CallerEvent::Lost)),
             Ender::Drain => self.put(Input::Drain),
-            Ender::Yield => self.put(Input::Command(Command::Yield)),
+            Ender::Yield => self.put(Input::Command { id: None, command: &Command::Yield }),
             Ender::HangUp => {
-                self.put(Input::Command(Command::HangUp));
+                self.put(Input::Command { id: None, command: &Command::HangUp });
                 let record = self.phone.record.unwrap();
                 self.put(Input::Recorded(record));
             }

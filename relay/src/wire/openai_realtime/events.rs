@@ -156,7 +156,11 @@ impl Format<'_> {
 impl Event for SessionUpdated<'_> {
     fn event(&self) -> AgentEvent<'_> {
         let SessionAudio { input, output } = &self.session.audio;
-        AgentEvent::Configured { uplink: input.format.known(), playout: output.format.known() }
+        AgentEvent::Configured {
+            uplink: input.format.known(),
+            playout: output.format.known(),
+            answering: crate::call::input::Answering::ByService,
+        }
     }
 }
 
@@ -364,9 +368,12 @@ impl Event for ResponseDone<'_> {
             _ => {
                 let reason = status_details.as_ref().and_then(|details| details.error.as_ref());
                 let code = reason.and_then(|error| error.code.as_ref().or(error.kind.as_ref()));
-                Outcome::Failed { code: code.map_or("failed", String::as_str) }
+                Outcome::Failed {
+                    code: code.map_or("failed", String::as_str),
+                    retry: crate::call::input::Retry::MayHelp,
+                }
             }
         };
-        AgentEvent::ResponseEnded { response: id, outcome }
+        AgentEvent::ResponseEnded { response: id, outcome, tokens: 0 }
     }
 }

@@ -3,7 +3,7 @@
 use link::agent::{AgentAudio, AgentSpec, Tool, TurnDetection};
 use serde_json::{Value, json};
 
-use crate::call::END_CALL;
+use crate::call::HANG_UP;
 
 /// Writes the session of an agent. The model stands in the URL and can never change.
 pub(super) fn write(agent: &AgentSpec, text: &mut Vec<u8>) {
@@ -65,9 +65,10 @@ fn turn_detection(settings: TurnDetection) -> Value {
 
 fn tool(tool: &Tool) -> Value {
     match tool {
-        Tool::EndCall => json!({
+        Tool::Transfer { .. } | Tool::SendDtmf | Tool::Http(_) => unreachable!("nobody has it yet"),
+        Tool::HangUp => json!({
             "type": "function",
-            "name": END_CALL,
+            "name": HANG_UP,
             "description": "Ends the phone call. Say goodbye first, in the same answer: the line \
                             is closed once the caller has heard it.",
             "parameters": {"type": "object", "properties": {}, "additionalProperties": false},

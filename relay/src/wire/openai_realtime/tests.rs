@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::call::input::{AgentEvent, Audio};
+use crate::call::input::{AgentEvent, Answering, Audio};
+use crate::call::output::Cue;
 
 fn fixtures(side: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/fixtures/openai").join(side)
@@ -27,7 +28,7 @@ fn agent(extra: Value) -> Arc<AgentSpec> {
         "greeting": "Say: Harbor Bikes, how can I help?",
         "voice": "marin",
         "provider": {"kind": "openai_realtime"},
-        "tools": [{"kind": "end_call"}],
+        "tools": [{"kind": "hang_up"}],
         "limits": {"call_seconds_max": 600, "output_tokens_max": 1024},
     });
     for (key, value) in extra.as_object().unwrap() {
@@ -194,7 +195,10 @@ fn an_escaped_delta_is_read_like_any_other() {
 #[test]
 fn a_session_is_stated_with_what_the_service_knows() {
     let mut wire = OpenaiRealtime::new(agent(json!({})));
-    let written = written(&mut wire, &AgentMessage::Configure);
+    let written = written(
+        &mut wire,
+        &AgentMessage::Configure { instructions: None, answering: Answering::ByService },
+    );
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     shape(&written, "", &mut ours);
     let sample: Value = serde_json::from_str(&fixture("client", "session.update")).unwrap();
@@ -218,7 +222,7 @@ fn a_session_is_stated_with_what_the_service_knows() {
             "silence_duration_ms": 500, "create_response": true, "interrupt_response": true,
         })
     );
-    assert_eq!(session["tools"][0]["name"], "end_call");
+    assert_eq!(session["tools"][0]["name"], "hang_up");
     assert_eq!(session["max_output_tokens"], 1_024);
 }
 
@@ -226,7 +230,10 @@ fn a_session_is_stated_with_what_the_service_knows() {
 fn a_pcm_session_states_its_rate_and_a_missing_voice_is_left_out() {
     let spec =
         agent(json!({"audio": "pcm24k", "voice": null, "turn_detection": {"threshold": 0.6}}));
-    let session = written(&mut OpenaiRealtime::new(spec), &AgentMessage::Configure);
+    let session = written(
+        &mut OpenaiRealtime::new(spec),
+        &AgentMessage::Configure { instructions: None, answering: Answering::ByService },
+    );
     let audio = &session["session"]["audio"];
     let format = json!({"type": "audio/pcm", "rate": 24_000});
     assert_eq!(
@@ -242,7 +249,10 @@ fn small_messages_have_the_fields_of_the_samples() {
     let truncate =
         AgentMessage::Truncate { item: "item_FxA00000000000000001", part: 0, heard_ms: 1_180 };
     let cancel = AgentMessage::Cancel { response: "resp_Fx0000000000000000001" };
-    let result = AgentMessage::ToolResult { call: "call_Fx01", output: r#"{"state":"ready"}"# };
+    let result = AgentMessage::Recall(Recalled::Result {
+        call: "call_Fx01",
+        output: r#"{"state":"ready"}"#,
+    });
     for (message, name) in [
         (truncate, "conversation.item.truncate"),
         (cancel, "response.cancel.by_id"),
@@ -261,7 +271,8 @@ fn small_messages_have_the_fields_of_the_samples() {
 
 #[test]
 fn a_greeting_repeats_the_persona_and_calls_no_tool() {
-    let written = written(&mut OpenaiRealtime::new(agent(json!({}))), &AgentMessage::Greet);
+    let written =
+        written(&mut OpenaiRealtime::new(agent(json!({}))), &AgentMessage::Speak(Cue::Greeting));
     let response = &written["response"];
     let instructions = response["instructions"].as_str().unwrap();
     assert!(instructions.starts_with("You answer the phone"), "{instructions}");
