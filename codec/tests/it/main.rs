@@ -4,4 +4,5 @@
 
 mod anything;
 mod delay;
+mod keys;
 mod speech;

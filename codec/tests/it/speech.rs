@@ -10,7 +10,7 @@ use codec::{g711, pcm};
 /// Taps of the band-pass: transitions of about 50 Hz at 8 kHz.
 const TAPS: usize = 511;
 
-fn clips() -> Vec<(String, Vec<i16>)> {
+pub(crate) fn clips() -> Vec<(String, Vec<i16>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../loadtest/assets");
     let mut clips = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
