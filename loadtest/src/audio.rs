@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::assets;
 
+pub(crate) mod words;
+
 /// Mu-law bytes of one millisecond.
 pub const BYTES_PER_MS: usize = 8;
 
@@ -96,6 +98,8 @@ pub enum Clip {
     Wav(PathBuf),
     /// Made up, so many milliseconds of it.
     ToneMs(u32),
+    /// Made up, saying these words to whoever can read them: [`Speech::saying`].
+    Words(String),
     /// Mu-law bytes as standard base64.
     Ulaw(String),
 }
@@ -114,6 +118,7 @@ impl Clip {
             }
             Self::Wav(path) => Speech::from_wav(&read(path)?),
             Self::ToneMs(ms) => Ok(Speech::tone(*ms)),
+            Self::Words(text) => Ok(Speech::saying(text)),
             Self::Ulaw(text) => {
                 let mut ulaw = Vec::new();
                 codec::base64::decode(text.as_bytes(), &mut ulaw)

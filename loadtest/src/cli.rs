@@ -53,6 +53,9 @@ struct FakeModelArgs {
     /// What goes wrong on purpose.
     #[arg(long, value_enum, default_value_t = Fault::None)]
     fault: Fault,
+    /// How long a session may last, in seconds; the real service's hour when not given.
+    #[arg(long, value_name = "SECONDS")]
+    session_limit: Option<u64>,
 }
 
 #[derive(Debug, Args)]
@@ -116,6 +119,7 @@ async fn fake_model(args: FakeModelArgs) -> anyhow::Result<ExitCode> {
         listen: args.listen,
         script: script.unwrap_or_else(Script::plain),
         fault: args.fault,
+        session_limit: args.session_limit.map(std::time::Duration::from_secs),
         capture: args.capture,
     };
     let model = FakeModel::start(settings).await?;

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
@@ -19,8 +19,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 /// An answer with a whole body.
 pub(crate) type Answer = Response<Full<Bytes>>;
 
-/// A WebSocket that came in through the server.
-pub(crate) type ServerSocket = WebSocketStream<TokioIo<Upgraded>>;
+/// A WebSocket that came in through the server: right on the TCP stream, which can be reset.
+pub(crate) type ServerSocket = WebSocketStream<TcpStream>;
 
 /// A request, its body read.
 pub(crate) struct Asked {
@@ -32,6 +32,8 @@ pub(crate) struct Asked {
     pub(crate) headers: HeaderMap,
     /// The body; never above [`BODY_BYTES_MAX`].
     pub(crate) body: Bytes,
+    /// Who asks.
+    pub(crate) peer: SocketAddr,
     upgrade: Option<OnUpgrade>,
 }
 
@@ -68,8 +70,10 @@ impl Asked {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         answer.headers_mut().insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         let socket = async move {
-            let io = TokioIo::new(upgrade.await.ok()?);
-            Some(WebSocketStream::from_raw_socket(io, Role::Server, Some(socket_config())).await)
+            let parts = upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
+            let (io, read) = (parts.io.into_inner(), parts.read_buf.to_vec());
+            let config = Some(socket_config());
+            Some(WebSocketStream::from_partially_read(io, read, Role::Server, config).await)
         };
         Some((answer, socket))
     }
@@ -112,25 +116,32 @@ impl Server {
 /// Takes connections until the server is dropped. A connection that fails concerns nobody else.
 async fn accept(listener: TcpListener, service: Arc<impl Service>, stop: CancellationToken) {
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, peer)) = listener.accept().await else { continue };
         // Small frames must not wait for each other's acknowledgement.
         let _ = stream.set_nodelay(true);
         let service = Arc::clone(&service);
-        let connection = hyper::server::conn::http1::Builder::new()
-            .serve_connection(
-                TokioIo::new(stream),
-                hyper::service::service_fn(move |request| {
-                    let service = Arc::clone(&service);
-                    async move { Ok::<_, std::convert::Infallible>(ask(service, request).await) }
-                }),
-            )
-            .with_upgrades();
+        let connection =
+            hyper::server::conn::http1::Builder::new()
+                .serve_connection(
+                    TokioIo::new(stream),
+                    hyper::service::service_fn(move |request| {
+                        let service = Arc::clone(&service);
+                        async move {
+                            Ok::<_, std::convert::Infallible>(ask(service, peer, request).await)
+                        }
+                    }),
+                )
+                .with_upgrades();
         tokio::spawn(stop.clone().run_until_cancelled_owned(connection));
     }
 }
 
 /// Reads the body, unless the request wants to become a WebSocket, and asks the service.
-async fn ask(service: Arc<impl Service>, mut request: Request<Incoming>) -> Answer {
+async fn ask(
+    service: Arc<impl Service>,
+    peer: SocketAddr,
+    mut request: Request<Incoming>,
+) -> Answer {
     let upgrade = request
         .headers()
         .get(header::UPGRADE)
@@ -145,7 +156,7 @@ async fn ask(service: Arc<impl Service>, mut request: Request<Incoming>) -> Answ
         },
     };
     let target = head.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
-    let asked = Asked { method: head.method, target, headers: head.headers, body, upgrade };
+    let asked = Asked { method: head.method, target, headers: head.headers, body, peer, upgrade };
     service.answer(asked).await
 }
 

@@ -3,23 +3,27 @@
 //! No socket and no clock in here: a text comes in with the time, events go out. The answers
 //! themselves are planned in [`super::reply`], turns are found in [`super::vad`].
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::fields::Fields;
+use super::record::{ItemRecord, Ledger};
 use super::refusal::Refusal;
-use super::reply::{Cut, Happened, Material, Pace, Reply};
-use super::script::{Cue, Repertoire};
-use super::session::{Format, Session, Spoken};
-use super::vad::{Noticed, Vad, VadSettings};
+use super::repertoire::{Cue, Repertoire};
+use super::reply::{Happened, Pace, Reply, TextReply};
+use super::session::{Session, Spoken};
+use super::trouble::Leave;
+use super::vad::Vad;
 use super::{Complaint, Fault};
 
-mod requests;
+mod hearing;
+mod items;
+mod responses;
 
-use self::requests::already_active;
+use self::hearing::{Ear, detector};
+use self::responses::Wish;
 
 /// A connection.
 #[derive(Debug)]
@@ -30,16 +34,16 @@ pub(crate) struct Conversation {
     session: Session,
     phase: Phase,
     ids: Ids,
-    vad: Vad,
-    /// The item that the caller is speaking.
-    speaking: Option<String>,
-    items: BTreeMap<String, Item>,
-    last_item: Option<String>,
+    ear: Ear,
+    ledger: Ledger,
     /// Calls of tools whose output is awaited.
     called: Vec<String>,
+    /// The answer that is spoken: one at a time.
     reply: Option<Reply>,
+    /// Answers beside the conversation.
+    beside: Vec<TextReply>,
     agenda: Vec<(Duration, Later)>,
-    turns: usize,
+    leaving: Option<(Leave, Duration)>,
     complaints: Vec<Complaint>,
     appended_bytes: u64,
 }
@@ -53,21 +57,16 @@ enum Phase {
     Configured,
 }
 
-/// What kind of item it is, as far as truncation cares.
-#[derive(Debug, Clone, Copy)]
-enum Item {
-    /// Something said by the model: what is left of its audio, in milliseconds; `None` while it
-    /// is being made.
-    Spoken { left_ms: Option<u64> },
-    /// Anything else.
-    Other,
-}
-
 /// What the service does after a while by itself.
 #[derive(Debug)]
 enum Later {
-    Transcribe { item: String, text: String },
+    Transcribe {
+        item: String,
+        text: String,
+    },
     Answer(Cue),
+    /// The service leaves, and lets nobody in for a while.
+    Leave(Leave, Duration),
 }
 
 /// Numbers for the ids of one connection.
@@ -85,31 +84,46 @@ impl Ids {
     }
 }
 
+/// Who connects, and to what.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Visitor<'a> {
+    /// What makes the ids of this connection unlike those of others.
+    pub(crate) name: &'a str,
+    /// The model that was asked for.
+    pub(crate) model: &'a str,
+    /// The address of the client's end.
+    pub(crate) peer: &'a str,
+    /// When it connected, in microseconds since 1970.
+    pub(crate) at_us: u64,
+    /// For how long it may stay, in seconds.
+    pub(crate) seconds_max: u64,
+}
+
 impl Conversation {
-    /// A connection that was let in. `name` makes its ids unlike those of others.
+    /// A connection that was let in.
     pub(crate) fn open(
         repertoire: Arc<Repertoire>,
         (pace, fault): (Pace, Fault),
-        (name, model): (&str, &str),
-        expires_at: u64,
+        visitor: Visitor<'_>,
         out: &mut Vec<Value>,
     ) -> Self {
-        let session = Session::new(&format!("sess_{name}"), model, expires_at);
+        let id = format!("sess_{}", visitor.name);
+        let expires_at = visitor.at_us / 1_000_000 + visitor.seconds_max;
+        let session = Session::new(&id, visitor.model, expires_at);
         let mut opened = Self {
             repertoire,
             pace,
             fault,
             phase: Phase::Introduced,
-            ids: Ids { session: name.to_owned(), count: 0 },
-            vad: Vad::new(detector(&session), session.input.rate_hz()),
+            ids: Ids { session: visitor.name.to_owned(), count: 0 },
+            ear: Ear::new(&session),
+            ledger: Ledger::new(&id, visitor.peer, visitor.at_us),
             session,
-            speaking: None,
-            items: BTreeMap::new(),
-            last_item: None,
             called: Vec::new(),
             reply: None,
+            beside: Vec::new(),
             agenda: Vec::new(),
-            turns: 0,
+            leaving: None,
             complaints: Vec::new(),
             appended_bytes: 0,
         };
@@ -118,9 +132,19 @@ impl Conversation {
         opened
     }
 
+    /// What is written down of it.
+    pub(crate) fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
     /// Takes what the client did wrong so far.
     pub(crate) fn take_complaints(&mut self) -> Vec<Complaint> {
         std::mem::take(&mut self.complaints)
+    }
+
+    /// Takes how the service wants to leave, and for how long nobody is let in then.
+    pub(crate) fn take_leave(&mut self) -> Option<(Leave, Duration)> {
+        self.leaving.take()
     }
 
     /// Milliseconds of audio that were appended.
@@ -131,7 +155,8 @@ impl Conversation {
     /// When something happens without the client.
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
         let agenda = self.agenda.iter().map(|(at, _)| *at);
-        agenda.chain(self.reply.as_ref().and_then(Reply::next)).min()
+        let beside = self.beside.iter().map(TextReply::next);
+        agenda.chain(beside).chain(self.reply.as_ref().and_then(Reply::next)).min()
     }
 
     /// Lets time pass.
@@ -142,14 +167,23 @@ impl Conversation {
         self.agenda = later;
         for (_, what) in due {
             match what {
-                Later::Transcribe { item, text } => transcribe(&item, &text, out),
-                Later::Answer(cue) => self.answer(cue, &Value::Null, now, out),
+                Later::Transcribe { item, text } => {
+                    transcribe(&item, &text, out);
+                    let at_us = self.ledger.at_us(now);
+                    self.ledger.item(&item, |item| {
+                        item.text = text;
+                        item.written_at_us = Some(at_us);
+                    });
+                }
+                Later::Answer(cue) => self.answer(&cue, Wish::default(), now, out),
+                Later::Leave(how, away) => self.leaving = Some((how, away)),
             }
         }
         if let Some(mut reply) = self.reply.take() {
             let happened = reply.tick(now, out);
-            self.follow(reply, happened);
+            self.follow(reply, happened, now);
         }
+        self.finish_beside(now, out);
         self.number(out, before);
     }
 
@@ -206,7 +240,7 @@ impl Conversation {
             self.complain(kind, &Refusal::new("unconfigured_session", early));
         }
         match kind {
-            "session.update" => self.update(with(&["session"])?.need("session")?, out),
+            "session.update" => self.update(with(&["session"])?.need("session")?, now, out),
             "input_audio_buffer.append" => self.append(with(&["audio"])?, now, out),
             "input_audio_buffer.clear" => {
                 with(&[])?;
@@ -219,7 +253,7 @@ impl Conversation {
                 Err(Refusal::new("input_audio_buffer_commit_empty", empty))
             }
             "conversation.item.create" => {
-                self.create_item(with(&["item", "previous_item_id"])?, out)
+                self.create_item(with(&["item", "previous_item_id"])?, now, out)
             }
             "conversation.item.truncate" => {
                 self.truncate(with(&["item_id", "content_index", "audio_end_ms"])?, out)
@@ -227,7 +261,7 @@ impl Conversation {
             "conversation.item.delete" => {
                 let item = with(&["item_id"])?.text("item_id")?;
                 self.known_item(item, "item_delete_invalid_item_id")?;
-                self.items.remove(item);
+                self.ledger.write(|record| record.items.retain(|known| known.id != item));
                 out.push(json!({"type": "conversation.item.deleted", "item_id": item}));
                 Ok(())
             }
@@ -249,179 +283,66 @@ impl Conversation {
 
     /// Takes an update of the session whole, or not at all. A new input format begins a new
     /// detector: positions are counted in its audio.
-    fn update(&mut self, session: &Value, out: &mut Vec<Value>) -> Result<(), Refusal> {
-        let spoke = self.items.values().any(|item| matches!(item, Item::Spoken { .. }));
+    fn update(
+        &mut self,
+        session: &Value,
+        now: Duration,
+        out: &mut Vec<Value>,
+    ) -> Result<(), Refusal> {
+        let spoke = self.ledger.read(|record| record.items.iter().any(ItemRecord::is_spoken));
         let spoken = if spoke { Spoken::Already } else { Spoken::NotYet };
         let next = self.session.updated(session, spoken)?;
         if next.input == self.session.input {
-            self.vad.set(detector(&next));
+            self.ear.vad.set(detector(&next));
         } else {
-            self.vad = Vad::new(detector(&next), next.input.rate_hz());
+            self.ear.vad = Vad::new(detector(&next), next.input.rate_hz());
         }
         self.session = next;
         self.phase = Phase::Configured;
+        let at_us = self.ledger.at_us(now);
+        let instructions = self.session.json()["instructions"].as_str().unwrap_or_default();
+        self.ledger.write(|record| {
+            record.configured_at_us.get_or_insert(at_us);
+            record.updates += 1;
+            instructions.clone_into(&mut record.instructions);
+        });
         out.push(json!({"type": "session.updated", "session": self.session.json()}));
         Ok(())
     }
 
-    /// Hears audio. There is no answer to an append, ever; what it causes comes as events
-    /// of its own.
-    fn append(
-        &mut self,
-        fields: Fields<'_>,
-        now: Duration,
-        out: &mut Vec<Value>,
-    ) -> Result<(), Refusal> {
-        let text = fields.text("audio")?;
-        let mut bytes = Vec::new();
-        if text.is_empty() || codec::base64::decode(text.as_bytes(), &mut bytes).is_err() {
-            return Err(Refusal::value("audio", "standard base64 with padding, not empty"));
-        }
-        let mut samples = Vec::new();
-        match self.session.input {
-            Format::Pcmu => codec::g711::ulaw_decode(&bytes, &mut samples),
-            Format::Pcm24k => codec::pcm::from_le_bytes(&bytes, &mut samples)
-                .map_err(|_| Refusal::value("audio", "whole 16-bit samples"))?,
-        }
-        self.appended_bytes += bytes.len() as u64;
-        if self.session.turns.is_none() {
-            return Ok(());
-        }
-        for noticed in self.vad.hear(&samples) {
-            match noticed {
-                Noticed::Started { audio_start_ms } => {
-                    self.speech_started(audio_start_ms, now, out)
-                }
-                Noticed::Stopped { audio_end_ms } => self.speech_stopped(audio_end_ms, now, out),
-            }
-        }
-        Ok(())
-    }
-
-    /// The caller begins to speak: the answer that is being made is cut, if the session
-    /// says so.
-    fn speech_started(&mut self, audio_start_ms: u64, now: Duration, out: &mut Vec<Value>) {
-        let item = self.ids.next("item");
-        out.push(json!({
-            "type": "input_audio_buffer.speech_started",
-            "audio_start_ms": audio_start_ms, "item_id": item,
-        }));
-        self.speaking = Some(item);
-        // An answer that was not begun yet is not begun while the caller speaks.
-        self.agenda.retain(|(_, what)| !matches!(what, Later::Answer(_)));
-        let interrupts = self.session.turns.is_some_and(|rules| rules.interrupt_response);
-        if let Some(reply) = self.reply.as_mut().filter(|_| interrupts) {
-            reply.cut(Cut::TurnDetected, now);
-        }
-    }
-
-    /// The turn is over: it becomes an item, is written down a little later, and is
-    /// answered.
-    fn speech_stopped(&mut self, audio_end_ms: u64, now: Duration, out: &mut Vec<Value>) {
-        let item = self.speaking.take().unwrap_or_else(|| self.ids.next("item"));
-        let cue = self.repertoire.cue(self.turns);
-        self.turns += 1;
-        out.push(json!({
-            "type": "input_audio_buffer.speech_stopped",
-            "audio_end_ms": audio_end_ms, "item_id": item,
-        }));
-        let previous = self.last_item.replace(item.clone());
-        out.push(json!({
-            "type": "input_audio_buffer.committed",
-            "previous_item_id": previous, "item_id": item,
-        }));
-        let shown = json!({
-            "id": item, "object": "realtime.item", "type": "message", "status": "completed",
-            "role": "user", "content": [{"type": "input_audio", "transcript": null}],
-        });
-        for kind in ["conversation.item.added", "conversation.item.done"] {
-            out.push(json!({"type": kind, "previous_item_id": previous, "item": shown}));
-        }
-        self.items.insert(item.clone(), Item::Other);
-        if self.session.transcribes {
-            let text = self.repertoire.caller(cue).to_owned();
-            self.agenda.push((now + TRANSCRIPTION, Later::Transcribe { item, text }));
-        }
-        if self.session.turns.is_some_and(|rules| rules.create_response) {
-            self.agenda.push((now, Later::Answer(cue)));
-        }
-    }
-
-    /// Begins the answer of a cue. While another one is being made the service refuses, as
-    /// it does when asked by a client.
-    fn answer(&mut self, cue: Cue, metadata: &Value, now: Duration, out: &mut Vec<Value>) {
-        if self.fault == Fault::Silence {
-            return;
-        }
-        if let Some(active) = &self.reply {
-            out.push(already_active(active.id()).event(None));
-            return;
-        }
-        let answer = self.repertoire.answer(cue).clone();
-        let sound = self.repertoire.sound(cue);
-        let audio = match self.session.output {
-            Format::Pcmu => sound.ulaw().to_vec(),
-            Format::Pcm24k => {
-                let mut bytes = Vec::new();
-                codec::pcm::to_le_bytes(&sound.pcm24k(), &mut bytes);
-                bytes
-            }
-        };
-        let material = Material {
-            response: self.ids.next("resp"),
-            item: self.ids.next("item"),
-            tool_ids: (self.ids.next("item"), self.ids.next("call")),
-            previous: self.last_item.clone(),
-            conversation: format!("conv_{}", self.ids.session),
-            format: self.session.output,
-            voice: self.session.voice().clone(),
-            max_output_tokens: self.session.json()["max_output_tokens"].clone(),
-            metadata: metadata.clone(),
-            text: answer.text,
-            audio,
-            tool: answer.tool.filter(|tool| self.offers(&tool.name)),
-        };
-        let mut reply = if self.fault == Fault::FailResponses {
-            Reply::plan_failure(material, now)
-        } else {
-            Reply::plan(material, self.pace, now)
-        };
-        let happened = reply.tick(now, out);
-        self.follow(reply, happened);
-    }
-
-    /// Whether the session offers a tool; a model cannot call another.
-    fn offers(&self, tool: &str) -> bool {
-        let tools = self.session.json()["tools"].as_array();
-        tools.is_some_and(|tools| tools.iter().any(|offered| offered["name"] == tool))
-    }
-
     /// Keeps what a step of an answer changed in the conversation, and the answer until it
     /// is over.
-    fn follow(&mut self, reply: Reply, happened: Vec<Happened>) {
+    fn follow(&mut self, reply: Reply, happened: Vec<Happened>, now: Duration) {
         let mut over = false;
         for event in happened {
             match event {
-                Happened::Item(item) => {
-                    let kind = if item == reply.item() {
-                        Item::Spoken { left_ms: None }
-                    } else {
-                        Item::Other
-                    };
-                    self.items.insert(item.clone(), kind);
-                    self.last_item = Some(item);
-                }
+                Happened::Item(item) => self.remember(reply.item_record(&item, now, &self.ledger)),
                 Happened::Called(call) => self.called.push(call),
                 Happened::Done => over = true,
             }
         }
-        if !over {
+        self.ledger.item(reply.item(), |item| {
+            reply.said().clone_into(&mut item.text);
+            if over {
+                item.made_ms = Some(reply.made_ms());
+            }
+        });
+        if over {
+            let status = reply.status();
+            self.ledger.response(reply.id(), |response| response.status = Some(status.into()));
+        } else {
             self.reply = Some(reply);
-            return;
         }
-        if let Some(Item::Spoken { left_ms }) = self.items.get_mut(reply.item()) {
-            left_ms.get_or_insert(reply.made_ms());
-        }
+    }
+
+    /// Adds an item at the end of the conversation.
+    fn remember(&mut self, item: ItemRecord) {
+        self.ledger.write(|record| record.items.push(item));
+    }
+
+    /// The id of the last item.
+    fn last_item(&self) -> Option<String> {
+        self.ledger.read(|record| record.items.last().map(|item| item.id.clone()))
     }
 
     /// Gives every event that has none an id.
@@ -430,12 +351,6 @@ impl Conversation {
             event["event_id"] = self.ids.next("event").into();
         }
     }
-}
-
-/// The detector's settings. With turn detection off it runs on and nobody asks it.
-fn detector(session: &Session) -> VadSettings {
-    let off = VadSettings { threshold: 1.0, prefix_padding_ms: 0, silence_duration_ms: 500 };
-    session.turns.map_or(off, |rules| rules.vad)
 }
 
 /// What the caller said, in two events. The real service sends several deltas; one shows that
@@ -451,9 +366,10 @@ fn transcribe(item: &str, text: &str, out: &mut Vec<Value>) {
     }));
 }
 
-/// What the caller said is written down a little after the turn's end, beside the answer.
-const TRANSCRIPTION: Duration = Duration::from_millis(120);
-
 #[cfg(test)]
 #[path = "conversation_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "rebuilt_tests.rs"]
+mod rebuilt_tests;

@@ -4,10 +4,10 @@ use super::*;
 use crate::audio::Speech;
 use crate::model::Script;
 
-struct Client {
-    conversation: Conversation,
+pub(super) struct Client {
+    pub(super) conversation: Conversation,
     now: Duration,
-    heard: Vec<Value>,
+    pub(super) heard: Vec<Value>,
 }
 
 impl Client {
@@ -16,20 +16,25 @@ impl Client {
     }
 
     fn connect_with(fault: Fault) -> Self {
-        let repertoire = Arc::new(Repertoire::load(Script::plain()).unwrap());
+        Self::connect_to(Script::plain(), fault)
+    }
+
+    pub(super) fn connect_to(script: Script, fault: Fault) -> Self {
+        let repertoire = Arc::new(Repertoire::load(script).unwrap());
         let mut heard = Vec::new();
         let dressed = (Pace::default(), fault);
-        let conversation = Conversation::open(repertoire, dressed, ("x", "m"), 0, &mut heard);
+        let visitor = Visitor { name: "x", model: "m", peer: "", at_us: 0, seconds_max: 60 };
+        let conversation = Conversation::open(repertoire, dressed, visitor, &mut heard);
         Self { conversation, now: Duration::ZERO, heard }
     }
 
-    fn configured() -> Self {
+    pub(super) fn configured() -> Self {
         let mut client = Self::connect();
         client.configure(&json!({}));
         client
     }
 
-    fn configure(&mut self, turn_detection: &Value) {
+    pub(super) fn configure(&mut self, turn_detection: &Value) {
         let mut detection = json!({"type": "server_vad", "silence_duration_ms": 500});
         let changes = turn_detection.as_object().unwrap().clone();
         detection.as_object_mut().unwrap().extend(changes);
@@ -47,11 +52,11 @@ impl Client {
         assert_eq!(self.last()["type"], "session.updated");
     }
 
-    fn say(&mut self, event: &Value) {
+    pub(super) fn say(&mut self, event: &Value) {
         self.conversation.receive(&event.to_string(), self.now, &mut self.heard);
     }
 
-    fn append(&mut self, ulaw: &[u8]) {
+    pub(super) fn append(&mut self, ulaw: &[u8]) {
         for frame in ulaw.chunks(160) {
             let mut text = Vec::new();
             codec::base64::encode(frame, &mut text);
@@ -61,29 +66,29 @@ impl Client {
         }
     }
 
-    fn speak(&mut self) {
+    pub(super) fn speak(&mut self) {
         self.append(Speech::tone(400).ulaw());
         self.append(&[0xFF; 8 * 600]);
     }
 
-    fn pass(&mut self, ms: u64) {
+    pub(super) fn pass(&mut self, ms: u64) {
         self.now += Duration::from_millis(ms);
         self.conversation.tick(self.now, &mut self.heard);
     }
 
-    fn last(&self) -> &Value {
+    pub(super) fn last(&self) -> &Value {
         self.heard.last().unwrap()
     }
 
-    fn kinds(&self) -> Vec<&str> {
+    pub(super) fn kinds(&self) -> Vec<&str> {
         self.heard.iter().map(|event| event["type"].as_str().unwrap()).collect()
     }
 
-    fn find(&self, kind: &str) -> &Value {
+    pub(super) fn find(&self, kind: &str) -> &Value {
         self.heard.iter().rfind(|event| event["type"] == kind).unwrap_or(&Value::Null)
     }
 
-    fn refused(&mut self, event: &Value) -> String {
+    pub(super) fn refused(&mut self, event: &Value) -> String {
         let before = self.heard.len();
         self.say(event);
         let error = &self.heard[before..].last().unwrap()["error"];
@@ -265,7 +270,8 @@ fn the_assistants_past_is_text_only() {
         json!({"type": "conversation.item.create", "item": {"type": "message",
                "role": "assistant", "content": [{"type": kind, "text": "Hi."}]}})
     };
-    assert_eq!(client.refused(&item("output_audio")), "invalid_value");
+    assert_eq!(client.refused(&item("output_audio")), "missing_required_parameter");
+    assert_eq!(client.refused(&item("text")), "invalid_value");
     client.say(&item("output_text"));
     assert_eq!(client.last()["type"], "conversation.item.done");
 }

@@ -7,23 +7,30 @@
 
 mod conversation;
 mod fields;
+mod record;
 mod refusal;
+mod repertoire;
 mod reply;
 mod script;
 mod server;
 mod session;
+mod trouble;
 mod vad;
+mod visit;
 
 #[cfg(test)]
 mod tests;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::record::{ItemKind, ItemRecord, ResponseRecord, SessionEnd, SessionRecord};
 pub use self::script::{Answer, Script, ToolCall, Turn};
 pub use self::server::FakeModel;
+pub use self::trouble::{Leave, Mishap, Stopped, Trouble};
 
 /// How a fake model behaves.
 #[derive(Debug, Clone)]
@@ -34,6 +41,8 @@ pub struct ModelSettings {
     pub script: Script,
     /// What goes wrong.
     pub fault: Fault,
+    /// How long a session may last; the real service's hour when `None`.
+    pub session_limit: Option<Duration>,
     /// A file for everything on the wire, one event a line.
     pub capture: Option<PathBuf>,
 }
@@ -45,6 +54,7 @@ impl Default for ModelSettings {
             listen: (Ipv4Addr::LOCALHOST, 0).into(),
             script: Script::plain(),
             fault: Fault::None,
+            session_limit: None,
             capture: None,
         }
     }
@@ -92,6 +102,9 @@ pub struct Summary {
     pub open: u64,
     /// Milliseconds of audio that all clients appended.
     pub appended_ms: u64,
+    /// Sessions that reached their limit.
+    #[serde(default)]
+    pub expired: u64,
     /// What the clients did wrong, in order; at most a thousand.
     pub complaints: Vec<Complaint>,
 }

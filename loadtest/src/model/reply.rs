@@ -11,11 +11,15 @@ use serde_json::{Value, json};
 
 mod events;
 mod pieces;
+mod text;
 
 use self::events::rate_limits;
 use self::pieces::{pieces, words_between};
+pub(crate) use self::text::TextReply;
+use super::record::{ItemKind, ItemRecord, Ledger};
 use super::script::ToolCall;
 use super::session::Format;
+use super::trouble::{Mishap, Stopped};
 
 /// What an answer is made of.
 #[derive(Debug)]
@@ -111,11 +115,33 @@ pub(crate) struct Reply {
 }
 
 /// How the answer ends, as far as is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Outcome {
     Completed,
     Cut(Cut),
-    Failed,
+    /// With the code of the error.
+    Failed(String),
+    Incomplete(Stopped),
+}
+
+impl Outcome {
+    /// As `response.status` writes it.
+    fn status(&self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Cut(_) => "cancelled",
+            Self::Failed(_) => "failed",
+            Self::Incomplete(_) => "incomplete",
+        }
+    }
+
+    /// The status of the spoken item once it is final.
+    fn item_status(&self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Cut(_) | Self::Failed(_) | Self::Incomplete(_) => "incomplete",
+        }
+    }
 }
 
 /// What the conversation must know of a step.
@@ -164,11 +190,39 @@ impl Reply {
         }
     }
 
-    /// Plans an answer that fails as soon as it has begun.
-    pub(crate) fn plan_failure(material: Material, now: Duration) -> Self {
-        let mut reply = Self::plan(material, Pace::default(), now);
-        reply.plan = VecDeque::from([(now, Step::Created), (now, Step::Done)]);
-        reply.outcome = Outcome::Failed;
+    /// Plans an answer that goes wrong in some way that its events show.
+    pub(crate) fn plan_trouble(
+        material: Material,
+        pace: Pace,
+        mishap: &Mishap,
+        now: Duration,
+    ) -> Self {
+        let mut reply = Self::plan(material, pace, now);
+        match mishap {
+            Mishap::Failed { code } => {
+                reply.plan = VecDeque::from([(now, Step::Created), (now, Step::Done)]);
+                reply.outcome = Outcome::Failed(code.clone());
+            }
+            Mishap::Silence => reply.plan = VecDeque::from([(now, Step::Created)]),
+            Mishap::Incomplete { reason, after_ms } => {
+                let kept = after_ms.saturating_mul(reply.material.format.bytes_per_ms() as u64);
+                let kept = usize::try_from(kept).unwrap_or(usize::MAX);
+                let is_late = |step: &Step| matches!(step, Step::Audio(range) if range.end > kept);
+                let end = reply.plan.iter().position(|(_, step)| is_late(step));
+                if let Some(end) = end {
+                    let tail = reply.plan.split_off(end);
+                    let at = reply.plan.back().map_or(now, |(at, _)| *at);
+                    let closing = tail.into_iter().map(|(_, step)| step);
+                    let closing = closing.filter(|step| {
+                        !matches!(step, Step::Audio(_) | Step::Words(_) | Step::Tool)
+                    });
+                    reply.plan.extend(closing.map(|step| (at, step)));
+                }
+                reply.outcome = Outcome::Incomplete(*reason);
+            }
+            // Neither shows in the events of the answer itself.
+            Mishap::Error { .. } | Mishap::Leave { .. } => {}
+        }
         reply
     }
 
@@ -180,6 +234,19 @@ impl Reply {
     /// The id of the item that is spoken.
     pub(crate) fn item(&self) -> &str {
         &self.material.item
+    }
+
+    /// What is written down of an item of this answer: what is said, or the call of a tool.
+    pub(crate) fn item_record(&self, item: &str, now: Duration, ledger: &Ledger) -> ItemRecord {
+        let at_us = ledger.at_us(now);
+        match &self.material.tool {
+            Some(tool) if item != self.material.item => ItemRecord {
+                tool: Some(tool.name.clone()),
+                call: Some(self.material.tool_ids.1.clone()),
+                ..ItemRecord::new(item, at_us, ItemKind::Call, &tool.arguments)
+            },
+            _ => ItemRecord::new(item, at_us, ItemKind::Agent, self.said()),
+        }
     }
 
     /// Audio that was made so far, in milliseconds.
@@ -254,31 +321,24 @@ impl Reply {
                 self.said(),
             )),
             Step::PartDone => out.push(self.part("response.content_part.done", self.said())),
-            Step::ItemDone => self.close_item(&self.message(self.item_status()), 0, out),
+            Step::ItemDone => self.close_item(&self.message(self.outcome.item_status()), 0, out),
             Step::Tool => self.call_tool(out, happened),
             Step::Done => {
-                let status = match self.outcome {
-                    Outcome::Completed => "completed",
-                    Outcome::Cut(_) => "cancelled",
-                    Outcome::Failed => "failed",
-                };
-                out.push(json!({"type": "response.done", "response": self.response(status)}));
+                let response = self.response(self.outcome.status());
+                out.push(json!({"type": "response.done", "response": response}));
                 happened.push(Happened::Done);
             }
         }
     }
 
-    /// The words that were said so far; a cut answer has said no more.
-    fn said(&self) -> &str {
-        &self.material.text[..self.said_bytes]
+    /// How it ends, as far as is known: the text of `response.status`.
+    pub(crate) fn status(&self) -> &'static str {
+        self.outcome.status()
     }
 
-    /// The status of the spoken item once it is final.
-    fn item_status(&self) -> &'static str {
-        match self.outcome {
-            Outcome::Completed => "completed",
-            Outcome::Cut(_) | Outcome::Failed => "incomplete",
-        }
+    /// The words that were said so far; a cut answer has said no more.
+    pub(crate) fn said(&self) -> &str {
+        &self.material.text[..self.said_bytes]
     }
 
     /// Announces, fills and closes the item of a call. All at once: arguments are short.
@@ -306,132 +366,5 @@ impl Reply {
 const LATE: Duration = Duration::from_millis(30);
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn material(ms: usize, format: Format) -> Material {
-        Material {
-            response: "resp_1".into(),
-            item: "item_1".into(),
-            tool_ids: ("item_2".into(), "call_1".into()),
-            previous: None,
-            conversation: "conv_1".into(),
-            format,
-            voice: "marin".into(),
-            max_output_tokens: "inf".into(),
-            metadata: Value::Null,
-            text: "One two three four, five.".into(),
-            audio: vec![0x55; ms * format.bytes_per_ms()],
-            tool: None,
-        }
-    }
-
-    fn kinds(events: &[Value]) -> Vec<&str> {
-        let mut kinds: Vec<_> =
-            events.iter().map(|event| event["type"].as_str().unwrap()).collect();
-        kinds.dedup();
-        kinds
-    }
-
-    fn at(ms: u64) -> Duration {
-        Duration::from_millis(ms)
-    }
-
-    #[test]
-    fn an_answer_comes_in_the_order_of_the_service() {
-        let mut reply = Reply::plan(material(300, Format::Pcmu), Pace::default(), at(0));
-        let mut out = Vec::new();
-        let happened = reply.tick(at(10_000), &mut out);
-        assert_eq!(happened, [Happened::Item("item_1".into()), Happened::Done]);
-        assert_eq!(
-            kinds(&out),
-            [
-                "response.created",
-                "rate_limits.updated",
-                "response.output_item.added",
-                "conversation.item.added",
-                "response.content_part.added",
-                "response.output_audio_transcript.delta",
-                "response.output_audio.delta",
-                "response.output_audio_transcript.delta",
-                "response.output_audio.delta",
-                "response.output_audio.done",
-                "response.output_audio_transcript.done",
-                "response.content_part.done",
-                "response.output_item.done",
-                "conversation.item.done",
-                "response.done",
-            ]
-        );
-        assert_eq!(out.last().unwrap()["response"]["status"], "completed");
-    }
-
-    #[test]
-    fn words_and_audio_are_whole_when_joined() {
-        for format in [Format::Pcmu, Format::Pcm24k] {
-            let mut reply = Reply::plan(material(5_000, format), Pace::default(), at(0));
-            let mut out = Vec::new();
-            reply.tick(at(60_000), &mut out);
-            let deltas = |kind: &str| -> Vec<&str> {
-                let of_kind = out.iter().filter(|event| event["type"] == kind);
-                of_kind.map(|event| event["delta"].as_str().unwrap()).collect()
-            };
-            let mut audio = Vec::new();
-            for piece in deltas("response.output_audio.delta") {
-                codec::base64::decode(piece.as_bytes(), &mut audio).unwrap();
-            }
-            assert_eq!(audio, material(5_000, format).audio);
-            let words = deltas("response.output_audio_transcript.delta").concat();
-            assert_eq!(words, "One two three four, five.");
-            assert_eq!(reply.made_ms(), 5_000);
-        }
-    }
-
-    #[test]
-    fn audio_is_made_faster_than_it_lasts() {
-        let reply = Reply::plan(material(10_000, Format::Pcmu), Pace::default(), at(0));
-        let (last, _) = reply.plan.back().unwrap();
-        assert!(*last > at(1_800) && *last < at(2_200), "{last:?}");
-    }
-
-    #[test]
-    fn a_cut_answer_ends_with_its_reason_after_late_audio() {
-        let mut reply = Reply::plan(material(5_000, Format::Pcmu), Pace::default(), at(0));
-        let mut out = Vec::new();
-        reply.tick(at(200), &mut out);
-        let made = reply.made_ms();
-        out.clear();
-        reply.cut(Cut::TurnDetected, at(200));
-        let happened = reply.tick(at(300), &mut out);
-        assert_eq!(happened, [Happened::Done]);
-        assert_eq!(out[0]["type"], "response.output_audio.delta");
-        assert!(reply.made_ms() > made && reply.made_ms() < 5_000);
-        let done = &out.last().unwrap()["response"];
-        assert_eq!(done["status"], "cancelled");
-        assert_eq!(done["status_details"]["reason"], "turn_detected");
-        assert_eq!(done["output"][0]["status"], "incomplete");
-    }
-
-    #[test]
-    fn an_answer_cut_before_its_first_item_has_no_output() {
-        let mut reply = Reply::plan(material(5_000, Format::Pcmu), Pace::default(), at(0));
-        reply.cut(Cut::ClientCancelled, at(0));
-        let mut out = Vec::new();
-        reply.tick(at(100), &mut out);
-        assert_eq!(kinds(&out), ["response.created", "response.done"]);
-        assert_eq!(out[1]["response"]["output"], json!([]));
-    }
-
-    #[test]
-    fn a_tool_is_called_after_the_words() {
-        let mut material = material(100, Format::Pcmu);
-        material.tool = Some(ToolCall { name: "hang_up".into(), arguments: "{}".into() });
-        let mut reply = Reply::plan(material, Pace::default(), at(0));
-        let mut out = Vec::new();
-        let happened = reply.tick(at(10_000), &mut out);
-        assert!(happened.contains(&Happened::Called("call_1".into())));
-        let done = out.iter().rfind(|event| event["type"] == "response.output_item.done").unwrap();
-        assert_eq!(done["item"]["name"], "hang_up");
-        assert_eq!(done["output_index"], 1);
-    }
-}
+#[path = "reply_tests.rs"]
+mod tests;

@@ -1,22 +1,25 @@
 //! What the fake model says: a greeting, then one answer for each turn of the caller.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::audio::{AudioError, Clip, Speech};
+use super::trouble::{Mishap, Trouble};
+use crate::audio::Clip;
 
 /// A conversation as it was written beforehand. The model hears *that* the caller spoke, by the
-/// energy of the audio; *what* was said, the script tells it.
+/// energy of the audio; *what* was said, the script tells it, unless the sound says it itself
+/// ([`Clip::Words`]).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Script {
     /// What a `response.create` without a turn of the caller gets.
     pub greeting: Answer,
-    /// The caller's turns in order. After the last one, `more` answers.
+    /// The caller's turns in order: the first one of a conversation without turns of the caller,
+    /// told or heard, is the first one here. After the last one, `more` answers.
     pub turns: Vec<Turn>,
-    /// What is said when the script has run out, or after the output of a tool.
+    /// What is said when the script has run out, or knows no words like the caller's. `{caller}`
+    /// in it stands for what the caller said.
     #[serde(default = "more")]
     pub more: Answer,
 }
@@ -43,6 +46,9 @@ pub struct Answer {
     /// A tool that is called after the words.
     #[serde(default)]
     pub tool: Option<ToolCall>,
+    /// What goes wrong with it.
+    #[serde(default)]
+    pub trouble: Option<Trouble>,
 }
 
 /// A tool that the model calls.
@@ -54,6 +60,9 @@ pub struct ToolCall {
     /// Its arguments: JSON text.
     #[serde(default = "no_arguments")]
     pub arguments: String,
+    /// What is said once the output is there; `{output}` stands for it. `None` says `more`.
+    #[serde(default)]
+    pub then: Option<String>,
 }
 
 fn no_arguments() -> String {
@@ -69,26 +78,33 @@ impl Answer {
     /// An answer of words alone, with made-up sound.
     #[must_use]
     pub fn words(text: &str) -> Self {
-        Self { text: text.into(), clip: None, tool: None }
+        Self { text: text.into(), clip: None, tool: None, trouble: None }
     }
 
     /// An answer with a sound of its own.
     #[must_use]
     pub fn spoken(text: &str, clip: Clip) -> Self {
-        Self { text: text.into(), clip: Some(clip), tool: None }
+        Self { clip: Some(clip), ..Self::words(text) }
     }
 
     /// The same answer, with a call of a tool after it.
     #[must_use]
     pub fn then_calls(mut self, tool: &str) -> Self {
-        self.tool = Some(ToolCall { name: tool.into(), arguments: no_arguments() });
+        let (name, arguments) = (tool.into(), no_arguments());
+        self.tool = Some(ToolCall { name, arguments, then: None });
+        self
+    }
+
+    /// The same answer, going wrong the first time.
+    #[must_use]
+    pub fn with_trouble(mut self, what: Mishap) -> Self {
+        self.trouble = Some(Trouble::once(what));
         self
     }
 
     /// The sound, made up where the script gives none.
-    fn clip(&self) -> Clip {
-        let letters = u32::try_from(self.text.chars().count()).unwrap_or(u32::MAX);
-        self.clip.clone().unwrap_or(Clip::ToneMs(letters.saturating_mul(60)))
+    pub(crate) fn clip(&self) -> Clip {
+        self.clip.clone().unwrap_or_else(|| Clip::Words(self.text.clone()))
     }
 }
 
@@ -117,73 +133,10 @@ impl Script {
     }
 }
 
-/// A script with its sounds loaded.
-#[derive(Debug, Clone)]
-pub(crate) struct Repertoire {
-    script: Script,
-    sounds: BTreeMap<Cue, Speech>,
-}
-
-/// A place in a script.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Cue {
-    /// The greeting.
-    Greeting,
-    /// The answer to the turn with this number, from 0.
-    Turn(usize),
-    /// Past the end.
-    More,
-}
-
-impl Repertoire {
-    /// Loads every sound of a script.
-    ///
-    /// # Errors
-    /// The first sound that cannot be loaded.
-    pub(crate) fn load(script: Script) -> Result<Self, AudioError> {
-        let turns = (0..script.turns.len()).map(Cue::Turn);
-        let cues: Vec<Cue> = turns.chain([Cue::Greeting, Cue::More]).collect();
-        let mut loaded = Self { script, sounds: BTreeMap::new() };
-        for cue in cues {
-            let sound = loaded.answer(cue).clip().load()?;
-            loaded.sounds.insert(cue, sound);
-        }
-        Ok(loaded)
-    }
-
-    /// The cue of the caller's turn with this number, from 0.
-    pub(crate) fn cue(&self, turn: usize) -> Cue {
-        if turn < self.script.turns.len() { Cue::Turn(turn) } else { Cue::More }
-    }
-
-    /// What the caller said at a cue; empty where the script does not know.
-    pub(crate) fn caller(&self, cue: Cue) -> &str {
-        match cue {
-            Cue::Turn(turn) => self.script.turns.get(turn).map_or("", |turn| &turn.caller),
-            Cue::Greeting | Cue::More => "",
-        }
-    }
-
-    /// What the model says at a cue.
-    pub(crate) fn answer(&self, cue: Cue) -> &Answer {
-        match cue {
-            Cue::Greeting => &self.script.greeting,
-            Cue::Turn(turn) => {
-                self.script.turns.get(turn).map_or(&self.script.more, |turn| &turn.answer)
-            }
-            Cue::More => &self.script.more,
-        }
-    }
-
-    /// How it sounds.
-    pub(crate) fn sound(&self, cue: Cue) -> Speech {
-        self.sounds.get(&cue).cloned().unwrap_or_else(|| Speech::tone(0))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Leave;
 
     #[test]
     fn a_misspelt_script_is_refused() {
@@ -192,10 +145,12 @@ mod tests {
     }
 
     #[test]
-    fn past_the_end_there_is_always_an_answer() {
-        let loaded = Repertoire::load(Script::plain()).unwrap();
-        assert_eq!(loaded.cue(1), Cue::Turn(1));
-        assert_eq!(loaded.cue(2), Cue::More);
-        assert!(loaded.sound(Cue::More).ms() > 500);
+    fn trouble_is_written_in_words() {
+        let json =
+            r#"{"text":"Hm.","trouble":{"what":{"leave":{"how":{"close":1011},"after_ms":9}}}}"#;
+        let answer: Answer = serde_json::from_str(json).unwrap();
+        let how = Leave::Close(1011);
+        let what = Mishap::Leave { how, after_ms: 9, away_ms: 0 };
+        assert_eq!(answer, Answer::words("Hm.").with_trouble(what));
     }
 }

@@ -127,6 +127,76 @@ async fn a_service_that_leaves_closes_or_vanishes() {
 }
 
 #[tokio::test]
+async fn a_ping_is_answered() {
+    let model = model(Fault::None).await;
+    let mut socket = connect(&model).await;
+    configure(&mut socket).await;
+    socket.send(Message::Ping(vec![7].into())).await.unwrap();
+    loop {
+        if let Message::Pong(payload) = socket.next().await.unwrap().unwrap() {
+            assert_eq!(payload.as_ref(), [7]);
+            return;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_expires_at_its_limit() {
+    let session_limit = Some(Duration::from_secs(9));
+    let settings = ModelSettings { session_limit, ..ModelSettings::default() };
+    let model = FakeModel::start(settings).await.unwrap();
+    let mut socket = connect(&model).await;
+    configure(&mut socket).await;
+    assert_eq!(next(&mut socket).await.unwrap()["error"]["code"], "session_expired");
+    assert_eq!(next(&mut socket).await, Err(1001));
+    assert_eq!(model.summary().expired, 1);
+}
+
+#[tokio::test]
+async fn a_session_is_ended_on_demand_and_written_down() {
+    for (how, code) in
+        [(Leave::Reset, 1006), (Leave::Close(1013), 1013), (Leave::Close(1001), 1001)]
+    {
+        let model = model(Fault::None).await;
+        let mut socket = connect(&model).await;
+        configure(&mut socket).await;
+        let record = model.sessions().remove(0);
+        assert!(record.configured_at_us.is_some() && record.end.is_none());
+        assert_eq!(record.peer, socket.get_ref().local_addr().unwrap().to_string());
+        assert!(model.end(&record.id, how));
+        assert_eq!(next(&mut socket).await, Err(code));
+        drop(socket);
+        while model.summary().open > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(model.sessions()[0].end, Some(SessionEnd::Left));
+        assert!(!model.end(&record.id, how));
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_closes_is_written_down() {
+    let model = model(Fault::None).await;
+    let mut socket = connect(&model).await;
+    configure(&mut socket).await;
+    socket.close(None).await.unwrap();
+    while socket.next().await.is_some() {}
+    while model.sessions()[0].end.is_none() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(model.sessions()[0].end, Some(SessionEnd::Closed(1005)));
+}
+
+#[tokio::test]
+async fn whoever_is_away_lets_nobody_in() {
+    let model = model(Fault::None).await;
+    model.go_away(Duration::from_secs(60));
+    assert_eq!(dial(&model, "?model=x", &[KEY]).await.err(), Some(503));
+    model.go_away(Duration::ZERO);
+    assert!(dial(&model, "?model=x", &[KEY]).await.is_ok());
+}
+
+#[tokio::test]
 async fn what_was_on_the_wire_is_written_down() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("openai.jsonl");

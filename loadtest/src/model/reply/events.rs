@@ -81,22 +81,24 @@ impl Reply {
 
     /// The answer as a whole. What it used is known when it is over.
     pub(super) fn response(&self, status: &str) -> Value {
-        let details = match (status, self.outcome) {
-            ("cancelled", Outcome::Cut(cut)) => {
-                json!({"type": "cancelled", "reason": cut.reason()})
-            }
-            ("failed", _) => json!({"type": "failed", "error": {
-                "type": "server_error", "code": "rate_limit_exceeded",
-                "message": "Rate limit reached. Please try again in 1s.",
-            }}),
-            _ => Value::Null,
-        };
         let over = status != "in_progress";
+        let details = match &self.outcome {
+            Outcome::Cut(cut) if over => json!({"type": "cancelled", "reason": cut.reason()}),
+            Outcome::Failed(code) if over => json!({"type": "failed", "error": {
+                "type": "server_error", "code": code, "message": "This answer was made to fail.",
+            }}),
+            Outcome::Incomplete(why) if over => {
+                json!({"type": "incomplete", "reason": why.as_str()})
+            }
+            Outcome::Cut(_) | Outcome::Failed(_) | Outcome::Incomplete(_) | Outcome::Completed => {
+                Value::Null
+            }
+        };
         let mut output = Vec::new();
         if over && self.item_added {
-            output.push(self.message(self.item_status()));
+            output.push(self.message(self.outcome.item_status()));
         }
-        if let (true, Outcome::Completed, Some(tool)) = (over, self.outcome, &self.material.tool) {
+        if let (true, Outcome::Completed, Some(tool)) = (over, &self.outcome, &self.material.tool) {
             output.push(self.function_call("completed", &tool.arguments));
         }
         json!({
