@@ -2,7 +2,7 @@
 //!
 //! Control holds them, a relay receives them over the link (with the provider's key, in memory
 //! only) or reads them from a file when it runs alone. Over the link unknown fields are skipped; in
-//! a file they are mistakes, which the reader of the file reports (with `serde_ignored`).
+//! a file they are mistakes, which the reader of the file reports ([`crate::strict`]).
 
 use serde::{Deserialize, Serialize};
 

@@ -269,6 +269,21 @@ pub enum Blame {
     Relay,
 }
 
+impl Blame {
+    /// The word as it is written in events.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Caller => "caller",
+            Self::Carrier => "carrier",
+            Self::Agent => "agent",
+            Self::Provider => "provider",
+            Self::Operator => "operator",
+            Self::Relay => "relay",
+        }
+    }
+}
+
 impl EndReason {
     /// The reason as it is written in events and metrics.
     #[must_use]
@@ -357,5 +372,15 @@ mod tests {
     fn reasons_are_written_the_same_everywhere() {
         let json = serde_json::to_value(EndReason::AgentHungUp).unwrap();
         assert_eq!(json, EndReason::AgentHungUp.as_str());
+        for blame in [
+            Blame::Caller,
+            Blame::Carrier,
+            Blame::Agent,
+            Blame::Provider,
+            Blame::Operator,
+            Blame::Relay,
+        ] {
+            assert_eq!(serde_json::to_value(blame).unwrap(), blame.as_str());
+        }
     }
 }

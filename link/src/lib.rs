@@ -15,6 +15,7 @@ pub mod ticket;
 pub mod agent;
 pub mod event;
 pub mod tool;
+pub mod strict;
 
 pub mod message;
 
