@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use link::agent::AgentSpec;
 use link::id::AgentName;
 use link::secret::Secret;
-use serde::Deserialize;
+use link::strict;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 /// The agents of the file, every version of each.
 #[derive(Debug, Clone)]
@@ -31,7 +33,7 @@ impl Agents {
 }
 
 /// The file as it is written.
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 struct AgentFile {
     default: Option<AgentName>,
     #[serde(default)]
@@ -44,13 +46,13 @@ struct AgentFile {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn read(text: &str, key_of: impl Fn(&str) -> Option<Secret>) -> Result<Agents, Vec<String>> {
-    let mut mistakes = Vec::new();
-    let toml = toml::Deserializer::parse(text).map_err(|error| vec![error.to_string()])?;
-    let mut unknown = |path: serde_ignored::Path<'_>| {
-        mistakes.push(format!("`{path}` is not a field that is known"));
-    };
-    let file: AgentFile = serde_ignored::deserialize(toml, &mut unknown)
-        .map_err(|error| vec![error.to_string().trim_end().to_owned()])?;
+    let unreadable = |error: toml::de::Error| vec![explain(text, &error)];
+    let file: AgentFile = toml::from_str(text).map_err(unreadable)?;
+    let written: Value = toml::from_str(text).map_err(unreadable)?;
+    let mut mistakes: Vec<String> = strict::unread(&written, &json!(file))
+        .into_iter()
+        .map(|path| format!("`{path}` is not a field that is known"))
+        .collect();
     let default = file.default.or_else(|| only(&file.agent));
     let mut specs = BTreeMap::new();
     for mut spec in file.agent {
@@ -73,6 +75,17 @@ pub fn read(text: &str, key_of: impl Fn(&str) -> Option<Secret>) -> Result<Agent
         Some(default) if mistakes.is_empty() => Ok(Agents { default, specs }),
         _ => Err(mistakes),
     }
+}
+
+/// What is wrong and where. The line itself is not shown, as the error would by itself: it may hold
+/// the key of a tool.
+fn explain(text: &str, error: &toml::de::Error) -> String {
+    let place = error.span().and_then(|span| text.get(..span.start)).map(|before| {
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        format!("line {line}, column {column}: ")
+    });
+    format!("{}{}", place.unwrap_or_default(), error.message())
 }
 
 /// The one agent's name, when there is only one: it needs no `default`.
@@ -99,56 +112,4 @@ fn give_key(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const EXAMPLE: &str = include_str!("../../../examples/agents.toml");
-
-    fn key(_: &str) -> Option<Secret> {
-        Some(Secret::new("sk-test"))
-    }
-
-    #[test]
-    fn the_example_is_read_and_gets_its_key() {
-        let agents = read(EXAMPLE, key).unwrap();
-        let spec = agents.newest(None).unwrap();
-        assert_eq!(spec.name.as_str(), "front-desk");
-        assert_eq!(spec.provider.api_key().reveal(), "sk-test");
-    }
-
-    #[test]
-    fn every_mistake_is_listed_at_once() {
-        let text = EXAMPLE
-            .replace("threshold = 0.5", "threshold = 5.0\ntreshold = 0.5")
-            .replace("default = \"front-desk\"", "default = \"nobody\"");
-        let mistakes = read(&text, |_| None).unwrap_err().join("\n");
-        for part in [
-            "treshold` is not a field",
-            "turn_detection.threshold: outside 0 to 1",
-            "needs a key; set OPENAI_API_KEY",
-            "no agent `nobody`",
-        ] {
-            assert!(mistakes.contains(part), "{part} is missing in\n{mistakes}");
-        }
-    }
-
-    #[test]
-    fn the_newest_version_answers_new_calls_and_all_are_known() {
-        let agent = EXAMPLE.split("[[agent]]").nth(1).unwrap();
-        let newer = agent.replace("version = 1", "version = 7");
-        let agents = read(&format!("{EXAMPLE}\n[[agent]]{newer}"), key).unwrap();
-        assert_eq!(agents.newest(None).unwrap().version, 7);
-        assert_eq!(agents.all().count(), 2);
-        let twice = read(&format!("{EXAMPLE}\n[[agent]]{agent}"), key);
-        assert!(twice.unwrap_err()[0].contains("twice with version 1"));
-    }
-
-    #[test]
-    fn an_empty_file_and_one_without_a_default_are_mistakes() {
-        assert!(read("", key).unwrap_err()[0].contains("no [[agent]]"));
-        let agent = EXAMPLE.split("[[agent]]").nth(1).unwrap();
-        let other = agent.replace("front-desk", "back-office");
-        let two = format!("[[agent]]{agent}\n[[agent]]{other}");
-        assert!(read(&two, key).unwrap_err()[0].starts_with("default:"));
-    }
-}
+mod tests;
