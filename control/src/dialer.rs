@@ -11,7 +11,7 @@ use link::message::Command;
 
 use crate::clock;
 use crate::error::Problem;
-use crate::fleet::nodes::Order;
+use crate::fleet::orders::Order;
 use crate::metrics::Asked;
 use crate::plane::{Plane, tenant};
 use crate::store::Ending;
@@ -83,7 +83,11 @@ pub async fn hang_up(plane: &Plane, id: &CallId) -> Result<Call, Problem> {
     match call.state {
         CallState::Ended => return Ok(call),
         CallState::Active if order_hang_up(plane, &call) => return Ok(call),
-        CallState::Queued | CallState::Starting | CallState::Active | CallState::Detached => {}
+        CallState::Queued
+        | CallState::Starting
+        | CallState::Active
+        | CallState::Detached
+        | CallState::Transferred => {}
     }
     // Recorded first: whatever the carrier asks in between is answered with a hang-up.
     let end = Ending { reason: CallEnd::Stream(EndReason::OperatorHungUp), detail: None };
@@ -104,8 +108,13 @@ pub fn is_e164(text: &str) -> bool {
 /// Whether the call's node was told.
 fn order_hang_up(plane: &Plane, call: &Call) -> bool {
     let Some(node) = &call.node else { return false };
-    let order =
-        Order { call: call.id.clone(), generation: call.generation, command: Command::HangUp };
+    let order = Order::Do {
+        call: call.id.clone(),
+        generation: call.generation,
+        // The end of the call is the answer.
+        id: None,
+        command: Command::HangUp,
+    };
     match plane.nodes.send(node, order) {
         Ok(()) => true,
         Err(error) => {

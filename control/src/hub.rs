@@ -14,6 +14,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
+use crate::answers::Answers;
 use crate::events::{Record, Seq};
 use crate::sequencer::LeaseState;
 use crate::store::{Entry, Store, StoreError};
@@ -22,6 +23,7 @@ use crate::store::{Entry, Store, StoreError};
 #[derive(Debug, Clone, Default)]
 pub struct Hub {
     feeds: Arc<Mutex<BTreeMap<TenantId, Watched>>>,
+    answers: Answers,
 }
 
 /// A tenant that somebody watches.
@@ -50,9 +52,16 @@ impl Hub {
         self.feeds().values().map(|watched| watched.clients).sum()
     }
 
-    /// Shows committed entries to whoever watches their tenants. In order within each tenant; what
+    /// Who waits for the answer to a command.
+    #[must_use]
+    pub fn answers(&self) -> &Answers {
+        &self.answers
+    }
+
+    /// Shows committed entries to whoever watches their tenants or waits for an answer. In order within each tenant; what
     /// was shown before is skipped.
     pub fn publish(&self, entries: &[Entry]) {
+        self.answers.tell(entries);
         let feeds = self.feeds();
         for of_tenant in entries.chunk_by(|a, b| a.tenant == b.tenant) {
             let Some(watched) = of_tenant.first().and_then(|entry| feeds.get(&entry.tenant)) else {

@@ -9,7 +9,8 @@
 //! - [`fleet`]: the relays. `link` talks to them, `nodes` knows them, `placement` chooses one.
 //! - [`store`]: everything durable; [`sequencer`] gives every event its place; [`hub`] and [`sse`]
 //!   bring events to clients.
-//! - [`api`]: what web applications use; [`dialer`] is what the API does to calls.
+//! - [`api`]: what web applications use; [`dialer`] is what the API does to calls, [`commands`] what
+//!   it does in them while they run, and [`answers`] who waits for what becomes of it.
 //! - [`http`]: one route table behind our own accept loop; [`error`]: what a refusal looks like.
 //! - [`keys`] seals secrets, [`tokens`] signs tickets and passes, [`config`] reads the environment,
 //!   [`metrics`] counts, [`admin`] answers probes, [`clock`] reads time.
@@ -30,7 +31,9 @@ pub mod sequencer;
 pub mod hub;
 pub mod sse;
 
+pub mod answers;
 pub mod api;
+pub mod commands;
 pub mod dialer;
 
 pub mod admin;

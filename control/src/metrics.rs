@@ -15,8 +15,13 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::fleet::nodes::Nodes;
+use crate::fleet::orders::Unsent;
 use crate::hub::Hub;
 use crate::sequencer::{LeaseState, Sequencer};
+
+mod labels;
+
+pub use self::labels::{Answered, Asked, Doing, Hearing, Route, Told};
 
 /// One declared metric.
 #[derive(Debug)]
@@ -67,6 +72,16 @@ const LINK_UNKNOWN: Metric = metric(
     "control_link_unknown",
     "Messages of relays that this version does not know; they are skipped.",
     "Relays are newer than control.",
+);
+const ANNOUNCEMENTS: Metric = metric(
+    "control_announcements",
+    "Streams that nodes were told of before they began, by whether the word went out; a fraction of control_twiml's `stream`.",
+    "`full` or `away`: agents are dialled only when the caller is there, and callers wait longer.",
+);
+const COMMANDS: Metric = metric(
+    "control_commands",
+    "Commands of the API to running calls, by what they ask for and what became of them.",
+    "`silent`: relays that are busy, or a slow database; `unsent`: links that are down.",
 );
 const NODES: Metric = metric(
     "control_nodes",
@@ -121,6 +136,8 @@ pub const METRICS: &[&Metric] = &[
     &CARRIER_REQUESTS,
     &HELLOS,
     &LINK_UNKNOWN,
+    &ANNOUNCEMENTS,
+    &COMMANDS,
     &NODES,
     &NODES_READY,
     &EVENTS,
@@ -143,110 +160,6 @@ pub fn page() -> String {
     page
 }
 
-/// Declares an enum whose variants are the values of one label.
-macro_rules! label {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident => $value:literal,)* }) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum $name { $($(#[$vdoc])* $variant,)* }
-
-        impl $name {
-            /// The label's value.
-            #[must_use]
-            pub fn value(self) -> &'static str {
-                match self { $(Self::$variant => $value,)* }
-            }
-        }
-    };
-}
-
-label! {
-    /// What was asked.
-    Route {
-        /// The voice hook.
-        Voice => "voice",
-        /// The resume hook.
-        Resume => "resume",
-        /// The status hooks, of calls and streams.
-        Status => "status",
-        /// Calls of the API.
-        Calls => "calls",
-        /// Event streams of the API.
-        Events => "events",
-        /// Anything else.
-        Other => "other",
-    }
-}
-
-impl Route {
-    /// The route of a path.
-    #[must_use]
-    pub fn of(path: &str) -> Self {
-        match path.strip_prefix("/v1/").unwrap_or_default() {
-            "twilio/voice" => Self::Voice,
-            "twilio/status" | "twilio/stream" => Self::Status,
-            "events" => Self::Events,
-            path if path.starts_with("twilio/resume/") => Self::Resume,
-            path if path == "calls" || path.starts_with("calls/") => Self::Calls,
-            _ => Self::Other,
-        }
-    }
-}
-
-label! {
-    /// What the carrier was told.
-    Told {
-        /// Open a stream.
-        Stream => "stream",
-        /// Give the caller to somebody else.
-        Transfer => "transfer",
-        /// The call is over.
-        Hangup => "hangup",
-        /// No node takes the call.
-        Busy => "busy",
-        /// Ask again in a second.
-        Wait => "wait",
-        /// Nothing helps.
-        Apology => "apology",
-    }
-}
-
-label! {
-    /// What became of a request to the carrier.
-    Asked {
-        /// Done.
-        Done => "done",
-        /// The account's credentials are wrong.
-        Credentials => "credentials",
-        /// Refused for good.
-        Refused => "refused",
-        /// Too much at once.
-        Throttled => "throttled",
-        /// No answer in time; it may have happened.
-        Silent => "silent",
-        /// It never got there.
-        Unreachable => "unreachable",
-        /// The carrier failed.
-        Failed => "failed",
-    }
-}
-
-label! {
-    /// What a relay was told that dialled in.
-    Hearing {
-        /// It is in.
-        Welcome => "welcome",
-        /// Another version of the link.
-        Version => "version",
-        /// A wrong join secret.
-        Secret => "secret",
-        /// No public URL.
-        Address => "address",
-        /// It said something else.
-        NoHello => "no_hello",
-    }
-}
-
 type One = [(&'static str, &'static str); 1];
 type Two = [(&'static str, &'static str); 2];
 
@@ -260,6 +173,8 @@ pub struct Metrics {
     twiml: Family<One, Counter>,
     carrier: Family<One, Counter>,
     hellos: Family<One, Counter>,
+    announcements: Family<One, Counter>,
+    commands: Family<Two, Counter>,
     /// Messages of relays that were skipped.
     pub link_unknown: Counter,
 }
@@ -276,6 +191,8 @@ impl Metrics {
             twiml: Family::default(),
             carrier: Family::default(),
             hellos: Family::default(),
+            announcements: Family::default(),
+            commands: Family::default(),
             link_unknown: Counter::default(),
         };
         let registry = &mut metrics.registry;
@@ -285,6 +202,9 @@ impl Metrics {
         registry.register(TWIML.name, TWIML.counts, metrics.twiml.clone());
         registry.register(CARRIER_REQUESTS.name, CARRIER_REQUESTS.counts, metrics.carrier.clone());
         registry.register(HELLOS.name, HELLOS.counts, metrics.hellos.clone());
+        let announcements = metrics.announcements.clone();
+        registry.register(ANNOUNCEMENTS.name, ANNOUNCEMENTS.counts, announcements);
+        registry.register(COMMANDS.name, COMMANDS.counts, metrics.commands.clone());
         registry.register(LINK_UNKNOWN.name, LINK_UNKNOWN.counts, metrics.link_unknown.clone());
         registry.register_collector(Box::new(Elsewhere { nodes, sequencer, hub }));
         metrics
@@ -325,6 +245,22 @@ impl Metrics {
     /// Counts a relay that dialled in.
     pub fn hello(&self, hearing: Hearing) {
         self.hellos.get_or_create(&[("outcome", hearing.value())]).inc();
+    }
+
+    /// Counts a node that was told of a stream, or was not.
+    pub fn announced(&self, sent: Result<(), Unsent>) {
+        let outcome = match sent {
+            Ok(()) => "sent",
+            Err(Unsent::Full) => "full",
+            Err(Unsent::Away) => "away",
+        };
+        self.announcements.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// Counts a command to a running call.
+    pub fn commanded(&self, doing: Doing, answered: Answered) {
+        let labels = [("command", doing.value()), ("outcome", answered.value())];
+        self.commands.get_or_create(&labels).inc();
     }
 
     /// The scrape: OpenMetrics text.
@@ -403,12 +339,5 @@ mod tests {
         for metric in METRICS {
             assert_eq!(page.lines().filter(|line| *line == metric.name).count(), 1);
         }
-    }
-
-    #[test]
-    fn a_path_with_a_pass_has_a_route_without_it() {
-        assert_eq!(Route::of("/v1/twilio/resume/v4.public.x"), Route::Resume);
-        assert_eq!(Route::of("/v1/calls/c_1/hang_up"), Route::Calls);
-        assert_eq!(Route::of("/v1/callsx"), Route::Other);
     }
 }

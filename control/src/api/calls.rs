@@ -8,20 +8,22 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::StatusCode;
+use link::event::Blame;
 use link::id::{AgentName, CallId, WallTime};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
-use warp::{Filter, Rejection, Reply};
 
 use super::auth::keyed;
+use super::{done, transcript};
 use crate::dialer::{self, Wish, is_e164};
 use crate::error::Problem;
-use crate::events::{Seq, rfc3339};
+use crate::events::rfc3339;
 use crate::http::{body, queries};
 use crate::plane::{Plane, tenant};
-use crate::store::call::{Call, Cursor, Number};
+use crate::store::call::{Call, CallEnd, Cursor, Number};
 
 /// `/v1/calls`.
 pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
@@ -43,11 +45,6 @@ pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
         .and(keyed(plane))
         .and_then(|id: String, plane: Arc<Plane>| async move { done(hang_up(&plane, &id).await) });
     place.or(list).unify().or(show).unify().or(hang_up).unify().boxed()
-}
-
-fn done(answer: Result<(StatusCode, Value), Problem>) -> Result<Response, Rejection> {
-    let (status, value) = answer?;
-    Ok(warp::reply::with_status(warp::reply::json(&value), status).into_response())
 }
 
 /// The body of `POST /v1/calls`.
@@ -111,17 +108,8 @@ async fn list(
 async fn show(plane: &Plane, id: &str) -> Result<(StatusCode, Value), Problem> {
     let id = CallId::new(id).map_err(|_| Problem::no_call())?;
     let call = plane.store.call(&tenant(), &id).await?.ok_or_else(Problem::no_call)?;
-    let records =
-        plane.store.events_after(&tenant(), Seq(0), Some(&id), TRANSCRIPT_EVENTS_MAX).await?;
-    let turns = records.iter().filter(|record| record.kind == "turn").map(|record| {
-        // The text of a JSON object, by construction; a turn that is none would be shown empty.
-        let mut turn: Value = serde_json::from_str(&record.data).unwrap_or_default();
-        turn["at"] = rfc3339(record.at).into();
-        turn["seq"] = record.seq.0.into();
-        turn
-    });
     let mut shown = json_of(&call);
-    shown["turns"] = turns.collect();
+    shown["turns"] = transcript::turns(plane, &id).await?.turns.into();
     Ok((StatusCode::OK, shown))
 }
 
@@ -140,6 +128,8 @@ fn json_of(call: &Call) -> Value {
         .carrier
         .as_ref()
         .map(|carrier| json!({"account_sid": carrier.account_sid, "call_sid": carrier.call_sid}));
+    let end = call.end_reason.as_deref().and_then(CallEnd::read);
+    let blame = end.map(CallEnd::blame);
     json!({
         "id": call.id.as_str(),
         "direction": call.direction.as_str(),
@@ -148,7 +138,9 @@ fn json_of(call: &Call) -> Value {
         "agent": call.agent.as_str(),
         "agent_version": call.agent_version,
         "state": call.state.as_str(),
+        "transfer_to": call.transfer_to.as_ref().map(Number::as_str),
         "end_reason": call.end_reason,
+        "end_blame": blame.map(Blame::as_str),
         "end_detail": call.end_detail,
         "generation": call.generation.0,
         "node": call.node.as_ref().map(|node| node.as_str()),
@@ -164,6 +156,3 @@ const BODY_BYTES_MAX: usize = 16 * 1024;
 
 const PAGE_CALLS: u32 = 50;
 const PAGE_CALLS_MAX: u32 = 200;
-
-/// Events of a call that are looked through for its turns: an hour of quick talk.
-const TRANSCRIPT_EVENTS_MAX: u32 = 4_000;

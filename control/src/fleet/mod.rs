@@ -1,9 +1,12 @@
 //! The relays: who they are, which of them takes a call, and how control talks to them.
 //!
-//! Suggested reading order: [`placement`] (the choice, pure), [`nodes`] (who is there), [`link`]
-//! (the QUIC server), [`authority`] (what makes relays and control trust each other).
+//! Suggested reading order: [`placement`] (the choice, pure), [`nodes`] (who is there), [`orders`]
+//! (what they are told), [`link`] (the QUIC server), [`authority`] (what makes relays and control
+//! trust each other).
 
 pub mod placement;
+
+pub mod orders;
 
 pub mod nodes;
 

@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use link::id::{CallId, Epoch, Gen, NodeId, WallTime};
-use link::message::{Command, Load};
+use link::id::{CallId, Epoch, NodeId, WallTime};
+use link::message::Load;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::orders::{Order, Unsent};
 use super::placement::{Candidate, choose};
 use crate::clock;
 
@@ -52,28 +53,6 @@ pub struct Arrival {
     pub public_url: String,
     /// Its version, for people.
     pub software: String,
-}
-
-/// Something for a node to do in one call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
-    /// The call.
-    pub call: CallId,
-    /// The generation it is meant for.
-    pub generation: Gen,
-    /// What to do.
-    pub command: Command,
-}
-
-/// Why an order does not reach its node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unsent {
-    /// The node's link is down.
-    #[error("the node is not connected")]
-    Away,
-    /// The node does not read what it is told.
-    #[error("the node does not keep up")]
-    Full,
 }
 
 /// How a node is doing, for probes and people.
@@ -168,7 +147,8 @@ impl Nodes {
         self.nodes().get(node).map(|entry| stream_url(&entry.public_url, node))
     }
 
-    /// Tells a node to do something in a call.
+    /// Tells a node something about a call, without waiting: what is in its queue is as good as
+    /// told, unless its link breaks at that moment.
     ///
     /// # Errors
     /// When it cannot be told.
@@ -282,6 +262,8 @@ const ARRIVE_WITHIN: Duration = Duration::from_millis(1_500);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use link::id::Gen;
+    use link::message::Command;
 
     const NOW: WallTime = WallTime(1_795_514_400_000_000);
 
@@ -363,11 +345,15 @@ mod tests {
         assert_eq!(full.await, Ok(None));
     }
 
+    fn hang_up(call: CallId) -> Order {
+        Order::Do { call, generation: Gen(0), id: None, command: Command::HangUp }
+    }
+
     #[test]
     fn an_order_reaches_its_node_or_says_why_not() {
         let nodes = Nodes::new();
         let (a, waiting) = join_with_orders(&nodes, "a", 1);
-        let order = Order { call: call(1), generation: Gen(0), command: Command::HangUp };
+        let order = hang_up(call(1));
         for _ in 0..ORDERS_MAX {
             assert_eq!(nodes.send(a.node(), order.clone()), Ok(()));
         }

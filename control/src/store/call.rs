@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use link::event::EndReason;
+use link::event::{Blame, EndReason};
 use link::id::{AgentName, CallId, Gen, NodeId, TenantId, WallTime};
 
 /// A call as the database knows it.
@@ -37,7 +37,7 @@ pub struct Call {
     pub end_reason: Option<String>,
     /// What an operator can act on, where the end has such a thing.
     pub end_detail: Option<String>,
-    /// Where the next `resume` sends the caller; `None` for a call that stays.
+    /// Whom the caller was given to; `None` for a call that stays with its agent.
     pub transfer_to: Option<Number>,
     /// Why the latest stream ended, while the call is detached.
     pub detach_reason: Option<String>,
@@ -51,7 +51,8 @@ pub struct Call {
     pub created_at: WallTime,
     /// When its first stream began.
     pub answered_at: Option<WallTime>,
-    /// When its latest stream ended, while the call is detached; by the database's clock.
+    /// When its latest stream ended, while the call is detached, or when it was given to somebody
+    /// else, while it is transferred; by the database's clock.
     pub detached_at: Option<WallTime>,
     /// When it ended.
     pub ended_at: Option<WallTime>,
@@ -93,11 +94,12 @@ pub enum Direction {
     Outbound,
 }
 
-/// Where a call is in its life. `Ended` is never left.
+/// Where a call is in its life. `Ended` is never left, and `Transferred` only for `Ended`.
 ///
 /// ```text
 /// queued -> starting -> active <-> detached -> ended
-///              ^----------+-- resume --+
+///              ^          |-- resume --+         ^
+///              +----------+-> transferred -------+
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CallState {
@@ -109,6 +111,9 @@ pub enum CallState {
     Active,
     /// Its stream is over, and the carrier has not said what is next.
     Detached,
+    /// The agent's part is over: the caller was given to somebody else. The phone call lives on
+    /// without a stream until the carrier says that it is over.
+    Transferred,
     /// Over.
     Ended,
 }
@@ -139,6 +144,7 @@ words!(CallState {
     Starting => "starting",
     Active => "active",
     Detached => "detached",
+    Transferred => "transferred",
     Ended => "ended",
 });
 
@@ -181,6 +187,37 @@ impl CallEnd {
             Self::Canceled => "canceled",
             Self::CarrierFailed => "carrier_failed",
             Self::NoNode => "no_node",
+        }
+    }
+
+    /// Reads back what [`CallEnd::as_str`] wrote; `None` for a word of another version.
+    #[must_use]
+    pub fn read(word: &str) -> Option<Self> {
+        let own = [
+            Self::TooManyResumes,
+            Self::Transferred,
+            Self::NoAnswer,
+            Self::Busy,
+            Self::Canceled,
+            Self::CarrierFailed,
+            Self::NoNode,
+        ];
+        own.into_iter()
+            .find(|end| end.as_str() == word)
+            .or_else(|| serde_json::from_value(word.into()).ok().map(Self::Stream))
+    }
+
+    /// Whose doing the end is.
+    #[must_use]
+    pub fn blame(self) -> Blame {
+        match self {
+            Self::Stream(reason) => reason.blame(),
+            Self::TooManyResumes => Blame::Relay,
+            Self::Transferred => EndReason::Transferred.blame(),
+            Self::NoAnswer | Self::Busy => Blame::Caller,
+            Self::CarrierFailed => Blame::Carrier,
+            // Called off through the API, or too few nodes for the calls that come.
+            Self::Canceled | Self::NoNode => Blame::Operator,
         }
     }
 }
@@ -261,6 +298,8 @@ impl Created {
 pub enum Begin {
     /// Open a stream, by the call's node and generation.
     Stream(Box<Call>),
+    /// Give the caller to whom the call says.
+    Transfer(Box<Call>),
     /// The call is over.
     HangUp,
     /// There is no such call.
@@ -276,11 +315,8 @@ pub enum Resume {
     NoNode,
     /// The call is over.
     HangUp,
-    /// Give the caller to somebody else.
-    Transfer {
-        /// To whom.
-        to: Number,
-    },
+    /// Give the caller to whom the call says.
+    Transfer(Box<Call>),
     /// The streams of this call end again and again; this very answer ended it.
     TooMany,
     /// There is no such call.
@@ -353,5 +389,21 @@ mod tests {
     fn words_survive_their_text() {
         assert_eq!("detached".parse(), Ok(CallState::Detached));
         assert_eq!("asleep".parse::<CallState>(), Err(UnknownWord));
+    }
+
+    #[test]
+    fn an_end_is_read_back_with_its_blame() {
+        for (word, blame) in [
+            ("agent_refused", Blame::Provider),
+            ("transferred", Blame::Agent),
+            ("too_many_resumes", Blame::Relay),
+            ("no_answer", Blame::Caller),
+            ("carrier_failed", Blame::Carrier),
+            ("no_node", Blame::Operator),
+        ] {
+            let end = CallEnd::read(word).unwrap();
+            assert_eq!((end.as_str(), end.blame()), (word, blame));
+        }
+        assert_eq!(CallEnd::read("eaten_by_a_grue"), None);
     }
 }

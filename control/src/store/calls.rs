@@ -121,8 +121,14 @@ impl Store {
         let changed = self.change(tenant, Find::Id(id), |call| ((), call.begin(node, now))).await?;
         Ok(match changed {
             None => Begin::Unknown,
-            Some((call, ())) if call.state == CallState::Ended => Begin::HangUp,
-            Some((call, ())) => Begin::Stream(Box::new(call)),
+            Some((call, ())) => match call.state {
+                CallState::Ended => Begin::HangUp,
+                CallState::Transferred => Begin::Transfer(Box::new(call)),
+                CallState::Queued
+                | CallState::Starting
+                | CallState::Active
+                | CallState::Detached => Begin::Stream(Box::new(call)),
+            },
         })
     }
 
@@ -140,12 +146,12 @@ impl Store {
     ) -> Result<Resume, StoreError> {
         let changed = self.change(tenant, Find::Id(id), |call| call.resume(node, now)).await?;
         let Some((call, decision)) = changed else { return Ok(Resume::Unknown) };
-        Ok(match (decision, call.transfer_to.clone()) {
-            (Decision::Transfer, Some(to)) => Resume::Transfer { to },
-            (Decision::Transfer | Decision::HangUp, _) => Resume::HangUp,
-            (Decision::Reconnect, _) => Resume::Reconnect(Box::new(call)),
-            (Decision::NoNode, _) => Resume::NoNode,
-            (Decision::TooMany, _) => Resume::TooMany,
+        Ok(match decision {
+            Decision::Transfer => Resume::Transfer(Box::new(call)),
+            Decision::HangUp => Resume::HangUp,
+            Decision::Reconnect => Resume::Reconnect(Box::new(call)),
+            Decision::NoNode => Resume::NoNode,
+            Decision::TooMany => Resume::TooMany,
         })
     }
 
@@ -182,21 +188,20 @@ impl Store {
         Ok(changed.await?.map(|(call, ())| call))
     }
 
-    /// Sends the caller to somebody else at the next `resume`.
+    /// The carrier says that the phone call is over; `None` when there is no such call. One that
+    /// was transferred ended by that, whatever `end` says.
     ///
     /// # Errors
     /// When the database fails.
-    pub async fn transfer_call(
+    pub async fn phone_over(
         &self,
         tenant: &TenantId,
         id: &CallId,
-        to: Number,
+        end: Ending<'_>,
+        now: WallTime,
     ) -> Result<Option<Call>, StoreError> {
         let changed = self.change(tenant, Find::Id(id), |call| {
-            if call.state != CallState::Ended {
-                call.transfer_to = Some(to);
-            }
-            ((), None)
+            ((), call.on_phone_over(end.reason, end.detail, now))
         });
         Ok(changed.await?.map(|(call, ())| call))
     }

@@ -6,10 +6,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use link::event::{CallEvent, NodeEvent};
+use link::event::{CallEvent, EndReason, NodeEvent};
 use link::id::{EventNumber, Gen, TenantId, WallTime};
 
-use super::call::{Call, CallEnd};
+use super::call::{Call, CallEnd, Number};
 use super::calls::{Find, lock, save};
 use super::ledger::{Entry, Gap, Ledger, Source, Written, mark, micros};
 use super::rows::{PendingRow, call_columns};
@@ -142,6 +142,7 @@ impl<'a> Draft<'a> {
         let calls: Vec<Call> = on!(self.tx, |c| sqlx::query_as(sql)
             .bind(self.now.0 - micros(times.hung_up))
             .bind(self.now.0 - micros(times.lost))
+            .bind(self.now.0 - micros(times.transferred))
             .fetch_all(c)
             .await)?;
         for mut call in calls {
@@ -244,9 +245,15 @@ fn apply(call: &mut Call, generation: Gen, event: &NodeEvent, now: WallTime) -> 
             call.on_stream_ended(generation, *reason, now);
             Change::Nothing
         }
-        CallEvent::Ending { reason, detail, .. } if !call.is_over_for(generation) => call
-            .end(CallEnd::Stream(*reason), detail.as_deref(), event.at)
-            .map_or(Change::Nothing, Change::Instead),
+        CallEvent::Ending { reason: EndReason::Transferred, transfer_to: Some(to), .. } => {
+            let to = Number(to.as_str().to_owned());
+            let said = call.transfer(generation, to, event.at, now);
+            said.map_or(Change::Nothing, Change::Instead)
+        }
+        CallEvent::Ending { reason, detail, .. } if !call.is_over_for(generation) => {
+            let said = call.end(CallEnd::Stream(*reason), detail.as_deref(), event.at);
+            said.map_or(Change::Nothing, Change::Instead)
+        }
         CallEvent::Ending { .. }
         | CallEvent::StreamRefused { .. }
         | CallEvent::AgentReady { .. }
@@ -288,8 +295,9 @@ macro_rules! select_expired {
         concat!(
             "SELECT ",
             call_columns!(),
-            " FROM calls WHERE state = 'detached' AND detached_us <= \
-             CASE WHEN detach_reason = 'caller_hung_up' THEN $1 ELSE $2 END \
+            " FROM calls WHERE state IN ('detached', 'transferred') AND detached_us <= \
+             CASE WHEN state = 'transferred' THEN $3 \
+             WHEN detach_reason = 'caller_hung_up' THEN $1 ELSE $2 END \
              ORDER BY detached_us LIMIT 100",
             $rest
         )

@@ -69,6 +69,8 @@ pub struct Times {
     pub hung_up: Duration,
     /// How long a call may stay detached after its stream was lost, before it has ended.
     pub lost: Duration,
+    /// How long a call may stay transferred without a word of the carrier, before it has ended.
+    pub transferred: Duration,
 }
 
 impl Default for Times {
@@ -77,6 +79,8 @@ impl Default for Times {
             lease: Duration::from_secs(3),
             hung_up: Duration::from_secs(10),
             lost: Duration::from_secs(60),
+            // The carrier ends what it dials after 4 hours (`timeLimit`), and says so.
+            transferred: Duration::from_secs(5 * 3_600),
         }
     }
 }
@@ -178,6 +182,7 @@ impl Ledger {
         let due: i64 = on!(tx, |c| sqlx::query_scalar(sql)
             .bind(micros(self.times.hung_up))
             .bind(micros(self.times.lost))
+            .bind(micros(self.times.transferred))
             .fetch_one(c)
             .await)?;
         Ok(due != 0)
@@ -277,8 +282,9 @@ const RELEASE: &str = "UPDATE lease SET until_us = 0 WHERE id = 1 AND lease_epoc
 
 const DUE: Sql = timed!(
     "SELECT CAST(count(*) AS BIGINT) FROM (SELECT id FROM pending UNION ALL \
-     SELECT 1 FROM calls WHERE state = 'detached' AND detached_us + \
-     CASE WHEN detach_reason = 'caller_hung_up' THEN $1 ELSE $2 END <= ";
+     SELECT 1 FROM calls WHERE state IN ('detached', 'transferred') AND detached_us + \
+     CASE WHEN state = 'transferred' THEN $3 \
+     WHEN detach_reason = 'caller_hung_up' THEN $1 ELSE $2 END <= ";
     ") AS due"
 );
 

@@ -1,14 +1,15 @@
 //! The life of a call: what each thing that happens makes of its state.
 //!
 //! Pure, on a [`Call`] that the caller has locked; what it says (a [`Fact`]) is committed in the
-//! same transaction. Three rules hold everywhere: `ended` is never left, what an older generation
-//! says changes nothing, and every end says `call.ended` exactly once.
+//! same transaction. Four rules hold everywhere: `ended` is never left, `transferred` only for
+//! `ended`, what an older generation says changes nothing, and every call says `call.ended` exactly
+//! once.
 
 use link::event::EndReason;
 use link::id::{Gen, NodeId, WallTime};
 use serde_json::json;
 
-use super::call::{Call, CallEnd, CallState, CarrierWord};
+use super::call::{Call, CallEnd, CallState, CarrierWord, Number};
 use crate::events::Fact;
 
 /// What `resume` decided.
@@ -35,9 +36,11 @@ impl Call {
                 self.node = Some(node.clone());
                 None
             }
-            CallState::Starting | CallState::Active | CallState::Detached | CallState::Ended => {
-                None
-            }
+            CallState::Starting
+            | CallState::Active
+            | CallState::Detached
+            | CallState::Transferred
+            | CallState::Ended => None,
         }
     }
 
@@ -64,18 +67,36 @@ impl Call {
         self.detached_at = Some(now);
     }
 
+    /// A stream decided to give the caller to somebody else; `now` is the database's time. The
+    /// agent's part is over with that, the phone call is not: `call.ended` is said when the
+    /// carrier says that it is.
+    pub(crate) fn transfer(
+        &mut self,
+        generation: Gen,
+        to: Number,
+        at: WallTime,
+        now: WallTime,
+    ) -> Option<Fact> {
+        if self.is_over_for(generation) {
+            return None;
+        }
+        let fact = fact("call.transferred", at, json!({"to": to.as_str()}));
+        self.attach(CallState::Transferred);
+        self.detached_at = Some(now);
+        self.transfer_to = Some(to);
+        Some(fact)
+    }
+
     /// The carrier asks what follows a stream.
     pub(crate) fn resume(
         &mut self,
         node: Option<&NodeId>,
         now: WallTime,
     ) -> (Decision, Option<Fact>) {
-        let transferred = self.end_reason.as_deref() == Some(CallEnd::Transferred.as_str());
-        if self.transfer_to.is_some() && (transferred || self.state != CallState::Ended) {
-            return (Decision::Transfer, self.end(CallEnd::Transferred, None, now));
-        }
-        if self.state == CallState::Ended {
-            return (Decision::HangUp, None);
+        match self.state {
+            CallState::Ended => return (Decision::HangUp, None),
+            CallState::Transferred => return (Decision::Transfer, None),
+            CallState::Queued | CallState::Starting | CallState::Active | CallState::Detached => {}
         }
         self.resumes.retain(|at| at.0 > now.0.saturating_sub(RESUME_WINDOW_US));
         if self.resumes.len() >= RESUMES_MAX {
@@ -99,40 +120,55 @@ impl Call {
             self.carrier_status = Some(word.status.clone());
             self.carrier_seq = word.seq.or(self.carrier_seq);
         }
-        word.over.and_then(|end| self.end(end, None, now))
+        word.over.and_then(|end| self.on_phone_over(end, None, now))
+    }
+
+    /// The carrier says that the phone call is over. A call that was transferred ended by that,
+    /// however the phone call went on.
+    pub(crate) fn on_phone_over(
+        &mut self,
+        end: CallEnd,
+        detail: Option<&str>,
+        now: WallTime,
+    ) -> Option<Fact> {
+        match self.state {
+            CallState::Transferred => self.end(CallEnd::Transferred, detail, now),
+            CallState::Queued
+            | CallState::Starting
+            | CallState::Active
+            | CallState::Detached
+            | CallState::Ended => self.end(end, detail, now),
+        }
     }
 
     /// The call is over. Says nothing when it already was.
     pub(crate) fn end(&mut self, end: CallEnd, detail: Option<&str>, at: WallTime) -> Option<Fact> {
-        self.end_with(end.as_str(), detail, at)
-    }
-
-    /// Nobody resumed the call for too long: it ended with the reason of its last stream.
-    pub(crate) fn expire(&mut self, at: WallTime) -> Option<Fact> {
-        let reason = self.detach_reason.clone();
-        self.end_with(reason.as_deref().unwrap_or("caller_lost"), None, at)
-    }
-
-    /// Whether a stream of this generation has no say in the call's state.
-    pub(crate) fn is_over_for(&self, generation: Gen) -> bool {
-        self.state == CallState::Ended || generation < self.generation
-    }
-
-    fn end_with(&mut self, reason: &str, detail: Option<&str>, at: WallTime) -> Option<Fact> {
         if self.state == CallState::Ended {
             return None;
         }
         self.attach(CallState::Ended);
-        self.end_reason = Some(reason.to_owned());
+        self.end_reason = Some(end.as_str().to_owned());
         // PostgreSQL stores no NUL, and a detail of a relay must not stop the sequencer.
         let detail = detail.map(|detail| detail.replace('\0', ""));
         self.end_detail.clone_from(&detail);
         self.ended_at = Some(at);
-        let mut data = json!({"reason": reason});
+        let mut data = json!({"reason": end.as_str(), "blame": end.blame().as_str()});
         if let Some(detail) = detail {
             data["detail"] = detail.into();
         }
         Some(fact("call.ended", at, data))
+    }
+
+    /// Nobody resumed the call for too long: it ended with the reason of its last stream.
+    pub(crate) fn expire(&mut self, at: WallTime) -> Option<Fact> {
+        let last = self.detach_reason.as_deref().and_then(CallEnd::read);
+        self.on_phone_over(last.unwrap_or(CallEnd::Stream(EndReason::CallerLost)), None, at)
+    }
+
+    /// Whether a stream of this generation has no say in the call's state.
+    pub(crate) fn is_over_for(&self, generation: Gen) -> bool {
+        matches!(self.state, CallState::Transferred | CallState::Ended)
+            || generation < self.generation
     }
 
     fn attach(&mut self, state: CallState) {
@@ -165,7 +201,7 @@ pub(crate) const RESUME_WINDOW_US: i64 = 60_000_000;
 
 #[cfg(test)]
 mod tests {
-    use super::super::call::{Direction, Number};
+    use super::super::call::Direction;
     use super::*;
     use link::id::{AgentName, CallId, TenantId};
 
@@ -276,13 +312,60 @@ mod tests {
         assert_eq!(call, before);
     }
 
+    fn transferred() -> Call {
+        let mut call = active();
+        let to = Number("+15550199".into());
+        let fact = call.transfer(Gen(0), to, WallTime(7), WallTime(8)).unwrap();
+        assert_eq!((fact.kind, fact.data.as_str()), ("call.transferred", r#"{"to":"+15550199"}"#));
+        assert_eq!(call.state, CallState::Transferred);
+        call
+    }
+
     #[test]
     fn a_transfer_is_answered_again_when_the_question_is_repeated() {
+        let mut call = transferred();
+        for _ in 0..2 {
+            assert_eq!(call.resume(None, WallTime(9)), (Decision::Transfer, None));
+        }
+        assert_eq!(call.transfer_to, Some(Number("+15550199".into())));
+        assert_eq!(call.ended_at, None, "the phone call lives on");
+    }
+
+    #[test]
+    fn a_transferred_call_has_no_stream_any_more_and_is_not_transferred_twice() {
+        let mut call = transferred();
+        let before = call.clone();
+        call.on_stream_ended(Gen(0), EndReason::Transferred, WallTime(9));
+        assert_eq!(call.on_stream_started(Gen(0), WallTime(9)), None);
+        assert_eq!(call.begin(&node("n2"), WallTime(9)), None);
+        let other = Number("+15550198".into());
+        assert_eq!(call.transfer(Gen(0), other, WallTime(9), WallTime(9)), None);
+        assert_eq!(call, before);
+    }
+
+    #[test]
+    fn a_stream_that_was_replaced_transfers_nobody() {
         let mut call = active();
-        call.transfer_to = Some(Number("+15550199".into()));
-        let (decision, fact) = call.resume(None, WallTime(9));
-        assert_eq!((decision, fact.unwrap().kind), (Decision::Transfer, "call.ended"));
-        assert_eq!(call.resume(None, WallTime(10)), (Decision::Transfer, None));
+        call.resume(Some(&node("n2")), WallTime(5));
+        let to = Number("+15550199".into());
+        assert_eq!(call.transfer(Gen(0), to, WallTime(6), WallTime(6)), None);
+        assert_eq!((call.state, call.transfer_to), (CallState::Starting, None));
+    }
+
+    #[test]
+    fn a_transferred_call_ends_by_that_however_its_phone_call_went_on() {
+        let mut call = transferred();
+        let fact = call.on_carrier_word(&completed(9), WallTime(99)).unwrap();
+        assert_eq!(fact.data, r#"{"blame":"agent","reason":"transferred"}"#);
+        assert_eq!(call.ended_at, Some(WallTime(99)));
+        let mut call = transferred();
+        let busy = call.on_phone_over(CallEnd::Busy, Some("busy"), WallTime(99)).unwrap();
+        assert_eq!(busy.data, r#"{"blame":"agent","detail":"busy","reason":"transferred"}"#);
+        assert_eq!(call.resume(None, WallTime(100)), (Decision::HangUp, None));
+        assert!(transferred().expire(WallTime(99)).unwrap().data.contains("transferred"));
+        let mut call = transferred();
+        let by_hand = CallEnd::Stream(EndReason::OperatorHungUp);
+        assert!(call.end(by_hand, None, WallTime(9)).unwrap().data.contains("operator_hung_up"));
     }
 
     #[test]

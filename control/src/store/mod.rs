@@ -177,6 +177,26 @@ impl Store {
         Ok(rows.into_iter().map(|row| row.0).collect())
     }
 
+    /// What was said in a call, in the order in which it was told, at most `limit` turns.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn turns(
+        &self,
+        tenant: &TenantId,
+        call: &CallId,
+        limit: u32,
+    ) -> Result<Vec<Record>, StoreError> {
+        let mut tx = self.db().read(Scope::Tenant(tenant)).await?;
+        let rows: Vec<EventRow> = on!(tx, |c| sqlx::query_as(SELECT_TURNS)
+            .bind(tenant.as_str())
+            .bind(call.as_str())
+            .bind(i64::from(limit))
+            .fetch_all(c)
+            .await)?;
+        Ok(rows.into_iter().map(|row| row.0).collect())
+    }
+
     /// The number of the last event of this source that was committed; zero before the first.
     ///
     /// # Errors
@@ -214,3 +234,6 @@ const SELECT_EVENTS: &str = "SELECT seq, call, generation, type, at_us, body FRO
 
 const SELECT_EVENTS_OF_CALL: &str = "SELECT seq, call, generation, type, at_us, body FROM events \
      WHERE tenant = $1 AND seq > $2 AND call = $4 ORDER BY seq LIMIT $3";
+
+const SELECT_TURNS: &str = "SELECT seq, call, generation, type, at_us, body FROM events \
+     WHERE tenant = $1 AND call = $2 AND type = 'turn' ORDER BY seq LIMIT $3";

@@ -69,15 +69,16 @@ async fn migrate(pool: &SqlitePool) -> Result<(), StoreError> {
     }
 }
 
+/// Every migration, oldest first. One that was released is never changed: databases keep its sum.
 fn migrator() -> Migrator {
-    let first = SqlStr::from_static(include_str!("migrations/sqlite/0001_first.sql"));
-    Migrator::with_migrations(vec![Migration::new(
-        1,
-        "first".into(),
-        MigrationType::Simple,
-        first,
-        false,
-    )])
+    let step = |version, name: &'static str, sql| {
+        let sql = SqlStr::from_static(sql);
+        Migration::new(version, name.into(), MigrationType::Simple, sql, false)
+    };
+    Migrator::with_migrations(vec![
+        step(1, "first", include_str!("migrations/sqlite/0001_first.sql")),
+        step(2, "transferred", include_str!("migrations/sqlite/0002_transferred.sql")),
+    ])
 }
 
 /// Connections to a file cost nothing to keep and some to make, so they stay.

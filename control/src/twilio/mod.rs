@@ -9,18 +9,22 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use http::header::{self, HeaderValue};
+use link::id::NodeId;
+use link::message::Announcement;
 use warp::filters::BoxedFilter;
 use warp::path::FullPath;
 use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
 
+use self::resume::After;
 use self::signature::{Forged, SignedRequest};
-use self::twiml::{Stream, Twiml, Verb};
+use self::twiml::{Dial, Stream, Target, Twiml, Verb};
 use crate::error::Problem;
+use crate::fleet::orders::Order;
 use crate::http::{body, with};
 use crate::metrics::Told;
 use crate::plane::Plane;
-use crate::store::call::{Call, CarrierIds};
+use crate::store::call::{Call, CarrierIds, Direction, Number};
 use crate::tokens::TokenError;
 
 pub mod signature;
@@ -188,23 +192,59 @@ fn unwritable() -> Problem {
 /// over. When the node has gone in between, asks at once.
 fn connect(plane: &Plane, call: &Call) -> Answer {
     let now = crate::clock::wall();
-    let token_failed = |error: TokenError| {
-        tracing::error!(call = %call.id, %error, "a token cannot be made");
-        unwritable()
-    };
-    let pass = plane.tokens.pass(call, now).map_err(token_failed)?;
+    let pass = plane.tokens.pass(call, now).map_err(|error| no_token(call, &error))?;
     let mut verbs = Vec::with_capacity(2);
     let place = call.node.as_ref().and_then(|node| Some((node, plane.nodes.stream_url(node)?)));
     if let Some((node, url)) = place {
-        let ticket = plane.tokens.ticket(call, node, now).map_err(token_failed)?;
+        let ticket = plane.tokens.ticket(call, node, now);
+        let ticket = ticket.map_err(|error| no_token(call, &error))?;
+        announce(plane, call, node);
         let parameters = vec![(link::ticket::PARAMETER, ticket)];
         let status_callback = plane.public.url("/v1/twilio/stream");
         verbs.push(Verb::Connect(Stream { url, status_callback, parameters }));
     }
     let node = call.node.as_ref().map(tracing::field::display);
     tracing::info!(call = %call.id, generation = %call.generation, node, "a stream is asked for");
-    verbs.push(Verb::Redirect(resume::address(plane, &pass, None)));
+    verbs.push(Verb::Redirect(resume::address(plane, &pass, &After::Stream)));
     Ok((Twiml(verbs), Told::Stream))
+}
+
+/// Tells the node that a stream is on its way, so that it dials the agent before the caller is
+/// there. Best effort: the stream does as well without, only later.
+fn announce(plane: &Plane, call: &Call, node: &NodeId) {
+    let announcement = Announcement {
+        call: call.id.clone(),
+        generation: call.generation,
+        tenant: call.tenant.clone(),
+        agent: call.agent.clone(),
+        version: call.agent_version,
+    };
+    plane.metrics.announced(plane.nodes.send(node, Order::Announce(announcement)));
+}
+
+/// Gives the caller to whom the call says. Whoever is dialled sees the number of ours that the
+/// call is on: it is always one that the carrier lets us show, while a caller's may be withheld.
+fn transfer(plane: &Plane, call: &Call) -> Answer {
+    let Some(Number(to)) = &call.transfer_to else { return Ok(hang_up()) };
+    let now = crate::clock::wall();
+    let pass = plane.tokens.pass(call, now).map_err(|error| no_token(call, &error))?;
+    let Number(ours) = match call.direction {
+        Direction::Inbound => &call.to,
+        Direction::Outbound => &call.from,
+    };
+    let dial = Dial {
+        to: Target::of(to),
+        caller_id: Some(ours.clone()).filter(|number| number.starts_with('+')),
+        action: resume::address(plane, &pass, &After::Dial),
+    };
+    tracing::info!(call = %call.id, "a call is transferred");
+    Ok((Twiml(vec![Verb::Dial(dial)]), Told::Transfer))
+}
+
+/// The carrier turns to the number's fallback.
+fn no_token(call: &Call, error: &TokenError) -> Problem {
+    tracing::error!(call = %call.id, %error, "a token cannot be made");
+    unwritable()
 }
 
 /// Says that nothing helps, and ends the phone call; ours has ended already, or never was.

@@ -3,19 +3,20 @@
 //!
 //! The address carries a pass ([`crate::tokens`]), so that nobody can ask about another's call.
 //! While no node takes the call the carrier is told to ask again in a second, a bounded number of
-//! times (`?try=`).
+//! times (`?try=`). The end of a leg that was dialled for a transfer leads here, too
+//! (`?after=dial`): nothing follows it, and with it the call is over.
 
 use link::event::EndReason;
 use warp::reply::Response;
 
-use super::twiml::{Target, Twiml, Verb};
-use super::{Answer, Hook, apology, connect, hang_up, say};
+use super::twiml::{Twiml, Verb};
+use super::{Answer, Hook, apology, connect, hang_up, say, transfer};
 use crate::clock;
 use crate::error::Problem;
 use crate::metrics::Told;
 use crate::plane::Plane;
 use crate::store::Ending;
-use crate::store::call::{CallEnd, Number, Resume};
+use crate::store::call::{CallEnd, Resume};
 use crate::tokens::Pass;
 
 /// Answers the carrier.
@@ -29,9 +30,12 @@ pub async fn answer(plane: &Plane, pass: &str, hook: &Hook) -> Result<Response, 
         tracing::warn!("a resume without a valid pass");
         return say(plane, apology());
     };
-    let answer = if hook.field("CallStatus") == Some("completed") {
-        // The caller has gone; the carrier asks out of habit and does not listen.
-        end(plane, &read, CallEnd::Stream(EndReason::CallerHungUp)).await?;
+    let has_gone = hook.field("CallStatus") == Some("completed");
+    let answer = if hook.query("after") == Some("dial") {
+        after_dial(plane, &read, hook).await?
+    } else if has_gone {
+        // The carrier asks out of habit and does not listen.
+        over(plane, &read, None).await?;
         hang_up()
     } else {
         decide(plane, pass, &read, tries(hook)).await?
@@ -39,10 +43,24 @@ pub async fn answer(plane: &Plane, pass: &str, hook: &Hook) -> Result<Response, 
     say(plane, answer)
 }
 
+/// What the carrier asks about when it comes to the address of a resume.
+pub(super) enum After {
+    /// A stream.
+    Stream,
+    /// A pause in which no node took the call, and how many there were.
+    Wait(u32),
+    /// A leg that was dialled for the caller.
+    Dial,
+}
+
 /// Where the carrier asks about a call. The part behind `#` is not sent: it tells the carrier to
 /// try hard. Source: Twilio, "Webhooks: connection overrides", read 2026-11-20.
-pub(super) fn address(plane: &Plane, pass: &str, tries: Option<u32>) -> String {
-    let query = tries.map(|tries| format!("?try={tries}")).unwrap_or_default();
+pub(super) fn address(plane: &Plane, pass: &str, after: &After) -> String {
+    let query = match after {
+        After::Stream => String::new(),
+        After::Wait(tries) => format!("?try={tries}"),
+        After::Dial => "?after=dial".to_owned(),
+    };
     let path = format!("/v1/twilio/resume/{pass}{query}");
     plane.public.url(&path) + "#rc=3&rp=all&ct=1500&rt=2500&tt=8000"
 }
@@ -56,9 +74,9 @@ async fn decide(plane: &Plane, pass: &str, read: &Pass, tries: u32) -> Answer {
     Ok(match decided {
         Resume::Reconnect(call) => connect(plane, &call)?,
         Resume::HangUp => hang_up(),
-        Resume::Transfer { to } => (Twiml(vec![Verb::Dial(target(to))]), Told::Transfer),
+        Resume::Transfer(call) => transfer(plane, &call)?,
         Resume::NoNode if tries < TRIES_MAX => {
-            let again = address(plane, pass, Some(tries + 1));
+            let again = address(plane, pass, &After::Wait(tries + 1));
             (Twiml(vec![Verb::Pause(1), Verb::Redirect(again)]), Told::Wait)
         }
         Resume::NoNode => {
@@ -80,15 +98,37 @@ async fn end(plane: &Plane, read: &Pass, reason: CallEnd) -> Result<(), Problem>
     Ok(())
 }
 
-/// Where a transfer goes, as the carrier writes it.
-fn target(Number(to): Number) -> Target {
-    if to.starts_with("sip:") { Target::Sip(to) } else { Target::Number(to) }
+/// The leg of a transfer is over, and the call with it. A caller who is still there because nobody
+/// was reached hears so: a line that just goes dead sounds like a fault.
+/// Source: Twilio, `<Dial>` "DialCallStatus", read 2026-11-20.
+async fn after_dial(plane: &Plane, read: &Pass, hook: &Hook) -> Answer {
+    let failed = match hook.field("DialCallStatus") {
+        Some("busy") => Some("busy"),
+        Some("no-answer") => Some("no-answer"),
+        Some("failed") => Some("failed"),
+        Some("canceled") => Some("canceled"),
+        Some(_) | None => None,
+    };
+    over(plane, read, failed).await?;
+    Ok(match failed {
+        Some(_) => (Twiml(vec![Verb::Say(NOT_REACHED.to_owned()), Verb::Hangup]), Told::Hangup),
+        None => hang_up(),
+    })
+}
+
+/// The phone call is over; a call that was transferred ended by that.
+async fn over(plane: &Plane, read: &Pass, detail: Option<&str>) -> Result<(), Problem> {
+    let end = Ending { reason: CallEnd::Stream(EndReason::CallerHungUp), detail };
+    plane.store.phone_over(&read.tenant, &read.call, end, clock::wall()).await?;
+    Ok(())
 }
 
 /// How often the carrier has been told to wait. The address is signed, so nobody else counts.
 fn tries(hook: &Hook) -> u32 {
     hook.query("try").and_then(|text| text.parse().ok()).unwrap_or(0)
 }
+
+const NOT_REACHED: &str = "We are sorry, nobody can be reached there. Please call again later.";
 
 /// How often a caller waits a second for a node, in silence.
 const TRIES_MAX: u32 = 15;

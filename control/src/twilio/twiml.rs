@@ -17,8 +17,8 @@ pub enum Verb {
     Connect(Stream),
     /// Ask again, at this address.
     Redirect(String),
-    /// Give the caller to somebody else.
-    Dial(Target),
+    /// Give the caller to somebody else; when that is over, the carrier asks what is next.
+    Dial(Dial),
     /// Speak a sentence.
     Say(String),
     /// Wait, in whole seconds.
@@ -40,6 +40,19 @@ pub struct Stream {
     pub parameters: Vec<(&'static str, String)>,
 }
 
+/// Who is dialled for the caller, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dial {
+    /// Whom.
+    pub to: Target,
+    /// The number that is shown to whoever is dialled; `None` shows the caller's. The carrier takes
+    /// the caller's and the account's own.
+    pub caller_id: Option<String>,
+    /// Where the carrier asks what follows, however the dialled leg ended. Verbs behind this one
+    /// are never done.
+    pub action: String,
+}
+
 /// To whom a caller is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
@@ -47,6 +60,15 @@ pub enum Target {
     Number(String),
     /// A SIP address, `sip:...`.
     Sip(String),
+}
+
+impl Target {
+    /// The address, as the carrier wants it written.
+    #[must_use]
+    pub fn of(address: &str) -> Self {
+        let is_sip = address.starts_with("sip:") || address.starts_with("sips:");
+        if is_sip { Self::Sip(address.to_owned()) } else { Self::Number(address.to_owned()) }
+    }
 }
 
 /// Why a document was not written.
@@ -105,14 +127,7 @@ impl Document {
             Verb::Redirect(url) => {
                 self.text("Redirect", &[("method", "POST")], webhook(url)?)?;
             }
-            Verb::Dial(target) => {
-                self.open("Dial", &[]);
-                match target {
-                    Target::Number(number) => self.text("Number", &[], number)?,
-                    Target::Sip(address) => self.text("Sip", &[], address)?,
-                }
-                self.close("Dial");
-            }
+            Verb::Dial(dial) => self.dial(dial)?,
             Verb::Say(sentence) => self.text("Say", &[], sentence)?,
             Verb::Pause(seconds) => self.empty("Pause", &[("length", &seconds.to_string())])?,
             Verb::Hangup => self.empty("Hangup", &[])?,
@@ -143,6 +158,19 @@ impl Document {
         }
         self.close("Stream");
         self.close("Connect");
+        Ok(())
+    }
+
+    fn dial(&mut self, dial: &Dial) -> Result<(), TwimlError> {
+        let mut attributes = vec![("action", webhook(&dial.action)?), ("method", "POST")];
+        attributes.extend(dial.caller_id.as_deref().map(|number| ("callerId", number)));
+        attributes.iter().try_for_each(|(_, value)| writable(value))?;
+        self.open("Dial", &attributes);
+        match &dial.to {
+            Target::Number(number) => self.text("Number", &[], number)?,
+            Target::Sip(address) => self.text("Sip", &[], address)?,
+        }
+        self.close("Dial");
         Ok(())
     }
 
@@ -227,10 +255,19 @@ mod tests {
 
     #[test]
     fn every_other_verb_is_written_as_the_carrier_reads_it() {
-        let dial = Verb::Dial(Target::Number("+15550199".into()));
-        assert_eq!(written(dial), "<Dial><Number>+15550199</Number></Dial>");
-        let sip = Verb::Dial(Target::Sip("sip:a@b.example;x=1&y".into()));
-        assert_eq!(written(sip), "<Dial><Sip>sip:a@b.example;x=1&amp;y</Sip></Dial>");
+        let number = Dial {
+            to: Target::Number("+15550199".into()),
+            caller_id: Some("+15550102".into()),
+            action: "https://hooks.example/r?after=dial#rc=3&rp=all".into(),
+        };
+        let action = r#"action="https://hooks.example/r?after=dial#rc=3&amp;rp=all" method="POST""#;
+        let dial =
+            format!(r#"<Dial {action} callerId="+15550102"><Number>+15550199</Number></Dial>"#);
+        assert_eq!(written(Verb::Dial(number.clone())), dial);
+        let to = Target::Sip("sip:a@b.example;x=1?h=1&y=2".into());
+        let sip = Dial { to, caller_id: None, ..number };
+        let dial = format!("<Dial {action}><Sip>sip:a@b.example;x=1?h=1&amp;y=2</Sip></Dial>");
+        assert_eq!(written(Verb::Dial(sip)), dial);
         assert_eq!(written(Verb::Say("a < b".into())), "<Say>a &lt; b</Say>");
         assert_eq!(written(Verb::Pause(1)), r#"<Pause length="1"/>"#);
         assert_eq!(written(Verb::Hangup), "<Hangup/>");
@@ -243,6 +280,13 @@ mod tests {
         stream.parameters = vec![("ticket", r#""/><Dial>+1"#.into())];
         let text = written(Verb::Connect(stream));
         assert!(text.contains(r#"value="&quot;/&gt;&lt;Dial&gt;+1""#), "{text}");
+        let dial = Dial {
+            to: Target::Sip("sip:a@b</Sip><Hangup/>".into()),
+            caller_id: Some(r#"+1" timeLimit="9"#.into()),
+            action: r#"https://h/"><Hangup/>"#.into(),
+        };
+        let text = written(Verb::Dial(dial));
+        assert!(!text.contains("<Hangup/>") && !text.contains(r#" timeLimit=""#), "{text}");
     }
 
     #[test]
@@ -257,6 +301,11 @@ mod tests {
         let just = Stream { parameters: vec![("ticket", "x".repeat(493))], ..stream() };
         assert!(Twiml(vec![Verb::Connect(just)]).to_xml().is_ok());
         assert_eq!(refused(vec![Verb::Redirect("http://h".into())]), TwimlError::WebhookUrl);
+        let to = Target::Number("+15550199".into());
+        let dial = Dial { to, caller_id: None, action: "http://h".into() };
+        assert_eq!(refused(vec![Verb::Dial(dial.clone())]), TwimlError::WebhookUrl);
+        let dial = Dial { caller_id: Some("+1\u{0}".into()), action: "https://h".into(), ..dial };
+        assert_eq!(refused(vec![Verb::Dial(dial)]), TwimlError::Text);
         assert_eq!(refused(vec![Verb::Hangup, Verb::RejectBusy]), TwimlError::LateReject);
         assert_eq!(refused(vec![Verb::Say("\u{1}".into())]), TwimlError::Text);
     }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use warp::reply::Response;
 
 use super::twiml::{Twiml, Verb};
-use super::{Answer, Hook, apology, connect, hang_up, say};
+use super::{Answer, Hook, apology, connect, hang_up, say, transfer};
 use crate::clock;
 use crate::error::Problem;
 use crate::metrics::Told;
@@ -74,8 +74,11 @@ async fn outbound(plane: &Plane, hook: &Hook, id: &str) -> Result<Option<Call>, 
 /// Sends the call to a node. The store decides about a repeated question: the generation stays,
 /// and the node too once a stream has begun.
 async fn begin(plane: &Plane, hook: &Hook, call: Call) -> Answer {
-    if call.state == CallState::Ended {
-        return Ok(hang_up());
+    // Neither needs a node, and a call that was given away must not end because none is free.
+    match call.state {
+        CallState::Ended => return Ok(hang_up()),
+        CallState::Transferred => return transfer(plane, &call),
+        CallState::Queued | CallState::Starting | CallState::Active | CallState::Detached => {}
     }
     let Some(node) = plane.nodes.place_soon(&call.id).await else {
         return no_node(plane, hook, &call).await;
@@ -83,6 +86,7 @@ async fn begin(plane: &Plane, hook: &Hook, call: Call) -> Answer {
     let now = clock::wall();
     Ok(match plane.store.begin_stream(&call.tenant, &call.id, &node, now).await? {
         Begin::Stream(call) => connect(plane, &call)?,
+        Begin::Transfer(call) => transfer(plane, &call)?,
         Begin::HangUp => hang_up(),
         Begin::Unknown => apology(),
     })

@@ -1,31 +1,18 @@
 //! Calls of the API: placed, listed, looked at, ended.
 
-use link::event::{CallEvent, CallRef, NodeEvent, Role, Turn};
-use link::id::{Epoch, EventNumber};
+use control::fleet::orders::Order;
+use link::event::{CallEvent, Role, Turn};
 use link::message::Command;
 use serde_json::{Value, json};
 
 use super::carrier::Carrier;
 use super::db::stream_started;
-use super::web::{ORIGIN, Web, json as read};
-use control::store::Source;
-use control::store::call::Call;
+use super::web::{ORIGIN, Web, json as read, next_command};
 
 const WISH: &str = r#"{"to": "+15550199", "agent": "sales"}"#;
 
 async fn post(web: &Web, body: &'static str) -> (u16, Value) {
     web.api(web.http.post(web.url("/v1/calls")).body(body)).await
-}
-
-/// A relay says something about a call, and it is committed.
-async fn says(web: &Web, node: &str, n: u64, call: &Call, event: CallEvent) {
-    let node = link::id::NodeId::new(node).unwrap();
-    let source = Source { node, epoch: Epoch(7) };
-    let call =
-        CallRef { id: call.id.clone(), tenant: call.tenant.clone(), generation: call.generation };
-    let at = control::clock::wall();
-    let event = NodeEvent { n: EventNumber(n), at, call: Some(call), event };
-    web.plane.sequencer.submit(source, vec![event]).await.unwrap().await.unwrap();
 }
 
 #[tokio::test]
@@ -40,6 +27,8 @@ async fn nothing_is_shown_or_done_without_a_key() {
         get("/v1/calls").basic_auth("key-0123456789abcdef01234567", Some("")),
         web.http.post(web.url("/v1/calls")).body(WISH),
         web.http.post(web.url("/v1/calls/c_1/hang_up")),
+        web.http.post(web.url("/v1/calls/c_1/commands")).body(r#"{"do":"hang_up"}"#),
+        get("/v1/calls/c_1/transcript"),
     ] {
         let response = request.send().await.unwrap();
         assert_eq!(response.headers()["www-authenticate"], "Bearer");
@@ -153,7 +142,7 @@ async fn a_call_is_shown_with_what_was_said() {
     let web = Web::start().await;
     let _node = web.node("fra-1", 0);
     let (call, _) = web.begun("CA1").await;
-    says(&web, "fra-1", 1, &call, stream_started()).await;
+    web.says("fra-1", 1, &call, stream_started()).await;
     let turn = Turn {
         order: 1,
         role: Role::Agent,
@@ -164,13 +153,15 @@ async fn a_call_is_shown_with_what_was_said() {
         interrupted: true,
         reply_after_ms: None,
     };
-    says(&web, "fra-1", 2, &call, CallEvent::Turn(turn)).await;
+    web.says("fra-1", 2, &call, CallEvent::Turn(turn)).await;
     let (status, shown) = web.api(web.http.get(web.url(&format!("/v1/calls/{}", call.id)))).await;
     assert_eq!((status, &shown["state"]), (200, &json!("active")));
     assert_eq!((&shown["node"], &shown["generation"]), (&json!("fra-1"), &json!(0)));
     let turns = shown["turns"].as_array().unwrap();
     assert_eq!((turns.len(), &turns[0]["text"]), (1, &json!("Harbor Bikes, hello.")));
     assert_eq!(turns[0]["heard_ms"], 900);
+    let nobody = web.api(web.http.get(web.url("/v1/calls/c_none/transcript"))).await;
+    assert_eq!((nobody.0, &nobody.1["code"]), (404, &json!("call_not_found")));
     for id in ["c_none", "a%20b"] {
         let (status, problem) = web.api(web.http.get(web.url(&format!("/v1/calls/{id}")))).await;
         assert_eq!((status, problem["code"].as_str()), (404, Some("call_not_found")));
@@ -178,17 +169,56 @@ async fn a_call_is_shown_with_what_was_said() {
 }
 
 #[tokio::test]
+async fn a_transcript_is_in_the_order_of_the_conversation_over_all_streams() {
+    let web = Web::start().await;
+    let _node = web.node("fra-1", 0);
+    let (first, target) = web.begun("CA1").await;
+    web.hook(&target, &super::web::inbound("CA1")).await;
+    let second = web.call_by_id(first.id.as_str()).await;
+    let turn = |role, order, text: &str, interrupted| {
+        CallEvent::Turn(Turn {
+            role,
+            item: format!("i{order}"),
+            order,
+            text: text.into(),
+            heard_ms: matches!(role, Role::Agent).then_some(700),
+            generated_ms: matches!(role, Role::Agent).then_some(2_000),
+            interrupted,
+            reply_after_ms: None,
+        })
+    };
+    // The caller's words are complete before the answer that they interrupt, and a stream that
+    // was cut off tells its last turn when the next one has begun to speak.
+    web.says("fra-1", 1, &first, turn(Role::Caller, 2, "Wait.", false)).await;
+    web.says("fra-1", 2, &second, turn(Role::Agent, 0, "Sorry, go on.", false)).await;
+    web.says("fra-1", 3, &first, turn(Role::Agent, 1, "We are open", true)).await;
+    let target = format!("/v1/calls/{}/transcript", first.id);
+    let (status, shown) = web.api(web.http.get(web.url(&target))).await;
+    assert_eq!((status, &shown["call"]), (200, &json!(first.id.as_str())));
+    assert_eq!(shown["whole"], true);
+    let turns = shown["turns"].as_array().unwrap();
+    let texts: Vec<_> = turns.iter().map(|turn| turn["text"].as_str().unwrap()).collect();
+    assert_eq!(texts, ["We are open", "Wait.", "Sorry, go on."]);
+    let cut = &turns[0];
+    assert_eq!((&cut["role"], &cut["interrupted"]), (&json!("agent"), &json!(true)));
+    assert_eq!((&cut["heard_ms"], &cut["generated_ms"]), (&json!(700), &json!(2_000)));
+    assert_eq!((&cut["generation"], &turns[2]["generation"]), (&json!(0), &json!(1)));
+    let (_, call) = web.api(web.http.get(web.url(&format!("/v1/calls/{}", first.id)))).await;
+    assert_eq!(call["turns"], shown["turns"], "the call shows the same");
+}
+
+#[tokio::test]
 async fn a_call_with_a_stream_is_ended_by_its_node() {
     let web = Web::start().await;
     let (_stay, mut orders) = web.node("fra-1", 0);
     let (call, _) = web.begun("CA1").await;
-    says(&web, "fra-1", 1, &call, stream_started()).await;
+    web.says("fra-1", 1, &call, stream_started()).await;
     let hang_up = || web.http.post(web.url(&format!("/v1/calls/{}/hang_up", call.id)));
     let (status, shown) = web.api(hang_up()).await;
     assert_eq!((status, &shown["state"]), (202, &json!("active")));
-    let order = orders.try_recv().unwrap();
-    assert_eq!((order.call, order.command), (call.id.clone(), Command::HangUp));
-    assert_eq!(order.generation, call.generation);
+    let generation = call.generation;
+    let order = Order::Do { call: call.id, generation, id: None, command: Command::HangUp };
+    assert_eq!(next_command(&mut orders).await, order);
 }
 
 #[tokio::test]
@@ -216,7 +246,7 @@ async fn a_lost_node_leaves_the_hang_up_to_the_carrier() {
     let web = Web::with_carrier(&carrier.url()).await;
     let node = web.node("fra-1", 0);
     let (call, _) = web.begun("CA1").await;
-    says(&web, "fra-1", 1, &call, stream_started()).await;
+    web.says("fra-1", 1, &call, stream_started()).await;
     drop(node);
     carrier.will_answer(503, "busy");
     carrier.will_answer(200, "{}");

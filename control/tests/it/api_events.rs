@@ -1,8 +1,11 @@
 //! Server-sent events over HTTP.
 
+use link::event::{CallEvent, EndReason, Replaced, ReplacedBecause, ToolOutcome, ToolUse};
+use link::id::CommandId;
 use reqwest::Response;
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use super::db::{ending, stream_started};
 use super::web::{API_KEY, Web};
 
 /// Reads messages of an event stream.
@@ -97,4 +100,57 @@ async fn an_id_that_is_none_is_a_problem() {
     let request = web.http.get(web.url("/v1/events")).header("Last-Event-ID", "yesterday");
     let (status, problem) = web.api(request).await;
     assert_eq!((status, problem["code"].as_str()), (400, Some("event_id_malformed")));
+}
+
+#[tokio::test]
+async fn what_happens_in_a_call_is_shown_under_its_own_names() {
+    let web = Web::start().await;
+    let _node = web.node("fra-1", 0);
+    let (call, _) = web.begun("CA1").await;
+    let mut live = Reader::open(&web, "/v1/events?after=0", None).await;
+    assert_eq!(live.event().await.1, "call.started");
+    let happened = [
+        stream_started(),
+        CallEvent::Dtmf { digit: '*' },
+        CallEvent::Tool(ToolUse {
+            name: "find_slot".into(),
+            request: "call_1".into(),
+            outcome: ToolOutcome::Done,
+            after_ms: 340,
+        }),
+        CallEvent::AgentReplaced(Replaced {
+            because: ReplacedBecause::Lost,
+            gap_ms: 820,
+            turns: 4,
+            detail: Some("closed with 1011".into()),
+        }),
+        CallEvent::CommandDone { id: CommandId::new("cmd_1").unwrap(), refused: None },
+        ending(EndReason::AgentFailed),
+    ];
+    for (n, event) in (1..).zip(happened) {
+        web.says("fra-1", n, &call, event).await;
+    }
+    let shown = [
+        ("call.answered", json!({})),
+        ("stream.started", json!({"stream_sid": "MZ1"})),
+        ("dtmf", json!({"digit": "*"})),
+        (
+            "tool",
+            json!({"name": "find_slot", "request": "call_1", "outcome": "done", "after_ms": 340}),
+        ),
+        (
+            "agent.replaced",
+            json!({"because": "lost", "gap_ms": 820, "turns": 4, "detail": "closed with 1011"}),
+        ),
+        ("command.done", json!({"id": "cmd_1"})),
+        (
+            "call.ended",
+            json!({"reason": "agent_failed", "blame": "provider", "detail": "nul  inside"}),
+        ),
+    ];
+    for (name, data) in shown {
+        let (_, kind, record) = live.event().await;
+        assert_eq!((kind.as_str(), &record["type"]), (name, &json!(name)));
+        assert_eq!((&record["data"], &record["call"]), (&data, &json!(call.id.as_str())));
+    }
 }

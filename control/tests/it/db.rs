@@ -7,6 +7,7 @@ use control::store::call::{Call, CarrierIds, Created, Direction, NewCall, Number
 use control::store::{AtOnce, Ledger, Source, Store, Times};
 use link::event::{CallEvent, EndReason, NodeEvent, Role, Turn};
 use link::id::{AgentName, CallId, Epoch, EventNumber, Gen, NodeId, TenantId, WallTime};
+use link::tool::Address;
 use tempfile::TempDir;
 
 use super::pg::Cluster;
@@ -154,6 +155,12 @@ pub(crate) fn stream_started() -> CallEvent {
 
 pub(crate) fn stream_ended(reason: EndReason) -> CallEvent {
     CallEvent::StreamEnded { reason, after_ms: 900, frames_up: 45, frames_down: 40 }
+}
+
+/// The stream gives the caller to somebody else.
+pub(crate) fn transferring(to: &str) -> CallEvent {
+    let transfer_to = Some(Address::new(to).unwrap());
+    CallEvent::Ending { reason: EndReason::Transferred, detail: None, transfer_to }
 }
 
 pub(crate) fn ending(reason: EndReason) -> CallEvent {

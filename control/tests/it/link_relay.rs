@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use control::fleet::authority::Authority;
 use control::fleet::link::Link;
-use control::fleet::nodes::Order;
+use control::fleet::orders::Order;
 use link::event::{CallEvent, CallRef, NodeEvent};
 use link::frame::{Channel, Decoder, Frame};
-use link::id::{Epoch, EventNumber, Gen, NodeId};
+use link::id::{CommandId, Epoch, EventNumber, Gen, NodeId};
 use link::join::JoinToken;
 use link::message::{
-    ALPN, Command, Hello, Load, SERVER_NAME, ToControl, ToRelay, VERSION, Version,
+    ALPN, Announcement, Command, Hello, Load, SERVER_NAME, ToControl, ToRelay, VERSION, Version,
 };
 use link::secret::Secret;
 use link::ticket::KeySet;
@@ -22,7 +22,7 @@ use rustls::pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 
 use super::db::{stream_started, tenant};
-use super::web::{TOKEN, Web, sign};
+use super::web::{TOKEN, Web, inbound, sign};
 
 /// A control plane with its link.
 struct Door {
@@ -109,6 +109,13 @@ impl Relay {
             let read = self.receiver.read(&mut bytes).await.ok()??;
             self.decoder.push(&bytes[..read]);
         }
+    }
+
+    /// The next message, which is about a stream on its way.
+    async fn announcement(&mut self) -> Announcement {
+        let heard = self.hear().await;
+        let ToRelay::Announce(announcement) = heard else { panic!("instead: {heard:?}") };
+        announcement
     }
 
     async fn ack(&mut self) -> EventNumber {
@@ -231,12 +238,77 @@ async fn a_relay_that_is_ready_gets_calls_and_orders_and_its_stream_begins_them(
     };
     relay.say(&ToControl::Events { events: vec![started] }).await;
     assert_eq!(relay.ack().await, EventNumber(1));
-    let order = Order { call: call.id.clone(), generation: Gen(0), command: Command::HangUp };
+    let id = Some(CommandId::new("cmd_1").unwrap());
+    let command = Command::HangUp;
+    let order = Order::Do { call: call.id.clone(), generation: Gen(0), id: id.clone(), command };
     door.web.plane.nodes.send(&call.node.unwrap(), order).unwrap();
-    let ToRelay::Command { call: told, command, .. } = relay.hear().await else { panic!() };
-    assert_eq!((told, command), (call.id, Command::HangUp));
+    let ToRelay::Command { call: told, id: named, command, .. } = relay.hear().await else {
+        panic!("no command")
+    };
+    assert_eq!((told, named, command), (call.id, id, Command::HangUp));
     let kinds = super::db::kinds(&door.web.plane.store).await;
     assert_eq!(kinds, ["call.started", "call.answered", "stream.started"]);
+}
+
+#[tokio::test]
+async fn each_stream_is_announced_to_its_node_when_the_carrier_is_told_of_it() {
+    let door = door().await;
+    let (mut relay, _) = Relay::join(&door.token).await;
+    relay.say(&ToControl::Load(READY)).await;
+    let (call, target) = door.web.begun("CA1").await;
+    let first = Announcement {
+        call: call.id,
+        generation: Gen(0),
+        tenant: tenant(),
+        agent: call.agent,
+        version: 3,
+    };
+    assert_eq!(relay.announcement().await, first);
+    let (_, twiml) = door.web.hook(&target, &inbound("CA1")).await;
+    assert!(twiml.contains("<Connect>"), "{twiml}");
+    let next = Announcement { generation: Gen(1), ..first };
+    assert_eq!(relay.announcement().await, next, "what follows a stream is announced, too");
+
+    let new = control::store::call::NewCall { carrier: None, ..super::db::new_call("c_out") };
+    door.web.plane.store.create_call(new, control::clock::wall()).await.unwrap();
+    door.web.hook("/v1/twilio/voice?call=c_out", &inbound("CA2")).await;
+    let announced = relay.announcement().await;
+    assert_eq!((announced.call.as_str(), announced.generation), ("c_out", Gen(0)));
+
+    let (_, ending) = door.web.begun("CA3").await;
+    assert_eq!(relay.announcement().await.generation, Gen(0));
+    let mut gone = inbound("CA3");
+    gone[3].1 = "completed";
+    door.web.hook(&ending, &gone).await;
+    let (last, _) = door.web.begun("CA4").await;
+    assert_eq!(relay.announcement().await.call, last.id, "an end announces nothing");
+}
+
+#[tokio::test]
+async fn a_command_is_answered_by_the_event_that_its_relay_commits() {
+    let door = door().await;
+    let (mut relay, _) = Relay::join(&door.token).await;
+    relay.say(&ToControl::Load(READY)).await;
+    let (call, _) = door.web.begun("CA1").await;
+    let of_call = CallRef { id: call.id.clone(), tenant: tenant(), generation: Gen(0) };
+    let said = |n, what| NodeEvent { call: Some(of_call.clone()), ..event(n, what) };
+    relay.say(&ToControl::Events { events: vec![said(1, stream_started())] }).await;
+    relay.ack().await;
+    let say = door.web.http.post(door.web.url(&format!("/v1/calls/{}/commands", call.id)));
+    let say = door.web.api(say.body(r#"{"do":"say","text":"One moment."}"#));
+    let ((status, answer), told) = tokio::join!(say, async {
+        let ToRelay::Command { call: told, generation, id, command } = relay.hear().await else {
+            panic!("no command")
+        };
+        assert_eq!((told, generation), (call.id.clone(), Gen(0)));
+        assert_eq!(command, Command::Say { text: "One moment.".into() });
+        let id = id.unwrap();
+        let done = CallEvent::CommandDone { id: id.clone(), refused: None };
+        relay.say(&ToControl::Events { events: vec![said(2, done)] }).await;
+        id
+    });
+    assert_eq!((status, answer), (200, serde_json::json!({"id": told.as_str(), "done": true})));
+    assert_eq!(relay.ack().await, EventNumber(2));
 }
 
 #[tokio::test]

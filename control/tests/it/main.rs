@@ -29,6 +29,7 @@ mod twilio_status;
 mod twilio_voice;
 
 mod api_calls;
+mod api_commands;
 mod api_events;
 
 mod link_relay;

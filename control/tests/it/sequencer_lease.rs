@@ -25,6 +25,7 @@ const LONG: Times = Times {
     lease: Duration::from_secs(600),
     hung_up: Duration::from_secs(10),
     lost: Duration::from_secs(60),
+    transferred: Duration::from_secs(60),
 };
 
 /// A lease that has run out as soon as it is taken.

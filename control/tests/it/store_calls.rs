@@ -1,14 +1,17 @@
 //! Calls in the store: found again, resumed, ended once, listed.
 
-use control::store::Ending;
 use control::store::call::{
     Begin, CallEnd, CallState, CarrierWord, Created, Cursor, NewCall, Number, Resume,
 };
+use control::store::{Ending, Times};
 use futures_util::future::join_all;
 use link::event::EndReason;
 use link::id::{CallId, Gen, NodeId};
 
-use super::db::{TestDb, at, carrier, fresh_call, new_call, node, on_both, started_call, tenant};
+use super::db::{
+    TestDb, at, carrier, event, fresh_call, ledger, new_call, node, on_both, source, started_call,
+    tenant, transferring,
+};
 
 on_both!(
     the_same_webhook_twice_gives_the_same_call,
@@ -144,12 +147,25 @@ async fn an_ended_call_hangs_up_and_keeps_its_first_reason(db: &TestDb) {
 async fn a_transfer_dials_even_when_asked_again(db: &TestDb) {
     let store = db.open().await;
     let call = started_call(&store, "c_1").await;
-    let to = Number("+15550199".into());
-    store.transfer_call(&call.tenant, &call.id, to.clone()).await.unwrap().unwrap();
+    let events = vec![event(1, &call, 0, transferring("+15550199"))];
+    ledger(&store, Times::default()).await.write(&[(source("n1"), events)]).await.unwrap();
     for second in [5, 6] {
         let answer = store.resume(&call.tenant, &call.id, Some(&node()), at(second)).await;
-        assert_eq!(answer.unwrap(), Resume::Transfer { to: to.clone() });
+        let Resume::Transfer(call) = answer.unwrap() else { panic!("no transfer") };
+        assert_eq!(call.transfer_to, Some(Number("+15550199".into())));
+        assert_eq!((call.state, call.ended_at), (CallState::Transferred, None));
     }
+    let begun = store.begin_stream(&call.tenant, &call.id, &node(), at(7)).await.unwrap();
+    assert!(matches!(begun, Begin::Transfer(_)), "{begun:?}");
+    let end = Ending { reason: CallEnd::Stream(EndReason::CallerHungUp), detail: Some("busy") };
+    for _ in 0..2 {
+        let over = store.phone_over(&call.tenant, &call.id, end, at(9)).await.unwrap().unwrap();
+        assert_eq!((over.state, over.ended_at), (CallState::Ended, Some(at(9))));
+        assert_eq!(over.end_reason.as_deref(), Some("transferred"));
+        assert_eq!(over.end_detail.as_deref(), Some("busy"));
+    }
+    let answer = store.resume(&call.tenant, &call.id, Some(&node()), at(10)).await.unwrap();
+    assert_eq!(answer, Resume::HangUp);
 }
 
 async fn the_carriers_last_word_ends_a_call_and_older_ones_change_nothing(db: &TestDb) {

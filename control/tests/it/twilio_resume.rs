@@ -1,12 +1,15 @@
 //! What follows a stream, through the real routes.
 
 use control::store::Ending;
-use control::store::call::{CallEnd, Number};
+use control::store::call::{Call, CallEnd};
 use link::event::EndReason;
 use link::id::Gen;
 use link::ticket::KeySet;
 
-use super::web::{Web, inbound, resume_target, ticket};
+use serde_json::Value;
+
+use super::db::{stream_ended, stream_started, transferring};
+use super::web::{ACCOUNT, ORIGIN, Web, between, inbound, resume_target, ticket};
 
 fn in_progress(call_sid: &str) -> [(&'static str, &str); 7] {
     let mut fields = inbound(call_sid);
@@ -53,14 +56,122 @@ async fn a_transfer_dials_and_dials_again_when_asked_again() {
     let web = Web::start().await;
     let _node = web.node("fra-1", 0);
     let (call, target) = web.begun("CA1").await;
-    let to = Number("+15550177".into());
-    web.plane.store.transfer_call(&call.tenant, &call.id, to).await.unwrap();
+    web.says("fra-1", 1, &call, stream_started()).await;
+    web.says("fra-1", 2, &call, transferring("+15550177")).await;
+    web.says("fra-1", 3, &call, stream_ended(EndReason::Transferred)).await;
     for _ in 0..2 {
         let (_, twiml) = web.hook(&target, &in_progress("CA1")).await;
-        assert!(twiml.contains("<Dial><Number>+15550177</Number></Dial>"), "{twiml}");
+        let dial = r#"method="POST" callerId="+15550102"><Number>+15550177</Number></Dial></Resp"#;
+        assert!(twiml.contains(dial), "{twiml}");
     }
+    let (_, shown) = web.api(web.http.get(web.url(&format!("/v1/calls/{}", call.id)))).await;
+    assert_eq!(
+        (&shown["state"], &shown["transfer_to"]),
+        (&"transferred".into(), &"+15550177".into())
+    );
+    assert_eq!((&shown["ended_at"], &shown["end_reason"]), (&Value::Null, &Value::Null));
+    // Should the carrier begin anew, it is told the same.
+    let (_, twiml) = web.voice("CA1").await;
+    assert!(twiml.contains("<Number>+15550177</Number>"), "{twiml}");
+}
+
+/// A call that was transferred there, and where the end of the dialled leg leads.
+async fn dialled(web: &Web, call_sid: &str, to: &str) -> (Call, String) {
+    let (call, target) = web.begun(call_sid).await;
+    let n = 1 + u64::from(call_sid != "CA1");
+    web.says("fra-1", n, &call, transferring(to)).await;
+    let (_, twiml) = web.hook(&target, &in_progress(call_sid)).await;
+    let action = between(&twiml, r#"<Dial action=""#, "\"").strip_prefix(ORIGIN).unwrap();
+    (call, action.split('#').next().unwrap().replace("&amp;", "&"))
+}
+
+#[tokio::test]
+async fn the_end_of_the_dialled_leg_ends_the_call_once() {
+    let web = Web::start().await;
+    let _node = web.node("fra-1", 0);
+    let (call, action) = dialled(&web, "CA1", "+15550177").await;
+    let fields = [&in_progress("CA1")[..], &[("DialCallStatus", "completed")]].concat();
+    for _ in 0..2 {
+        let (_, twiml) = web.hook(&action, &fields).await;
+        assert!(twiml.contains("<Response><Hangup/></Response>"), "{twiml}");
+    }
+    let word = [("AccountSid", ACCOUNT), ("CallSid", "CA1"), ("CallStatus", "completed")];
+    web.hook("/v1/twilio/status", &word).await;
+    let records = web.records(3).await;
+    let kinds: Vec<_> = records.iter().map(|record| record.kind.as_str()).collect();
+    assert_eq!(kinds, ["call.started", "call.transferred", "call.ended"]);
+    assert_eq!(records[1].data, r#"{"to":"+15550177"}"#);
+    assert_eq!(records[2].data, r#"{"blame":"agent","reason":"transferred"}"#);
+    let (_, shown) = web.api(web.http.get(web.url(&format!("/v1/calls/{}", call.id)))).await;
+    assert_eq!((&shown["state"], &shown["end_blame"]), (&"ended".into(), &"agent".into()));
+}
+
+#[tokio::test]
+async fn a_caller_whose_transfer_reaches_nobody_hears_so() {
+    let web = Web::start().await;
+    let _node = web.node("fra-1", 0);
+    let (call, action) = dialled(&web, "CA1", "+15550177").await;
+    let fields = [&in_progress("CA1")[..], &[("DialCallStatus", "no-answer")]].concat();
+    let (_, twiml) = web.hook(&action, &fields).await;
+    assert!(twiml.contains("<Say>We are sorry, nobody") && twiml.contains("<Hangup/>"), "{twiml}");
+    let call = web.call_by_id(call.id.as_str()).await;
+    assert_eq!(call.end_reason.as_deref(), Some("transferred"));
+    assert_eq!(call.end_detail.as_deref(), Some("no-answer"));
+}
+
+#[tokio::test]
+async fn a_caller_who_hangs_up_on_the_dialled_leg_was_transferred() {
+    let web = Web::start().await;
+    let _node = web.node("fra-1", 0);
+    dialled(&web, "CA1", "+15550177").await;
+    let word = [("AccountSid", ACCOUNT), ("CallSid", "CA1"), ("CallStatus", "completed")];
+    web.hook("/v1/twilio/status", &word).await;
     let call = web.call("CA1").await.unwrap();
     assert_eq!(call.end_reason.as_deref(), Some("transferred"));
+    let (_, action) = dialled(&web, "CA2", "sip:desk@pbx.example").await;
+    let mut gone = in_progress("CA2");
+    gone[3].1 = "completed";
+    web.hook(&action, &gone).await;
+    assert_eq!(web.call("CA2").await.unwrap().end_reason.as_deref(), Some("transferred"));
+}
+
+#[tokio::test]
+async fn a_sip_address_is_dialled_as_one_and_cannot_leave_its_element() {
+    let web = Web::start().await;
+    let _node = web.node("fra-1", 0);
+    let (call, target) = web.begun("CA1").await;
+    let to = "sip:desk@pbx.example.com;transport=tls?x-from=a";
+    web.says("fra-1", 1, &call, transferring(to)).await;
+    let (_, twiml) = web.hook(&target, &in_progress("CA1")).await;
+    assert!(twiml.contains(&format!("<Sip>{to}</Sip></Dial>")), "{twiml}");
+}
+
+#[tokio::test]
+async fn a_call_that_was_placed_shows_the_number_it_was_placed_from() {
+    let carrier = super::carrier::Carrier::start().await;
+    let web = Web::with_carrier(&carrier.url()).await;
+    let _node = web.node("fra-1", 0);
+    let wish = r#"{"to": "+15550199", "from": "+15550103"}"#;
+    let (_, placed) = web.api(web.http.post(web.url("/v1/calls")).body(wish)).await;
+    let id = placed["id"].as_str().unwrap();
+    let (_, twiml) = web.hook(&format!("/v1/twilio/voice?call={id}"), &in_progress("CAnew")).await;
+    web.says("fra-1", 1, &web.call_by_id(id).await, transferring("+15550177")).await;
+    let (_, twiml) = web.hook(&resume_target(&twiml), &in_progress("CAnew")).await;
+    assert!(twiml.contains(r#"callerId="+15550103"><Number>+15550177<"#), "{twiml}");
+}
+
+#[tokio::test]
+async fn ending_a_transferred_call_by_hand_asks_the_carrier() {
+    let carrier = super::carrier::Carrier::start().await;
+    let web = Web::with_carrier(&carrier.url()).await;
+    let _node = web.node("fra-1", 0);
+    let (call, action) = dialled(&web, "CA1", "+15550177").await;
+    let hang_up = web.http.post(web.url(&format!("/v1/calls/{}/hang_up", call.id)));
+    let (status, shown) = web.api(hang_up).await;
+    assert_eq!((status, &shown["end_reason"]), (202, &"operator_hung_up".into()));
+    assert!(carrier.asked()[0].path.ends_with("/Calls/CA1.json"));
+    let (_, twiml) = web.hook(&action, &in_progress("CA1")).await;
+    assert!(twiml.contains("<Response><Hangup/></Response>"), "{twiml}");
 }
 
 #[tokio::test]

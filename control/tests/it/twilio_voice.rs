@@ -30,6 +30,30 @@ async fn a_call_gets_a_stream_on_a_node_and_an_address_for_what_follows() {
 }
 
 #[tokio::test]
+async fn a_node_that_cannot_be_told_of_a_stream_gets_it_all_the_same() {
+    let web = Web::start().await;
+    let (stay, orders) = web.node("fra-1", 0);
+    let counted = |outcome| {
+        let page = web.plane.metrics.scrape().unwrap();
+        let line = format!("control_announcements_total{{outcome=\"{outcome}\"}} ");
+        page.lines().find_map(|text| text.strip_prefix(&line)?.parse::<u32>().ok()).unwrap_or(0)
+    };
+    // Nobody reads what the node is told, as if its link was stuck.
+    let (call, target) = web.begun("CA1").await;
+    for _ in 0..70 {
+        let (status, twiml) = web.voice("CA1").await;
+        assert_eq!(status, 200);
+        assert!(twiml.contains("<Connect>"), "{twiml}");
+    }
+    assert_eq!((counted("sent"), counted("full"), counted("away")), (64, 7, 0));
+    drop(orders);
+    let (_, twiml) = web.hook(&target, &inbound("CA1")).await;
+    assert!(twiml.contains("<Connect>"), "{twiml}");
+    assert_eq!((counted("sent"), counted("away")), (64, 1));
+    assert_eq!(web.call_by_id(call.id.as_str()).await.node.as_ref(), Some(stay.node()));
+}
+
+#[tokio::test]
 async fn a_repeated_question_is_the_same_call_of_the_same_generation() {
     let web = Web::start().await;
     let _node = web.node("fra-1", 0);

@@ -8,17 +8,20 @@ use base64_simd::STANDARD;
 use control::api::auth::ApiKeys;
 use control::config::{Account, agents};
 use control::events::{Record, Seq};
-use control::fleet::nodes::{Arrival, Nodes, Order, Stay};
+use control::fleet::nodes::{Arrival, Nodes, Stay};
+use control::fleet::orders::Order;
 use control::hub::Hub;
 use control::metrics::Metrics;
 use control::plane::Plane;
 use control::sequencer::{Settings, sequencer};
+use control::store::Source;
 use control::store::call::{Call, CarrierIds, Number};
 use control::tokens::Tokens;
 use control::twilio::rest::Rest;
 use control::twilio::signature::PublicOrigin;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use link::id::{CallId, Epoch, NodeId};
+use link::event::{CallEvent, CallRef, NodeEvent};
+use link::id::{CallId, Epoch, EventNumber, NodeId};
 use link::message::Load;
 use link::secret::Secret;
 use reqwest::{Client, RequestBuilder, Response};
@@ -157,6 +160,19 @@ impl Web {
         (self.call(call_sid).await.unwrap(), resume_target(&twiml))
     }
 
+    /// A relay says something about a call, and it is committed.
+    pub(crate) async fn says(&self, node: &str, n: u64, call: &Call, event: CallEvent) {
+        let source = Source { node: NodeId::new(node).unwrap(), epoch: Epoch(7) };
+        let call = CallRef {
+            id: call.id.clone(),
+            tenant: call.tenant.clone(),
+            generation: call.generation,
+        };
+        let at = control::clock::wall();
+        let event = NodeEvent { n: EventNumber(n), at, call: Some(call), event };
+        self.plane.sequencer.submit(source, vec![event]).await.unwrap().await.unwrap();
+    }
+
     /// The first records, once there are so many.
     pub(crate) async fn records(&self, many: usize) -> Vec<Record> {
         let mut stream = std::pin::pin!(control::sse::stream(
@@ -174,6 +190,16 @@ impl Web {
             }
         }
         records
+    }
+}
+
+/// The next thing to do that a node is told; what it is only told of is passed over.
+pub(crate) async fn next_command(orders: &mut mpsc::Receiver<Order>) -> Order {
+    loop {
+        match orders.recv().await.expect("the node is in") {
+            Order::Announce(_) => {}
+            order @ Order::Do { .. } => return order,
+        }
     }
 }
 

@@ -19,7 +19,8 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use super::super::authority::Authority;
-use super::super::nodes::{Arrival, Order, Stay, stream_url};
+use super::super::nodes::{Arrival, Stay, stream_url};
+use super::super::orders::Order;
 use crate::error::chain;
 use crate::metrics::Hearing;
 use crate::plane::Plane;
@@ -256,10 +257,7 @@ async fn write(
                 changed.map_err(|_| Broken::Closed)?;
                 ToRelay::Ack { through: *committed.borrow_and_update() }
             }
-            order = orders.recv() => {
-                let Order { call, generation, command } = order.ok_or(Broken::Replaced)?;
-                ToRelay::Command { call, generation, id: None, command }
-            }
+            order = orders.recv() => order.ok_or(Broken::Replaced)?.into(),
         };
         writer.say(&message).await?;
     }
