@@ -22,6 +22,8 @@ use url::Url;
 use self::reader::Reader;
 use crate::forward::Forward;
 use crate::known::Signatures;
+use crate::tools::Tools;
+use crate::tools::guard::Allowed;
 use crate::{node, tls};
 
 pub mod settings;
@@ -45,6 +47,8 @@ pub struct Config {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Whom this process trusts when it dials agents.
     pub agent_tls: Arc<rustls::ClientConfig>,
+    /// Runs what a model asks for.
+    pub tools: Tools,
     /// The way to control for whatever is not a stream.
     pub forward: Option<Forward>,
     /// Threads that carry calls.
@@ -180,6 +184,7 @@ impl Reader<'_> {
         let mode = self.mode();
         let tls = self.tls();
         let agent_tls = self.agent_tls();
+        let tools_allow = self.tools_allow();
         let forward = self.parsed("RELAY_CONTROL_HTTP_URL", |text| Forward::new(text).ok());
         let shards = self.number("RELAY_SHARDS", cores);
         let calls_max = self.number("RELAY_CALLS_MAX", || CALLS_PER_SHARD * shards.unwrap_or(1));
@@ -191,6 +196,7 @@ impl Reader<'_> {
             admin_listen: admin_listen?,
             mode: mode?,
             tls,
+            tools: Tools::new(tools_allow?, agent_tls.clone()?),
             agent_tls: agent_tls?,
             forward,
             shards: usize::try_from(shards?).ok()?,
@@ -302,6 +308,13 @@ impl Reader<'_> {
             (Some(_), None) => self.mistake(key, "missing beside RELAY_TLS_CERT_FILE"),
             (None, Some(_)) => self.mistake(cert, "missing beside RELAY_TLS_KEY_FILE"),
         }
+    }
+
+    fn tools_allow(&mut self) -> Option<Allowed> {
+        if !self.is_given("RELAY_TOOLS_ALLOW") {
+            return Some(Allowed::default());
+        }
+        self.parsed("RELAY_TOOLS_ALLOW", Allowed::parse)
     }
 
     fn agent_tls(&mut self) -> Option<Arc<rustls::ClientConfig>> {

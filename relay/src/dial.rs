@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -81,10 +81,6 @@ impl Target {
 
     fn is_secure(&self) -> bool {
         self.url.scheme() == "wss"
-    }
-
-    fn port(&self) -> u16 {
-        self.url.port_or_known_default().expect("ws and wss have one")
     }
 
     fn request(&self) -> Result<Request, DialError> {
@@ -222,17 +218,24 @@ pub async fn connect(
     Ok(Socket::new(stream, Role::Client, limits, already_read))
 }
 
-/// Tries the addresses of the name in the resolver's order, each with its share of the time, so
-/// that one dead address does not use up all of it.
 async fn connect_tcp(target: &Target) -> Result<TcpStream, DialError> {
-    let addresses = addresses(target).await.map_err(|cause| DialError::NoAddress(Some(cause)))?;
-    if !target.is_secure() && !addresses.iter().all(|address| address.ip().is_loopback()) {
+    let found = addresses(&target.url).await.map_err(|cause| DialError::NoAddress(Some(cause)))?;
+    if !target.is_secure() && !found.iter().all(|address| address.ip().is_loopback()) {
         return Err(DialError::NotLoopback);
     }
+    connect_any(&found, CONNECT_MAX).await
+}
+
+/// Tries the addresses of a name in the resolver's order, each with its share of the time, so that
+/// one dead address does not use up all of it.
+pub(crate) async fn connect_any(
+    addresses: &[SocketAddr],
+    within: Duration,
+) -> Result<TcpStream, DialError> {
     let tried = addresses.len().min(ADDRESSES_MAX);
     let mut failure = DialError::NoAddress(None);
     for address in &addresses[..tried] {
-        match timeout(CONNECT_MAX / tried as u32, TcpStream::connect(address)).await {
+        match timeout(within / tried as u32, TcpStream::connect(address)).await {
             Ok(Ok(tcp)) => return Ok(tcp),
             Ok(Err(cause)) => failure = DialError::Connect(cause),
             Err(_) => failure = DialError::TimedOut(Step::Connect),
@@ -241,13 +244,26 @@ async fn connect_tcp(target: &Target) -> Result<TcpStream, DialError> {
     Err(failure)
 }
 
-/// The addresses of a target. A name is looked up on the runtime's pool of blocking threads.
-async fn addresses(target: &Target) -> io::Result<Vec<SocketAddr>> {
-    match target.url.host() {
-        Some(Host::Ipv4(ip)) => Ok(vec![(ip, target.port()).into()]),
-        Some(Host::Ipv6(ip)) => Ok(vec![(ip, target.port()).into()]),
-        Some(Host::Domain(name)) => Ok(lookup_host((name, target.port())).await?.collect()),
+/// The addresses of a URL. A name is looked up on the runtime's pool of blocking threads.
+pub(crate) async fn addresses(url: &Url) -> io::Result<Vec<SocketAddr>> {
+    let port = url.port_or_known_default().ok_or(io::ErrorKind::InvalidInput)?;
+    match url.host() {
+        Some(Host::Ipv4(ip)) => Ok(vec![(ip, port).into()]),
+        Some(Host::Ipv6(ip)) => Ok(vec![(ip, port).into()]),
+        Some(Host::Domain(name)) => Ok(lookup_host((name, port)).await?.collect()),
         None => Ok(Vec::new()),
+    }
+}
+
+/// Whom the certificate of a URL's host must name.
+pub(crate) fn server_name(url: &Url) -> io::Result<ServerName<'static>> {
+    match url.host() {
+        Some(Host::Ipv4(ip)) => Ok(ServerName::from(IpAddr::V4(ip))),
+        Some(Host::Ipv6(ip)) => Ok(ServerName::from(IpAddr::V6(ip))),
+        Some(Host::Domain(name)) => {
+            ServerName::try_from(name.to_owned()).map_err(|_| io::ErrorKind::InvalidInput.into())
+        }
+        None => Err(io::ErrorKind::InvalidInput.into()),
     }
 }
 
@@ -256,13 +272,7 @@ async fn connect_tls(
     tcp: TcpStream,
     config: &Arc<ClientConfig>,
 ) -> Result<Stream, DialError> {
-    let name = match target.url.host() {
-        Some(Host::Ipv4(ip)) => ServerName::from(std::net::IpAddr::V4(ip)),
-        Some(Host::Ipv6(ip)) => ServerName::from(std::net::IpAddr::V6(ip)),
-        Some(Host::Domain(name)) => ServerName::try_from(name.to_owned())
-            .map_err(|_| DialError::Tls(io::ErrorKind::InvalidInput.into()))?,
-        None => return Err(DialError::NoAddress(None)),
-    };
+    let name = server_name(&target.url).map_err(DialError::Tls)?;
     tls::connect(tcp, name, config).await.map_err(DialError::Tls)
 }
 

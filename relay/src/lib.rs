@@ -13,7 +13,8 @@
 //! - [`server`]: the house, from listening to the drain. [`node`] is its link to control,
 //!   [`config`] its environment.
 //! - [`ws`] over [`stream`]: frames in place; [`tls`] and [`dial`] open sockets, [`forward`] passes
-//!   on what is not a stream, [`answer`] is what the relay says itself.
+//!   on what is not a stream, [`tools`] runs what a model asks for, [`answer`] is what the relay
+//!   says itself.
 //! - [`mailbox`] brings word into a call, [`telemetry`] and [`metrics`] bring it out; [`clock`]
 //!   reads time.
 
@@ -39,6 +40,7 @@ pub mod dial;
 pub mod forward;
 pub mod stream;
 pub mod tls;
+pub mod tools;
 
 pub mod answer;
 

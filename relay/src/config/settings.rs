@@ -153,7 +153,13 @@ pub const SETTINGS: &[Setting] = &[
         "RELAY_AGENT_CA_FILE",
         Default::Absent,
         Form::Words("a PEM file"),
-        "One more root to trust when agents are dialled, for a private service.",
+        "One more root to trust when agents are dialled and tools are asked, for a private service.",
+    ),
+    says(
+        "RELAY_TOOLS_ALLOW",
+        Default::Absent,
+        Form::Words("addresses, ranges (10.1.0.0/16) and host names, separated by commas"),
+        "What tools may reach beyond public addresses, also by http://. A tool's URL is a customer's text: list no more than the tools' own hosts.",
     ),
     says(
         "RELAY_LOG",

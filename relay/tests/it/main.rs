@@ -12,6 +12,7 @@ mod node_rig;
 mod process_life;
 mod process_rig;
 mod snr;
+mod tools_http;
 mod ws_dial;
 mod ws_interop;
 mod ws_peer;

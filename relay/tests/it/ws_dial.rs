@@ -20,12 +20,12 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use crate::ws_peer::{FIN, LIMITS, Ours, Said, TEXT, frame};
 
 /// Certificates of a private authority, as an operator would have them.
-struct Pki {
+pub(crate) struct Pki {
     dir: TempDir,
 }
 
 impl Pki {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -44,12 +44,12 @@ impl Pki {
         Self { dir }
     }
 
-    fn server(&self) -> Arc<ServerConfig> {
+    pub(crate) fn server(&self) -> Arc<ServerConfig> {
         tls::server_config(&self.dir.path().join("cert.pem"), &self.dir.path().join("key.pem"))
             .unwrap()
     }
 
-    fn client(&self) -> Arc<ClientConfig> {
+    pub(crate) fn client(&self) -> Arc<ClientConfig> {
         tls::client_config(Some(&self.dir.path().join("ca.pem"))).unwrap()
     }
 }
