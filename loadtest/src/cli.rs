@@ -16,7 +16,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::carrier::{CarrierSettings, FakeTwilio, Resolve, Step};
 use crate::demo::{self, DemoArgs};
-use crate::model::{FakeModel, Fault, ModelSettings, Script};
+use crate::model::{self, FakeModel, ModelSettings, Script};
+use crate::proxy::{Fault, FaultProxy, Plan, ProxySettings};
 use crate::run::{self, RunArgs};
 
 /// Fakes, a demo call and a load test for Linecard.
@@ -37,6 +38,8 @@ enum Task {
     FakeModel(FakeModelArgs),
     /// A fake Twilio: REST, signed webhooks, TwiML, phones in real time.
     FakeTwilio(FakeTwilioArgs),
+    /// A TCP proxy that does what networks do: delays, holes, resets, by a seed.
+    Proxy(ProxyArgs),
 }
 
 #[derive(Debug, Args)]
@@ -51,8 +54,8 @@ struct FakeModelArgs {
     #[arg(long, value_name = "FILE")]
     capture: Option<PathBuf>,
     /// What goes wrong on purpose.
-    #[arg(long, value_enum, default_value_t = Fault::None)]
-    fault: Fault,
+    #[arg(long, value_enum, default_value_t = model::Fault::None)]
+    fault: model::Fault,
     /// How long a session may last, in seconds; the real service's hour when not given.
     #[arg(long, value_name = "SECONDS")]
     session_limit: Option<u64>,
@@ -80,6 +83,26 @@ struct FakeTwilioArgs {
     capture: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+struct ProxyArgs {
+    /// Where it listens; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Where it connects to.
+    #[arg(long)]
+    target: SocketAddr,
+    /// What may happen to a connection: delay=MS, throttle=BYTES, slow-read=BYTES, black-hole,
+    /// half-close, reset, close, cut-after=BYTES, heal. May be given several times.
+    #[arg(long = "fault", value_name = "FAULT")]
+    faults: Vec<Fault>,
+    /// From one fault of a connection to the next, in milliseconds on average.
+    #[arg(long, default_value_t = 10_000)]
+    every_ms: u64,
+    /// What the faults are drawn from: the same seed, the same faults.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
 /// Reads `https://name=127.0.0.1:4000`.
 fn read_mapping(text: &str) -> Result<(String, SocketAddr), String> {
     let (origin, address) = text.split_once('=').ok_or("ORIGIN=ADDRESS is wanted")?;
@@ -96,6 +119,7 @@ pub fn main() -> ExitCode {
         Task::Demo(args) => house().and_then(|house| house.block_on(demo::run(args))),
         Task::FakeModel(args) => house().and_then(|house| house.block_on(fake_model(args))),
         Task::FakeTwilio(args) => house().and_then(|house| house.block_on(fake_twilio(args))),
+        Task::Proxy(args) => house().and_then(|house| house.block_on(proxy(args))),
     };
     match done {
         Ok(code) => code,
@@ -159,6 +183,28 @@ async fn fake_twilio(args: FakeTwilioArgs) -> anyhow::Result<ExitCode> {
     println!("{}", serde_json::to_string(&records)?);
     let clean = records.iter().all(|record| record.faults.is_empty());
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs a proxy until it is stopped. Its last line counts what passed.
+async fn proxy(args: ProxyArgs) -> anyhow::Result<ExitCode> {
+    let every = std::time::Duration::from_millis(args.every_ms);
+    let plan = Plan { seed: args.seed, every, faults: args.faults };
+    let settings = ProxySettings { listen: args.listen, target: args.target, plan };
+    let proxy = FaultProxy::start(settings).await?;
+    println!("proxy listening address={}", proxy.address());
+    stopped().await?;
+    let connections = proxy.connections();
+    let bytes = |count: fn(&crate::proxy::Connection) -> u64| -> u64 {
+        connections.iter().map(count).sum()
+    };
+    println!(
+        "connections={} open={} up_bytes={} down_bytes={}",
+        connections.len(),
+        proxy.open(),
+        bytes(|one| one.up_bytes),
+        bytes(|one| one.down_bytes)
+    );
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Waits for Ctrl-C or SIGTERM.

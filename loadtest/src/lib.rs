@@ -1,8 +1,8 @@
 //! Independent witnesses of the relay: fakes that refuse what the real services refuse, a demo
 //! call and a load test. Nothing here shares wire code with the relay.
 //!
-//! Read [`model`] for the fake OpenAI Realtime server, [`carrier`] for the fake Twilio, [`demo`]
-//! for one call through all of it, [`run`] for many.
+//! Read [`model`] for the fake OpenAI Realtime server, [`carrier`] for the fake Twilio, [`proxy`]
+//! for a network that fails on purpose, [`demo`] for one call through all of it, [`run`] for many.
 
 #![expect(
     clippy::disallowed_methods,
@@ -14,10 +14,12 @@ pub mod carrier;
 pub mod cli;
 pub mod demo;
 pub mod model;
+pub mod proxy;
 pub mod run;
 
 mod assets;
 mod capture;
 mod clock;
+mod noise;
 mod serve;
 mod system;

@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 
 use super::board::Board;
 use super::measured::{Figures, note};
-use super::stamp::{BLOCK, Noise, Stamp, plain, spelling};
+use super::stamp::{BLOCK, Stamp, plain, spelling};
 use crate::demo::Audio;
+use crate::noise::Noise;
 
 /// Blocks of 20 ms of every answer.
 pub(crate) const REPLY_BLOCKS: u32 = 150;

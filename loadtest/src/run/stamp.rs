@@ -5,6 +5,8 @@
 //! transcoded on the way, so there a block is loud or quiet and its place in the stream names it;
 //! the first blocks of a call spell the call's number.
 
+use crate::noise::Noise;
+
 /// Bytes of one block: 20 ms of mu-law.
 pub(crate) const BLOCK: usize = 160;
 
@@ -56,31 +58,6 @@ impl Stamp {
 
 /// Mu-law codes of both zeros and both extremes: what a transcoder would alter first.
 const MAGIC: [u8; 4] = [0x7F, 0xFF, 0x00, 0x80];
-
-/// SplitMix64: small, fast, and every seed gives another sequence.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Noise(pub(crate) u64);
-
-impl Noise {
-    /// Another sequence for another seed.
-    fn mixed_with(self, seed: u64) -> Self {
-        Self(self.0 ^ seed.wrapping_mul(0x9E37_79B9_7F4A_7C15))
-    }
-
-    /// The next number.
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ z >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ z >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ z >> 31
-    }
-
-    /// A number below `bound`, near enough to evenly spread.
-    pub(crate) fn below(&mut self, bound: u32) -> u32 {
-        u32::try_from(self.next() >> 33).unwrap_or_default() % bound.max(1)
-    }
-}
 
 /// Whether a block of the caller's spelling of its number is loud: first one loud block, then the
 /// bits of the number, lowest first; `None` past the end.
