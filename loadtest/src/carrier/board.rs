@@ -10,8 +10,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::call::{Call, Source};
 use super::caller::Caller;
-use super::line::{Line, Reports, post_to};
+use super::line::{Line, Reports};
 use super::record::CallRecord;
+use super::report::post_to;
 use super::{CallOrder, CarrierSettings, Exchange, Step, rest, sid};
 use crate::audio::stereo_wav;
 use crate::serve::{self, Answer, Asked, Server};
@@ -146,7 +147,7 @@ impl Board {
             events: vec!["completed".into()],
         };
         let line = self.line(record, caller, reports);
-        self.live(line.live_inbound(Source::Url(post_to(&order.voice_url))));
+        self.live(line.live_inbound(Source::url(post_to(&order.voice_url))));
         Ok(sid)
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use tokio::sync::{mpsc, watch};
 
 use super::record::{CallRecord, Fault, Hook, Note, What};
+use super::sign::Field;
 use super::twiml::Target;
 use crate::clock::wall_us;
 
@@ -20,10 +21,17 @@ pub(crate) enum Command {
 /// Where a document comes from.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
-    /// It is fetched.
-    Url(Target),
+    /// It is fetched, with these fields besides those of every request.
+    Url(Target, Vec<Field>),
     /// It was given.
     Twiml(String),
+}
+
+impl Source {
+    /// A document that is fetched with nothing to say besides.
+    pub(crate) fn url(target: Target) -> Self {
+        Self::Url(target, Vec::new())
+    }
 }
 
 /// A call.

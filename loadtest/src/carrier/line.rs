@@ -6,13 +6,14 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use super::Exchange;
 use super::call::{Call, Command, Source};
 use super::caller::Caller;
 use super::record::{Fault, What};
+use super::report::{post, report_stream, rfc2822};
 use super::sign::Field;
 use super::stream::{self, Over};
-use super::twiml::{Document, Method, Stream, Target, Verb};
+use super::twiml::{Document, Stream, Target, Verb};
+use super::{Exchange, sid};
 use crate::clock::{Stopwatch, wall_us};
 
 /// Where a call's progress is reported.
@@ -115,8 +116,8 @@ impl Line {
         }
         let text = match source {
             Source::Twiml(text) => text,
-            Source::Url(target) => {
-                let form = self.voice_fields();
+            Source::Url(target, more) => {
+                let form = [self.voice_fields(), more].concat();
                 let (hook, answer) = self.exchange.asker.ask(&target, form).await;
                 self.exchange.capture_hook(&hook);
                 let is_document = hook.twiml.is_some();
@@ -154,15 +155,19 @@ impl Line {
     async fn carry_out_verb(&mut self, verb: Verb) -> Then {
         match verb {
             Verb::Connect { stream, action } => match (self.connect(&stream).await, action) {
-                (Then::Next, Some(action)) => Then::Document(Source::Url(action)),
+                (Then::Next, Some(action)) => Then::Document(Source::url(action)),
                 (then, _) => then,
             },
-            Verb::Redirect(target) => Then::Document(Source::Url(target)),
+            Verb::Redirect(target) => Then::Document(Source::url(target)),
             Verb::Dial { to, action } => {
                 self.call.note(What::Dialled { to });
+                let began = Stopwatch::start();
                 let then = self.pause(DIAL).await;
                 match (then, action) {
-                    (Then::Next, Some(action)) => Then::Document(Source::Url(action)),
+                    (Then::Next, Some(action)) => {
+                        let seconds = began.millis().div_ceil(1_000);
+                        Then::Document(Source::Url(action, dial_fields(seconds)))
+                    }
                     (then, _) => then,
                 }
             }
@@ -196,7 +201,7 @@ impl Line {
             }
         };
         let sid = media.sid().to_owned();
-        report_stream_to(
+        report_stream(
             &self.exchange,
             &self.call,
             &self.posts,
@@ -267,7 +272,7 @@ impl Line {
     /// Reports a stream's beginning or end.
     fn report_stream(&self, stream: &Stream, sid: &str, event: &str, error: Option<&str>) {
         let report = (sid, event, error);
-        report_stream_to(&self.exchange, &self.call, &self.posts, stream, report);
+        report_stream(&self.exchange, &self.call, &self.posts, stream, report);
     }
 
     /// What every request about a call carries, the empty ones included: they are signed too.
@@ -308,62 +313,15 @@ impl Line {
     }
 }
 
-/// The same, while the caller is lent to the stream.
-fn report_stream_to(
-    exchange: &Arc<Exchange>,
-    call: &Arc<Call>,
-    posts: &TaskTracker,
-    stream: &Stream,
-    (sid, event, error): (&str, &str, Option<&str>),
-) {
-    let Some(target) = stream.status.clone() else { return };
-    let name = stream.name.as_deref().unwrap_or(sid);
-    let call_sid = call.read(|record| record.sid.clone());
-    let mut fields = vec![
-        ("AccountSid", exchange.account.clone()),
-        ("CallSid", call_sid),
-        ("StreamSid", sid.to_owned()),
-        ("StreamName", name.to_owned()),
-        ("StreamEvent", event.to_owned()),
-        ("Timestamp", iso8601(wall_us())),
+/// What the action of a `<Dial>` is told besides: whoever was dialled has answered and hung up.
+fn dial_fields(seconds: u64) -> Vec<Field> {
+    let fields = [
+        ("DialCallStatus", "completed".to_owned()),
+        ("DialCallSid", sid("CA")),
+        ("DialCallDuration", seconds.to_string()),
+        ("DialBridged", "true".to_owned()),
     ];
-    fields.extend(error.map(|error| ("StreamError", error.to_owned())));
-    let form = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    posts.spawn(post(Arc::clone(exchange), Arc::clone(call), target, form));
-}
-
-/// Reports something; nobody waits for the answer, but a refusal is in the debugger.
-async fn post(exchange: Arc<Exchange>, call: Arc<Call>, target: Target, form: Vec<Field>) {
-    let (mut hook, answer) = exchange.asker.ask(&target, form).await;
-    // What answers a report is no document, whatever it looks like.
-    hook.twiml = None;
-    exchange.capture_hook(&hook);
-    call.hook(hook);
-    if let Err(fault) = answer {
-        call.fault(Fault::new(15003, fault.message));
-    }
-}
-
-/// The target of a callback without further wishes.
-pub(crate) fn post_to(url: &str) -> Target {
-    Target { url: url.to_owned(), method: Method::Post }
-}
-
-/// A date as status callbacks and REST write it.
-pub(crate) fn rfc2822(wall_us: u64) -> String {
-    let moment = timestamp(wall_us).to_zoned(jiff::tz::TimeZone::UTC);
-    jiff::fmt::rfc2822::to_string(&moment).unwrap_or_default()
-}
-
-/// A date as stream callbacks write it.
-fn iso8601(wall_us: u64) -> String {
-    format!("{:.3}", timestamp(wall_us))
-}
-
-/// A moment for the two formats.
-fn timestamp(wall_us: u64) -> jiff::Timestamp {
-    jiff::Timestamp::from_microsecond(i64::try_from(wall_us).unwrap_or_default())
-        .unwrap_or_default()
+    fields.map(|(name, value)| (name.to_owned(), value)).into()
 }
 
 /// Ten redirects are followed in a row (11215).
@@ -380,15 +338,3 @@ const LETTER: Duration = Duration::from_millis(50);
 
 /// Longer sentences are cut short: nobody listens.
 const SAY_MAX: Duration = Duration::from_secs(3);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_are_written_as_twilio_writes_them() {
-        let us = 1_795_168_800_123_000;
-        assert_eq!(rfc2822(us), "Fri, 20 Nov 2026 10:00:00 +0000");
-        assert_eq!(iso8601(us), "2026-11-20T10:00:00.123Z");
-    }
-}

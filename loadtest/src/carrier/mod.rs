@@ -42,6 +42,7 @@ mod line;
 mod message;
 mod playback;
 mod record;
+mod report;
 mod rest;
 mod sign;
 mod stream;

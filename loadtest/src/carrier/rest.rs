@@ -9,8 +9,9 @@ use url::Url;
 
 use super::board::Board;
 use super::call::{Command, Source};
-use super::line::{Reports, rfc2822};
+use super::line::Reports;
 use super::record::{CallRecord, Fault};
+use super::report::rfc2822;
 use super::sid;
 use super::twiml::{self, Target};
 use crate::serve::{self, Answer, Asked};
@@ -181,7 +182,7 @@ fn create(board: &Arc<Board>, asked: &Asked) -> Result<Value, Refusal> {
         ..CallRecord::default()
     };
     let shown = resource(board, &record);
-    board.dial_out(record, Source::Url(url), reports);
+    board.dial_out(record, Source::url(url), reports);
     Ok(shown)
 }
 
@@ -202,7 +203,7 @@ fn update(asked: &Asked) -> Result<Command, Refusal> {
     let form = Form::read(asked, &["Status", "Url", "Method", "Twiml"])?;
     match (form.one("Status"), form.target("Url", "Method")?, form.one("Twiml")) {
         (Some("completed" | "canceled"), None, None) => Ok(Command::HangUp),
-        (None, Some(url), None) => Ok(Command::Replace(Source::Url(url))),
+        (None, Some(url), None) => Ok(Command::Replace(Source::url(url))),
         (None, None, Some(text)) if text.chars().count() <= 4_000 => {
             Ok(Command::Replace(Source::Twiml(text.to_owned())))
         }

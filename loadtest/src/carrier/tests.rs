@@ -164,15 +164,20 @@ async fn a_connection_that_vanishes_is_followed_by_the_same_question() {
 async fn the_other_verbs_are_understood() {
     let documents = vec![
         document("<Say>x</Say><Redirect method=\"GET\">https://linecard.test/two</Redirect>"),
-        document("<Dial action=\"https://linecard.test/after\"><Number>+1555</Number></Dial>"),
+        document(
+            "<Dial action=\"https://linecard.test/after\"><Number>+15550003333</Number></Dial>",
+        ),
         document("<Pause length=\"0\"/>"),
     ];
     let record = call(documents, vanishes).await;
     assert_eq!(record.faults, []);
-    assert!(record.what().any(|what| *what == What::Dialled { to: "+1555".into() }));
+    assert!(record.what().any(|what| *what == What::Dialled { to: "+15550003333".into() }));
     let second = record.hooks.iter().find(|hook| hook.url.contains("/two?")).unwrap();
     assert_eq!(second.method, "GET");
     assert!(second.url.contains("CallStatus=in-progress"));
+    let after = record.hooks.iter().find(|hook| hook.url.contains("/after")).unwrap();
+    assert_eq!(after.param("DialCallStatus"), Some("completed"));
+    assert_eq!(after.param("DialBridged"), Some("true"));
 }
 
 #[tokio::test]

@@ -211,18 +211,28 @@ fn parameters(stream: &Element) -> Result<Vec<(String, String)>, Fault> {
     Ok(parameters)
 }
 
-/// Whom `<Dial>` names: as its text, or in one element.
+/// Whom `<Dial>` names: a number as its text, or a number or a SIP address in one element.
 fn dialled(dial: &Element) -> Result<String, Fault> {
-    let number = match dial.children.as_slice() {
-        [] => &dial.text,
-        [number] if number.name == "Number" || number.name == "Sip" => {
-            known_attributes(number, &NUMBER_ATTRIBUTES)?;
-            no_children(number)?;
-            &number.text
+    let (kind, to) = match dial.children.as_slice() {
+        [] => ("Number", &dial.text),
+        [child] if child.name == "Number" || child.name == "Sip" => {
+            no_text(dial)?;
+            known_attributes(child, &NUMBER_ATTRIBUTES)?;
+            no_children(child)?;
+            (child.name.as_str(), &child.text)
         }
         _ => return Err(schema("<Dial> holds a number, one <Number> or one <Sip>".into())),
     };
-    if number.is_empty() { Err(schema("<Dial> names nobody".into())) } else { Ok(number.clone()) }
+    let is_sip = to.starts_with("sip:") || to.starts_with("sips:");
+    let is_number = to.strip_prefix('+').is_some_and(|digits| {
+        (2..=15).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_digit())
+    });
+    match kind {
+        "Sip" if is_sip => Ok(to.clone()),
+        "Sip" => Err(Fault::new(13224, format!("<Sip> holds no SIP address: `{to}`"))),
+        _ if is_number => Ok(to.clone()),
+        _ => Err(Fault::new(13223, format!("<Dial> holds no number in E.164: `{to}`"))),
+    }
 }
 
 /// Where a verb reports its end, if anywhere.
@@ -297,108 +307,5 @@ const NUMBER_ATTRIBUTES: [&str; 6] =
     ["url", "method", "sendDigits", "statusCallback", "statusCallbackEvent", "byoc"];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn fault(body: &str) -> u32 {
-        Document::read(&format!("<Response>{body}</Response>")).unwrap_err().code
-    }
-
-    fn stream_with(attributes: &str, children: &str) -> String {
-        format!(
-            "<Connect><Stream url=\"wss://a.example/v1\"{attributes}>{children}</Stream></Connect>"
-        )
-    }
-
-    #[test]
-    fn the_documents_of_a_call_are_read() {
-        let text = r#"<?xml version="1.0" encoding="UTF-8"?>
-            <Response>
-              <Connect>
-                <Stream url="wss://a.example/v1/m/n1" statusCallback="https://a.example/s">
-                  <Parameter name="ticket" value="v4.public.x"/>
-                </Stream>
-              </Connect>
-              <Redirect method="POST">https://a.example/r/1#rc=3&amp;rp=all</Redirect>
-            </Response>"#;
-        let document = Document::read(text).unwrap();
-        assert_eq!(document.names(), ["Connect", "Redirect"]);
-        let Verb::Connect { stream, action: None } = &document.verbs[0] else { panic!() };
-        assert_eq!(stream.url, "wss://a.example/v1/m/n1");
-        assert_eq!(stream.parameters, [("ticket".into(), "v4.public.x".into())]);
-        assert_eq!(stream.status.as_ref().unwrap().url, "https://a.example/s");
-        let Verb::Redirect(target) = &document.verbs[1] else { panic!() };
-        assert_eq!(target.url, "https://a.example/r/1#rc=3&rp=all");
-
-        let text = "<Response><Say voice=\"x\">Sorry.</Say><Pause length=\"2\"/><Dial timeout=\"9\">\
-                    <Number>+1555</Number></Dial><Hangup/></Response>";
-        let document = Document::read(text).unwrap();
-        let dial = Verb::Dial { to: "+1555".into(), action: None };
-        assert_eq!(document.verbs[1..], [Verb::Pause(2), dial, Verb::Hangup]);
-    }
-
-    #[test]
-    fn broken_xml_is_12100() {
-        for text in ["", "Response", "<Response>", "<Response><Hangup></Response>"] {
-            assert_eq!(Document::read(text).unwrap_err().code, 12100, "{text}");
-        }
-    }
-
-    #[test]
-    fn unknown_verbs_attributes_and_nestings_are_12200() {
-        assert_eq!(Document::read("<response/>").unwrap_err().code, 12200);
-        for body in [
-            "<HangUp/>",
-            "<Hangup reason=\"x\"/>",
-            "<Hangup>now</Hangup>",
-            "<Connect/>",
-            "<Connect><Say>x</Say></Connect>",
-            "<Connect Action=\"https://a.example\"><Stream url=\"wss://a.example\"/></Connect>",
-            "<Say><Hangup/></Say>",
-            "<Pause length=\"long\"/>",
-            "<Redirect method=\"PUT\">https://a.example</Redirect>",
-            "<Say>x</Say><Reject/>",
-            "<Dial/>",
-            &stream_with(" statuscallback=\"https://a.example\"", ""),
-            &stream_with("", "<Parameter name=\"x\"/>"),
-            &stream_with("", "<Parameter name=\"x\" value=\"y\" type=\"z\"/>"),
-            &stream_with("", "<Param name=\"x\" value=\"y\"/>"),
-        ] {
-            assert_eq!(fault(body), 12200, "{body}");
-        }
-    }
-
-    #[test]
-    fn a_stream_needs_a_plain_wss_url() {
-        let url = |url: &str| fault(&format!("<Connect><Stream url=\"{url}\"/></Connect>"));
-        assert_eq!(url("https://a.example/v1"), 31922);
-        assert_eq!(url("ws://a.example/v1"), 31922);
-        assert_eq!(url("wss://a.example/v1?token=x"), 31920);
-        assert_eq!(url("wss:///v1"), 31923);
-        assert_eq!(url("/v1"), 31923);
-        assert_eq!(fault(&stream_with(" track=\"both_tracks\"", "")), 31941);
-    }
-
-    #[test]
-    fn five_hundred_characters_of_parameters_are_too_many() {
-        let with = |chars: usize| {
-            let value = "x".repeat(chars - 6);
-            let children = format!("<Parameter name=\"ticket\" value=\"{value}\"/>");
-            Document::read(&format!("<Response>{}</Response>", stream_with("", &children)))
-        };
-        assert!(with(499).is_ok());
-        assert_eq!(with(500).unwrap_err().code, 12200);
-    }
-
-    #[test]
-    fn urls_are_absolute() {
-        assert_eq!(fault("<Redirect>/resume</Redirect>"), 11100);
-        assert_eq!(fault("<Redirect>ftp://a.example</Redirect>"), 11100);
-    }
-
-    #[test]
-    fn a_document_is_at_most_64_kilobytes() {
-        let text = format!("<Response><Say>{}</Say></Response>", "x".repeat(65_536));
-        assert_eq!(Document::read(&text).unwrap_err().code, 11750);
-    }
-}
+#[path = "twiml_tests.rs"]
+mod tests;
