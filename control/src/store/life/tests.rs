@@ -1,0 +1,200 @@
+//! The life of a call, step by step.
+
+use super::*;
+use crate::store::call::Direction;
+use link::id::{AgentName, CallId, TenantId};
+
+fn call() -> Call {
+    Call {
+        id: CallId::new("c_1").unwrap(),
+        tenant: TenantId::new("default").unwrap(),
+        carrier: None,
+        direction: Direction::Inbound,
+        from: Number("+15550100".into()),
+        to: Number("+15550101".into()),
+        agent: AgentName::new("front-desk").unwrap(),
+        agent_version: 1,
+        generation: Gen(0),
+        node: None,
+        state: CallState::Queued,
+        end_reason: None,
+        end_detail: None,
+        transfer_to: None,
+        detach_reason: None,
+        carrier_status: None,
+        carrier_seq: None,
+        resumes: Vec::new(),
+        created_at: WallTime(0),
+        answered_at: None,
+        detached_at: None,
+        ended_at: None,
+    }
+}
+
+fn node(name: &str) -> NodeId {
+    NodeId::new(name).unwrap()
+}
+
+fn active() -> Call {
+    let mut call = call();
+    call.begin(&node("n1"), WallTime(1)).unwrap();
+    call.on_stream_started(Gen(0), WallTime(2)).unwrap();
+    call
+}
+
+fn completed(seq: i64) -> CarrierWord {
+    let over = Some(CallEnd::Stream(EndReason::CallerHungUp));
+    CarrierWord { status: "completed".into(), seq: Some(seq), over }
+}
+
+fn ringing(seq: i64) -> CarrierWord {
+    CarrierWord { status: "ringing".into(), seq: Some(seq), over: None }
+}
+
+#[test]
+fn a_repeated_first_question_moves_only_a_call_without_a_stream() {
+    let mut call = call();
+    assert_eq!(call.begin(&node("n1"), WallTime(1)).unwrap().kind, "call.started");
+    assert_eq!(call.begin(&node("n2"), WallTime(2)), None);
+    assert_eq!((call.node.clone(), call.generation), (Some(node("n2")), Gen(0)));
+    call.on_stream_started(Gen(0), WallTime(3)).unwrap();
+    assert_eq!(call.begin(&node("n3"), WallTime(4)), None);
+    assert_eq!((call.node, call.state), (Some(node("n2")), CallState::Active));
+}
+
+#[test]
+fn only_the_first_stream_answers_a_call() {
+    let mut call = active();
+    assert_eq!(call.resume(Some(&node("n2")), WallTime(5)), (Decision::Reconnect, None));
+    assert_eq!(call.on_stream_started(Gen(1), WallTime(6)), None);
+    assert_eq!((call.state, call.answered_at), (CallState::Active, Some(WallTime(2))));
+}
+
+#[test]
+fn an_older_stream_has_no_say() {
+    let mut call = active();
+    call.resume(Some(&node("n2")), WallTime(5));
+    call.on_stream_started(Gen(1), WallTime(6));
+    call.on_stream_ended(Gen(0), EndReason::CallerHungUp, WallTime(7));
+    assert_eq!(call.on_stream_started(Gen(0), WallTime(8)), None);
+    assert_eq!(call.state, CallState::Active);
+}
+
+#[test]
+fn the_fourth_resume_within_a_minute_ends_the_call() {
+    let mut call = active();
+    for second in 0..3 {
+        let now = WallTime(second * 1_000_000);
+        assert_eq!(call.resume(Some(&node("n1")), now).0, Decision::Reconnect);
+    }
+    let (decision, fact) = call.resume(Some(&node("n1")), WallTime(59_000_000));
+    assert_eq!(decision, Decision::TooMany);
+    assert!(fact.unwrap().data.contains("too_many_resumes"));
+    assert_eq!(call.resume(None, WallTime(59_000_001)), (Decision::HangUp, None));
+}
+
+#[test]
+fn resumes_older_than_a_minute_are_forgiven() {
+    let mut call = active();
+    for second in [0, 30, 59, 61, 91, 120] {
+        let now = WallTime(second * 1_000_000);
+        assert_eq!(call.resume(Some(&node("n1")), now).0, Decision::Reconnect, "{second}");
+    }
+    assert_eq!(call.generation, Gen(6));
+}
+
+#[test]
+fn a_resume_without_a_node_counts_nothing() {
+    let mut call = active();
+    let before = call.clone();
+    assert_eq!(call.resume(None, WallTime(9)), (Decision::NoNode, None));
+    assert_eq!(call, before);
+}
+
+fn transferred() -> Call {
+    let mut call = active();
+    let to = Number("+15550199".into());
+    let fact = call.transfer(Gen(0), to, WallTime(7), WallTime(8)).unwrap();
+    assert_eq!((fact.kind, fact.data.as_str()), ("call.transferred", r#"{"to":"+15550199"}"#));
+    assert_eq!(call.state, CallState::Transferred);
+    call
+}
+
+#[test]
+fn a_transfer_is_answered_again_when_the_question_is_repeated() {
+    let mut call = transferred();
+    for _ in 0..2 {
+        assert_eq!(call.resume(None, WallTime(9)), (Decision::Transfer, None));
+    }
+    assert_eq!(call.transfer_to, Some(Number("+15550199".into())));
+    assert_eq!(call.ended_at, None, "the phone call lives on");
+}
+
+#[test]
+fn a_transferred_call_has_no_stream_any_more_and_is_not_transferred_twice() {
+    let mut call = transferred();
+    let before = call.clone();
+    call.on_stream_ended(Gen(0), EndReason::Transferred, WallTime(9));
+    assert_eq!(call.on_stream_started(Gen(0), WallTime(9)), None);
+    assert_eq!(call.begin(&node("n2"), WallTime(9)), None);
+    let other = Number("+15550198".into());
+    assert_eq!(call.transfer(Gen(0), other, WallTime(9), WallTime(9)), None);
+    assert_eq!(call, before);
+}
+
+#[test]
+fn a_stream_that_was_replaced_transfers_nobody() {
+    let mut call = active();
+    call.resume(Some(&node("n2")), WallTime(5));
+    let to = Number("+15550199".into());
+    assert_eq!(call.transfer(Gen(0), to, WallTime(6), WallTime(6)), None);
+    assert_eq!((call.state, call.transfer_to), (CallState::Starting, None));
+}
+
+#[test]
+fn a_transferred_call_ends_by_that_however_its_phone_call_went_on() {
+    let mut call = transferred();
+    let fact = call.on_carrier_word(&completed(9), WallTime(99)).unwrap();
+    assert_eq!(fact.data, r#"{"blame":"agent","reason":"transferred"}"#);
+    assert_eq!(call.ended_at, Some(WallTime(99)));
+    let mut call = transferred();
+    let busy = call.on_phone_over(CallEnd::Busy, Some("busy"), WallTime(99)).unwrap();
+    assert_eq!(busy.data, r#"{"blame":"agent","detail":"busy","reason":"transferred"}"#);
+    assert_eq!(call.resume(None, WallTime(100)), (Decision::HangUp, None));
+    assert!(transferred().expire(WallTime(99)).unwrap().data.contains("transferred"));
+    let mut call = transferred();
+    let by_hand = CallEnd::Stream(EndReason::OperatorHungUp);
+    assert!(call.end(by_hand, None, WallTime(9)).unwrap().data.contains("operator_hung_up"));
+}
+
+#[test]
+fn an_end_is_sticky_and_said_once() {
+    let mut call = active();
+    let end = CallEnd::Stream(EndReason::AgentRefused);
+    let fact = call.end(end, Some("insufficient_quota"), WallTime(8)).unwrap();
+    assert!(fact.data.contains("insufficient_quota"));
+    assert_eq!(call.on_carrier_word(&completed(9), WallTime(9)), None);
+    assert_eq!(call.on_stream_started(Gen(7), WallTime(9)), None);
+    assert_eq!(call.expire(WallTime(9)), None);
+    assert_eq!(call.end_reason.as_deref(), Some("agent_refused"));
+    assert_eq!(call.state, CallState::Ended);
+}
+
+#[test]
+fn an_older_word_of_the_carrier_is_ignored_unless_it_is_the_last() {
+    let mut call = active();
+    call.on_carrier_word(&ringing(3), WallTime(3));
+    call.on_carrier_word(&CarrierWord { status: "queued".into(), ..ringing(1) }, WallTime(4));
+    assert_eq!(call.carrier_status.as_deref(), Some("ringing"));
+    assert_eq!(call.on_carrier_word(&completed(2), WallTime(5)).unwrap().kind, "call.ended");
+    call.on_carrier_word(&ringing(9), WallTime(6));
+    assert_eq!(call.state, CallState::Ended);
+}
+
+#[test]
+fn a_detached_call_that_nobody_resumes_ends_with_its_streams_reason() {
+    let mut call = active();
+    call.on_stream_ended(Gen(0), EndReason::CallerHungUp, WallTime(7));
+    assert_eq!((call.state, call.detached_at), (CallState::Detached, Some(WallTime(7))));
+    assert!(call.expire(WallTime(20)).unwrap().data.contains("caller_hung_up"));
+}
