@@ -57,6 +57,7 @@ async fn why_unready(plane: &Plane) -> Option<&'static str> {
     if plane.shutdown.is_cancelled() {
         return Some("stopping");
     }
+    // Bounded, or a probe would hang as long as the database does and say nothing.
     match timeout(DATABASE_WITHIN, plane.store.ping()).await {
         Ok(Ok(())) => None,
         Ok(Err(_)) | Err(_) => Some("the database does not answer"),

@@ -53,6 +53,7 @@ impl Answers {
             return Err(TooMany);
         }
         let (reply, answer) = oneshot::channel();
+        // An id is fresh, so nobody is pushed out.
         waiting.insert(id.clone(), Asker { call, reply });
         drop(waiting);
         Ok(Waiting { answers: self.clone(), id, answer })
@@ -60,6 +61,7 @@ impl Answers {
 
     /// Wakes those whose answers these are.
     pub(crate) fn tell(&self, entries: &[Entry]) {
+        // Most entries are not answers, and most of the time nobody waits: one comparison each.
         let done = |entry: &&Entry| entry.record.kind == "command.done";
         for entry in entries.iter().filter(done) {
             let Some((id, answer)) = read(&entry.record) else { continue };

@@ -48,7 +48,9 @@ pub async fn run(
     let Wanted { command, doing } = wanted;
     let call = plane.store.call(&tenant(), call).await?.ok_or_else(Problem::no_call)?;
     has_stream(&call)?;
+    // The id is ours, not the client's: two clients cannot wait for each other's answers.
     let id = new_command_id();
+    // Before the command is out: a relay on the same machine answers within a millisecond.
     let waiting = plane.hub.answers().expect(id.clone(), call.id.clone());
     let waiting = waiting.map_err(|error| too_many(plane, doing, error))?;
     send(plane, &call, &id, command).inspect_err(|_| {
@@ -64,6 +66,7 @@ pub async fn run(
     match answer {
         Some(Answer::Done) => Ok((id, Outcome::Done)),
         None => Ok((id, Outcome::Pending)),
+        // The relay's words are sentences of our own code; no model and no caller writes them.
         Some(Answer::Refused(why)) => {
             let detail = format!("The relay did not do it: {why}.");
             Err(Problem::new(StatusCode::CONFLICT, "command_refused", detail))

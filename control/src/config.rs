@@ -153,6 +153,7 @@ pub fn environment() -> Environment {
 /// # Errors
 /// All [`Mistakes`] at once.
 pub fn read(environment: &Environment) -> Result<(Config, Logging), Mistakes> {
+    // Both are read before either fails: an operator corrects everything in one round.
     let mut reader = Reader { environment, mistakes: Vec::new() };
     let config = reader.config();
     let logging = reader.logging();
@@ -204,6 +205,7 @@ impl Reader<'_> {
     }
 
     fn config(&mut self) -> Option<Config> {
+        // Every setting is read before the first `?`, so that all mistakes are in the list.
         let public = self.parsed("CONTROL_PUBLIC_URL", PublicOrigin::parse);
         let listen = self.parsed("CONTROL_LISTEN", |text| text.parse().ok());
         let admin_listen = self.parsed("CONTROL_ADMIN_LISTEN", |text| text.parse().ok());
@@ -243,10 +245,12 @@ impl Reader<'_> {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) => {
+                // The path helps and is no secret; what stands in the file is not shown.
                 let problem = format!("{} cannot be read: {error}", path.display());
                 return self.mistake("CONTROL_AGENT_FILE", problem);
             }
         };
+        // Only names of the table are asked for, so that a typing mistake there is a test failure.
         let key_of = |name: &str| self.given(name).map(Secret::new);
         match agents::read(&text, key_of) {
             Ok(agents) => Some(agents),
@@ -264,6 +268,7 @@ impl Reader<'_> {
     fn door(&mut self) -> Option<Door> {
         let data_dir = self.parsed("CONTROL_DATA_DIR", |text| Some(PathBuf::from(text)))?;
         let database_url = match self.given("CONTROL_DATABASE_URL") {
+            // Without a database to run, a first start needs nothing but a folder.
             None => Some(format!("sqlite://{}", data_dir.join("linecard.db").display())),
             Some(_) => self.parsed("CONTROL_DATABASE_URL", database_url),
         };
@@ -298,6 +303,7 @@ impl Reader<'_> {
     /// A setting in its own type; says so when it is needed and missing, or wrong.
     fn parsed<T>(&mut self, name: &'static str, parse: impl Fn(&str) -> Option<T>) -> Option<T> {
         let form = setting(name).form;
+        // `None` here means that there is no default either.
         let Some(text) = self.text(name) else {
             if setting(name).default == Default::Required {
                 self.mistake::<T>(name, format!("missing; give {}", form.words()));
@@ -307,6 +313,7 @@ impl Reader<'_> {
         let value = parse(&text);
         if value.is_none() {
             let problem = match form {
+                // What was written is repeated only where it cannot be a secret.
                 Form::Open(words) => format!("`{text}` is not {words}"),
                 Form::Secret(words) => format!("it is not {words}"),
             };
@@ -324,6 +331,7 @@ impl Reader<'_> {
 /// `AC` and 32 hexadecimal digits; the example's placeholder is none.
 fn account_sid(text: &str) -> Option<String> {
     let digits = text.strip_prefix("AC")?;
+    // A placeholder copied from an example would otherwise fail at the first call, far from here.
     let is_sid = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     is_sid.then(|| text.to_owned())
 }

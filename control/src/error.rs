@@ -56,6 +56,7 @@ impl Problem {
     /// The refusal as a response.
     #[must_use]
     pub fn response(&self) -> Response {
+        // No page behind `type`: the code is what programs compare, the detail what people read.
         let body = json!({
             "type": "about:blank",
             "title": self.status.canonical_reason().unwrap_or("Error"),
@@ -70,6 +71,7 @@ impl Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        // RFC 9110 asks for it with every 401.
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }

@@ -61,6 +61,7 @@ impl Hub {
     /// Shows committed entries to whoever watches their tenants or waits for an answer. In order within each tenant; what
     /// was shown before is skipped.
     pub fn publish(&self, entries: &[Entry]) {
+        // Those who wait for one answer first: they hold a request open.
         self.answers.tell(entries);
         let feeds = self.feeds();
         for of_tenant in entries.chunk_by(|a, b| a.tenant == b.tenant) {
@@ -68,6 +69,7 @@ impl Hub {
                 continue;
             };
             // The window is full before the news go out: whoever they wake finds everything.
+            // One lock for all records of the group, not one for each.
             let mut window = watched.feed.window();
             of_tenant.iter().for_each(|entry| window.push(Arc::clone(&entry.record)));
             drop(window);

@@ -45,6 +45,7 @@ impl SealingKey {
     /// [`KeyError::Malformed`] when it is not 32 bytes of standard base64.
     pub fn from_base64(text: &str) -> Result<Self, KeyError> {
         let bytes = STANDARD.decode_to_vec(text.trim()).map_err(|_| KeyError::Malformed)?;
+        // The decoded copy is a key as well.
         let bytes = Zeroizing::new(bytes);
         let key = <[u8; KEY_BYTES]>::try_from(bytes.as_slice()).map_err(|_| KeyError::Malformed)?;
         Ok(Self(Zeroizing::new(key)))
@@ -66,11 +67,14 @@ impl SealingKey {
     /// When the file cannot be read or made, or holds no key.
     pub fn load_or_create(path: &Path) -> Result<Self, KeyError> {
         let mut options = OpenOptions::new();
+        // `create_new` decides between processes that start at once: one makes the file, the rest
+        // read it.
         match options.write(true).create_new(true).mode(0o600).open(path) {
             Ok(mut file) => {
                 let key = Self::generate()?;
                 let text = Zeroizing::new(STANDARD.encode_to_string(key.0.as_slice()));
                 file.write_all(text.as_bytes())?;
+                // A key that a power cut takes away takes every sealed secret with it.
                 file.sync_all()?;
                 Ok(key)
             }
@@ -89,7 +93,9 @@ impl SealingKey {
     /// [`KeyError::Random`] when there is no nonce to be had.
     pub fn seal(&self, name: &str, secret: &[u8]) -> Result<Vec<u8>, KeyError> {
         let mut nonce = [0; NONCE_BYTES];
+        // 192 random bits: no counter has to be kept to make them unique.
         getrandom::fill(&mut nonce).map_err(|_| KeyError::Random)?;
+        // The name is authenticated, so that a row cannot be passed off as another one.
         let payload = Payload { msg: secret, aad: name.as_bytes() };
         let sealed = self.cipher().encrypt(&XNonce::from(nonce), payload);
         let sealed = sealed.map_err(|_| KeyError::Sealed { name: name.to_owned() })?;

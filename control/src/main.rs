@@ -45,7 +45,9 @@ fn serve() -> ExitCode {
         Ok(read) => read,
         Err(mistakes) => return refuse(&mistakes),
     };
+    // From here on everything is logged; what came before went to standard error as text.
     start_log(logging);
+    // After the log: the hook writes there.
     std::panic::set_hook(Box::new(log_panic));
     for name in config::unknown(&environment) {
         tracing::warn!(name, "there is no such setting; `control config` lists all");

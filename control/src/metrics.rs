@@ -206,12 +206,14 @@ impl Metrics {
         registry.register(ANNOUNCEMENTS.name, ANNOUNCEMENTS.counts, announcements);
         registry.register(COMMANDS.name, COMMANDS.counts, metrics.commands.clone());
         registry.register(LINK_UNKNOWN.name, LINK_UNKNOWN.counts, metrics.link_unknown.clone());
+        // These live where they are used; two counts of one thing would drift apart.
         registry.register_collector(Box::new(Elsewhere { nodes, sequencer, hub }));
         metrics
     }
 
     /// Counts an answered request.
     pub fn request(&self, route: Route, status: StatusCode, took: Duration) {
+        // Classes only: a label for each status would multiply series and say no more.
         let class = match status.as_u16() {
             200..=299 => "2xx",
             300..=399 => "3xx",
@@ -290,6 +292,7 @@ struct Elsewhere {
 impl Collector for Elsewhere {
     /// Reads and writes what is counted elsewhere: gauges first, then counters.
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        // Read at the scrape: a gauge that is set elsewhere goes stale when its setter stops.
         let nodes = self.nodes.list();
         let is_ready = |load: link::message::Load| load.ready && load.calls < load.calls_max;
         let ready = nodes.iter().filter(|node| node.load.is_some_and(is_ready)).count();

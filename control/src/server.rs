@@ -81,6 +81,7 @@ struct Started {
 /// Opens, binds and puts together, in the order in which one needs the other. When it returns,
 /// every address is taken: whoever connects waits in a queue and is not refused.
 async fn start(config: Config, stop: &CancellationToken) -> anyhow::Result<Started> {
+    // Migrated before anything listens: a request never meets the tables of another version.
     let store = open_store(&config.door).await?;
     let authority = Arc::new(Authority::load(&store).await?);
     let tokens = Tokens::load(&store).await?;
@@ -88,6 +89,7 @@ async fn start(config: Config, stop: &CancellationToken) -> anyhow::Result<Start
     let (hub, nodes) = (Hub::new(), Nodes::new());
     let (sequencer, numbering) =
         sequencer(store.clone(), hub.clone(), Settings::default(), numbering_stop.clone());
+    // All addresses before the join token is written: whoever finds the file may dial at once.
     let link = Link::bind(config.door.link_listen, Arc::clone(&authority))?;
     let public = listen(config.listen).await?;
     let probes = listen(config.admin_listen).await?;
@@ -116,6 +118,7 @@ async fn start(config: Config, stop: &CancellationToken) -> anyhow::Result<Start
         from: config.from,
         shutdown: stop.clone(),
     });
+    // Boxed, since the future's type cannot be written into a struct.
     let numbering = Box::pin(numbering);
     Ok(Started { listening, plane, public, probes, link, numbering, numbering_stop })
 }
@@ -126,6 +129,8 @@ impl Started {
     async fn serve(self) {
         let Self { plane, public, probes, link, numbering, numbering_stop, .. } = self;
         let (link_stop, admin_stop) = (CancellationToken::new(), CancellationToken::new());
+        // Each stage stops the next one when it is done: no event is taken in that could not be
+        // numbered, and no number is given that could not be stored.
         let requests = async {
             serve(public, http::routes(&plane), plane.shutdown.clone()).await;
             link_stop.cancel();
@@ -140,6 +145,7 @@ impl Started {
         };
         let probed = serve(probes, admin::routes(&plane), admin_stop.clone());
         tokio::join!(requests, relays, numbers, probed);
+        // Last of all: everything above may still have written.
         plane.store.close().await;
     }
 }
@@ -184,6 +190,7 @@ fn write_private(path: &Path, line: &str) -> std::io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".new");
     let beside = Path::new(&beside);
+    // A rest of a process that was killed; `create_new` would stumble over it.
     match std::fs::remove_file(beside) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
@@ -192,6 +199,7 @@ fn write_private(path: &Path, line: &str) -> std::io::Result<()> {
         std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(beside)?;
     file.write_all(line.as_bytes())?;
     file.write_all(b"\n")?;
+    // Before the rename, or a power cut could leave an empty file under the final name.
     file.sync_all()?;
     std::fs::rename(beside, path)
 }
@@ -219,6 +227,7 @@ fn stop_on_signal(stop: CancellationToken) -> std::io::Result<impl Future<Output
 
 /// Tells systemd that this loop turns, for ever; at half of the time it allows.
 async fn watchdog() -> Infallible {
+    // Without a watchdog nobody listens; this future must still never end.
     let Some(allowed) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
     let mut ticks = tokio::time::interval(allowed / 2);
     loop {

@@ -112,6 +112,7 @@ impl Client {
             if self.shutdown.is_cancelled() {
                 return self.end(End::Shutdown);
             }
+            // One at a time: a client that does not read shows by its lag, not by a queue.
             if let Some(record) = self.ready.pop_front() {
                 return Some(Item::Record(record));
             }
@@ -159,6 +160,7 @@ impl Client {
                 Ok(Refill::Looked)
             }
             Look::Behind { head, .. } => {
+                // It must catch up from the database first, and may take its time for that.
                 self.is_live = false;
                 self.read_database(seen, head).await?;
                 Ok(Refill::Looked)

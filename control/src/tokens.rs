@@ -83,6 +83,8 @@ impl Tokens {
     }
 
     fn from_bytes(tickets: &[u8], passes: &[u8]) -> Result<Self, TokenError> {
+        // A key is stored as seed and public half together, 64 bytes; a shorter one is refused
+        // below.
         let public = passes.get(32..).unwrap_or_default();
         Ok(Self {
             tickets: SigningKey::from_bytes(kid(tickets), tickets)?,
@@ -94,6 +96,7 @@ impl Tokens {
     /// The keys that relays check tickets with.
     #[must_use]
     pub fn verifying(&self) -> Vec<VerifyingKey> {
+        // A set, although there is one: a second key can be pushed before it signs anything.
         vec![self.tickets.verifying()]
     }
 
@@ -102,6 +105,7 @@ impl Tokens {
     /// # Errors
     /// When the carrier has not named the call, or its ids are too long for TwiML.
     pub fn ticket(&self, call: &Call, node: &NodeId, now: WallTime) -> Result<String, TokenError> {
+        // The ticket names the call in the carrier's words, too: a stolen one opens no other call.
         let carrier = call.carrier.as_ref().ok_or(TokenError::Unnamed)?;
         let claims = Claims {
             purpose: Purpose::Media,
@@ -114,6 +118,7 @@ impl Tokens {
             agent_version: call.agent_version,
             jti: random_hex()?,
             issued_at: now.seconds(),
+            // The carrier connects within a second; what is left is for a slow handshake.
             expires_at: now.seconds() + LIFETIME_SECONDS,
         };
         Ok(self.tickets.issue(&claims)?)
@@ -133,6 +138,8 @@ impl Tokens {
             expires_at: now.seconds() + PASS_SECONDS,
         };
         let body = serde_json::to_vec(&pass).map_err(|_| KeyError::Malformed)?;
+        // Signed, not sealed: the carrier's debugger may show it, and it holds nothing that is
+        // hidden.
         let token = PublicToken::sign(&self.pass_secret, &body, None, Some(IMPLICIT));
         Ok(token.map_err(|_| KeyError::Malformed)?)
     }
@@ -142,6 +149,7 @@ impl Tokens {
     /// # Errors
     /// When it is not one of ours, or has expired.
     pub fn read_pass(&self, text: &str, now: WallTime) -> Result<Pass, BadPass> {
+        // Every refusal is the same one: whoever tries learns nothing from it.
         let token = UntrustedToken::<Public, V4>::try_from(text).map_err(|_| BadPass)?;
         let trusted = PublicToken::verify(&self.pass_public, &token, None, Some(IMPLICIT))
             .map_err(|_| BadPass)?;

@@ -58,6 +58,8 @@ struct Placement {
 
 /// `POST /v1/calls`. Unknown fields are refused: a misspelt `from` must not be overlooked.
 async fn place(plane: &Plane, body: &[u8]) -> Result<(StatusCode, Value), Problem> {
+    // A misspelt field is a mistake: a call that goes out from the wrong number cannot be taken
+    // back.
     let wish: Placement = serde_json::from_slice(body).map_err(|error| {
         // Place and kind, not the text: it may hold a number.
         let at = format!("line {}, column {}", error.line(), error.column());
@@ -128,6 +130,7 @@ fn json_of(call: &Call) -> Value {
         .carrier
         .as_ref()
         .map(|carrier| json!({"account_sid": carrier.account_sid, "call_sid": carrier.call_sid}));
+    // Derived, not stored: a reason of a newer release is shown without blame.
     let end = call.end_reason.as_deref().and_then(CallEnd::read);
     let blame = end.map(CallEnd::blame);
     json!({

@@ -74,11 +74,13 @@ const FIELDS: [(&str, &str); 6] = [
 
 /// Reads a command. No refusal repeats what was written: it may hold numbers and words of a caller.
 fn read(body: &[u8]) -> Result<Wanted, Problem> {
+    // Whatever is no JSON is refused below like JSON without `do`.
     let value: Value = serde_json::from_slice(body).unwrap_or_default();
     let Some(word) = value.get("do").and_then(Value::as_str) else {
         let detail = "The body is not a JSON object with a text `do`.";
         return Err(Problem::new(StatusCode::BAD_REQUEST, "body_malformed", detail));
     };
+    // Told apart from a wrong field: a client of a newer release sees that this one is older.
     let Some((word, fields)) = FIELDS.into_iter().find(|(known, _)| *known == word) else {
         let known: Vec<_> = FIELDS.iter().map(|(word, _)| *word).collect();
         let detail = format!("`do` is none of {}.", known.join(", "));
@@ -93,6 +95,7 @@ fn read(body: &[u8]) -> Result<Wanted, Problem> {
 
 fn check(wish: Wish) -> Result<Wanted, Problem> {
     let (doing, command) = match wish {
+        // A field of its own type each, so that the link carries only what was checked.
         Wish::HangUp {} => (Doing::HangUp, Command::HangUp),
         Wish::Say { text } => (Doing::Say, Command::Say { text: checked("text", text)? }),
         Wish::Inject { text } => (Doing::Inject, Command::Inject { text: checked("text", text)? }),
@@ -115,6 +118,7 @@ fn checked(field: &str, text: String) -> Result<String, Problem> {
     if text.trim().is_empty() {
         return Err(unprocessable("text_empty", format!("`{field}` is empty; say something.")));
     }
+    // In bytes, as the link and the relay bound it; a character takes up to four.
     if text.len() > Command::TEXT_BYTES_MAX {
         let detail = format!(
             "`{field}` is longer than {} bytes; split it into several commands.",

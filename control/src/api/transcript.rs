@@ -45,6 +45,7 @@ pub(super) struct Transcript {
 
 /// What was said in a call so far.
 pub(super) async fn turns(plane: &Plane, id: &CallId) -> Result<Transcript, Problem> {
+    // One more than is shown says whether there are more.
     let mut records = plane.store.turns(&tenant(), id, TURNS_MAX + 1).await?;
     let is_whole = records.len() <= TURNS_MAX as usize;
     records.truncate(TURNS_MAX as usize);

@@ -47,12 +47,14 @@ struct AgentFile {
 /// Everything that is wrong with it.
 pub fn read(text: &str, key_of: impl Fn(&str) -> Option<Secret>) -> Result<Agents, Vec<String>> {
     let unreadable = |error: toml::de::Error| vec![explain(text, &error)];
+    // Twice over the same text: once for what it means, once for every word that stands in it.
     let file: AgentFile = toml::from_str(text).map_err(unreadable)?;
     let written: Value = toml::from_str(text).map_err(unreadable)?;
     let mut mistakes: Vec<String> = strict::unread(&written, &json!(file))
         .into_iter()
         .map(|path| format!("`{path}` is not a field that is known"))
         .collect();
+    // A file with one agent needs no more words.
     let default = file.default.or_else(|| only(&file.agent));
     let mut specs = BTreeMap::new();
     for mut spec in file.agent {

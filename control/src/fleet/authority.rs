@@ -68,6 +68,8 @@ impl Authority {
             serde_json::from_slice(&stored).map_err(|_| AuthorityError::Malformed)?;
         let ca = STANDARD.decode_to_vec(stored.certificate.as_bytes());
         let ca = CertificateDer::from(ca.map_err(|_| AuthorityError::Malformed)?);
+        // The issuer is rebuilt from fixed parameters and the stored key: the certificate itself is
+        // only what relays pin.
         let issuer = Issuer::new(ca_params(), KeyPair::from_pem(stored.key.reveal())?);
         let secret = store.secret_or_make("link-join", make_secret).await?;
         let secret = std::str::from_utf8(&secret).map_err(|_| AuthorityError::Malformed)?;
@@ -91,12 +93,16 @@ impl Authority {
     /// # Errors
     /// When it cannot be made.
     pub fn quic_config(&self, now: WallTime) -> Result<Arc<QuicServerConfig>, AuthorityError> {
+        // A leaf's key never leaves the process, so it needs no place in the store.
         let key = KeyPair::generate()?;
         let leaf = leaf_params(now)?.signed_by(&key, &self.issuer)?;
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut tls = rustls::ServerConfig::builder_with_provider(provider)
+            // QUIC knows no older one.
             .with_protocol_versions(&[&rustls::version::TLS13])?
+            // Relays prove themselves by the join secret in their hello, inside of the encrypted
+            // stream.
             .with_no_client_auth()
             .with_single_cert(vec![leaf.der().clone()], key)?;
         tls.alpn_protocols = vec![ALPN.to_vec()];
@@ -134,6 +140,7 @@ fn make_secret() -> Result<Zeroizing<Vec<u8>>, AuthorityError> {
 fn ca_params() -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = named("Linecard control authority");
+    // Leaves only: nothing below it can make another authority.
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     params.not_before = rcgen::date_time_ymd(2026, 1, 1);
@@ -148,6 +155,7 @@ fn leaf_params(now: WallTime) -> Result<CertificateParams, rcgen::Error> {
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
+    // rcgen counts from a date; a clock before 1970 is not one that certificates are made by.
     let now = Duration::from_secs(now.seconds().unsigned_abs());
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     params.not_before = epoch + now.saturating_sub(LEAF_BEFORE);

@@ -71,6 +71,7 @@ impl Link {
             tokio::select! {
                 () = stop.cancelled() => break,
                 incoming = self.endpoint.accept() => {
+                    // A link that is gone for good cannot be served around: a restart may help.
                     let Some(incoming) = incoming else {
                         tracing::error!("the link's socket failed; the process stops");
                         plane.shutdown.cancel();
@@ -86,6 +87,7 @@ impl Link {
                 _ = renew.tick() => self.renew(),
             }
         }
+        // Sessions hear the same stop; each closes its own connection.
         while sessions.join_next().await.is_some() {}
         self.endpoint.close(0_u32.into(), b"control stops");
         let _ = tokio::time::timeout(CLOSE_WITHIN, self.endpoint.wait_idle()).await;
@@ -99,6 +101,7 @@ impl Link {
             incoming.refuse();
             return None;
         }
+        // A retry costs the stranger a trip and us no state: a forged address never comes back.
         if open >= CONNECTIONS_TRUSTED && incoming.may_retry() {
             let _ = incoming.retry();
             return None;
@@ -107,6 +110,7 @@ impl Link {
     }
 
     fn renew(&self) {
+        // Connections that are open keep the leaf they began with.
         match server_config(&self.authority) {
             Ok(config) => self.endpoint.set_server_config(Some(config)),
             Err(error) => tracing::error!(%error, "the link's certificate is not renewed"),
@@ -120,6 +124,7 @@ fn server_config(authority: &Authority) -> Result<ServerConfig, AuthorityError> 
     transport
         .max_idle_timeout(Some(IDLE_MAX.try_into().expect("a second and a half is a time-out")))
         .keep_alive_interval(Some(KEEP_ALIVE))
+        // One stream carries the link; a peer that opens more is not a relay of ours.
         .max_concurrent_bidi_streams(1_u8.into())
         .max_concurrent_uni_streams(0_u8.into())
         .datagram_receive_buffer_size(None)

@@ -84,6 +84,7 @@ impl Nodes {
             if older.epoch != arrival.epoch {
                 tracing::info!(node = %arrival.node, "a new life of a node replaces the old");
             }
+            // The old connection may be half dead: it is told to end, and not waited for.
             older.replaced.cancel();
             older.stay + 1
         });
@@ -109,11 +110,14 @@ impl Nodes {
     pub fn place(&self, call: &CallId, now: WallTime) -> Option<NodeId> {
         let mut nodes = self.nodes();
         for node in nodes.values_mut() {
+            // By the distance, not the sign: a wall clock that is set back must not keep promises
+            // for ever.
             let is_late = |at: WallTime| (now.0 - at.0).unsigned_abs() > PROMISE_US;
             node.promised.retain(|(promised, at)| promised != call && !is_late(*at));
         }
         let chosen = choose(nodes.iter().map(|(name, node)| node.candidate(name)))?.clone();
         let node = nodes.get_mut(&chosen)?;
+        // Forgetting one only makes the node look a little emptier than it is.
         if node.promised.len() == PROMISES_MAX {
             node.promised.pop_front();
         }
@@ -127,10 +131,13 @@ impl Nodes {
         let mut changes = self.inner.changes.subscribe();
         let placed = async {
             loop {
+                // Before the look, so that a load that arrives during it wakes this call again.
                 changes.mark_unchanged();
                 if let Some(node) = self.place(call, clock::wall()) {
                     return Some(node);
                 }
+                // A fleet that has spoken and is full stays full for longer than a caller should
+                // wait.
                 if self.nodes().values().any(|node| node.load.is_some()) {
                     return None;
                 }
@@ -180,6 +187,7 @@ impl Nodes {
 impl Node {
     fn candidate<'a>(&self, node: &'a NodeId) -> Candidate<'a> {
         let promised = u32::try_from(self.promised.len()).unwrap_or(u32::MAX);
+        // A node that has not said how it is doing takes no calls.
         let load = self.load.unwrap_or(Load { calls: 0, calls_max: 0, ready: false });
         Candidate {
             node,
@@ -215,6 +223,7 @@ impl Stay {
     /// The node says how it is doing.
     pub fn set_load(&self, load: Load) {
         self.entry(|entry| entry.load = Some(load));
+        // Whoever waits looks at everything again, so a count is enough of a message.
         self.nodes.inner.changes.send_modify(|changes| *changes += 1);
     }
 

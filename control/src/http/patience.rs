@@ -66,16 +66,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patience<S> {
         let before = buffer.filled().len();
         let read = Pin::new(&mut this.stream).poll_read(cx, buffer);
         let step = this.answering.step();
+        // A request was answered or begun since: whatever head was awaited has arrived.
         if std::mem::replace(&mut this.step, step) != step {
             this.deadline = None;
         }
+        // While an answer is made, the body is read in its own time (`http::body`).
         if step % 2 == 1 {
             return read;
         }
+        // The first byte of a head begins the short time; silence before it is the long one's
+        // matter.
         let has_more = buffer.filled().len() > before;
         if has_more && this.deadline.is_none() {
             this.deadline = Some(Box::pin(sleep(this.head_max)));
         }
+        // Only when nothing came: what came in time counts, even at the last moment.
         if read.is_pending()
             && let Some(deadline) = &mut this.deadline
             && deadline.as_mut().poll(cx).is_ready()

@@ -296,6 +296,7 @@ impl FromStr for Cursor {
     type Err = UnknownWord;
 
     fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        // An id may hold a dot itself; the moment before the first one cannot.
         let (created, id) = text.split_once('.').ok_or(UnknownWord)?;
         let created_at = WallTime(created.parse().map_err(|_| UnknownWord)?);
         Ok(Self { created_at, id: CallId::new(id).map_err(|_| UnknownWord)? })

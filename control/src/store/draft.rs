@@ -55,6 +55,7 @@ impl<'a> Draft<'a> {
     ) -> Result<(), StoreError> {
         let mut last = self.mark(source).await?;
         for event in events {
+            // Sent again after a link broke before the acknowledgement: expected, and counted.
             if event.n <= last {
                 self.written.duplicates += 1;
                 continue;
@@ -76,6 +77,8 @@ impl<'a> Draft<'a> {
             self.written.unknown += 1;
             return Ok(());
         }
+        // Whatever the event changes, it is stored under its source's number, which makes a repeat
+        // visible.
         let place = Some((source.clone(), event.n));
         let (kind, data) = split(&event.event);
         let (call, generation) = event.call.as_ref().map(|c| (c.id.clone(), c.generation)).unzip();
@@ -87,6 +90,7 @@ impl<'a> Draft<'a> {
         };
         let generation = record.generation.unwrap_or_default();
         let change = apply(&mut call, generation, event, self.now);
+        // State and record are one transaction: nobody ever sees the one without the other.
         save(&mut self.tx, &call).await?;
         match change {
             Change::Nothing => self.put(tenant, place, record).await,
@@ -110,6 +114,7 @@ impl<'a> Draft<'a> {
             .bind(call.tenant.as_str())
             .fetch_optional(c)
             .await)?;
+        // Not remembered as absent: the tenant may be made a moment later.
         if found.is_none() {
             return default;
         }
@@ -160,6 +165,8 @@ impl<'a> Draft<'a> {
         source: Option<(Source, EventNumber)>,
         mut record: Record,
     ) -> Result<(), StoreError> {
+        // Numbered in memory under the lease: a sequence of the database would leave gaps on a
+        // rollback.
         let head = self.head(&tenant).await?.next();
         record.seq = head;
         self.ledger.heads.insert(tenant.clone(), head);
@@ -186,6 +193,7 @@ impl<'a> Draft<'a> {
                 .await
                 .map(drop))?;
         }
+        // One write for each source, however many batches it had in this group.
         let sources: BTreeSet<_> = batches.iter().map(|(source, _)| source).collect();
         for source in sources {
             let Some(mark) = self.ledger.marks.get(source).filter(|mark| mark.0 > 0) else {
@@ -245,6 +253,8 @@ fn apply(call: &mut Call, generation: Gen, event: &NodeEvent, now: WallTime) -> 
             call.on_stream_ended(generation, *reason, now);
             Change::Nothing
         }
+        // Durable here, before the relay hears of it and closes the caller's socket: the carrier's
+        // question that follows finds the decision on whichever instance it reaches.
         CallEvent::Ending { reason: EndReason::Transferred, transfer_to: Some(to), .. } => {
             let to = Number(to.as_str().to_owned());
             let said = call.transfer(generation, to, event.at, now);
@@ -254,6 +264,7 @@ fn apply(call: &mut Call, generation: Gen, event: &NodeEvent, now: WallTime) -> 
             let said = call.end(CallEnd::Stream(*reason), detail.as_deref(), event.at);
             said.map_or(Change::Nothing, Change::Instead)
         }
+        // Kept and not acted on: what is said about the conversation, and what comes too late.
         CallEvent::Ending { .. }
         | CallEvent::StreamRefused { .. }
         | CallEvent::AgentReady { .. }

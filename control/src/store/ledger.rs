@@ -134,6 +134,7 @@ impl Ledger {
         times: Times,
         at_once: AtOnce,
     ) -> Result<Option<Self>, StoreError> {
+        // One statement decides: of several that ask at once, one finds the row as it must be.
         let mut tx = store.db().sequence().await?;
         let sql = tx.pick(TAKE);
         let taken: Option<i64> = on!(tx, |c| sqlx::query_scalar(sql)
@@ -164,6 +165,8 @@ impl Ledger {
         batches: &[(Source, Vec<NodeEvent>)],
     ) -> Result<Written, LedgerError> {
         let result = self.try_write(batches).await;
+        // Whether it was committed is not known, so nothing remembered can be trusted: it is read
+        // anew.
         if result.is_err() {
             self.marks.clear();
             self.heads.clear();
@@ -209,12 +212,16 @@ impl Ledger {
             .bind(micros(self.times.lease))
             .fetch_optional(c)
             .await)?;
+        // The database's time: instances may disagree about theirs, and leases are between
+        // instances.
         let now = WallTime(now.ok_or(LedgerError::Lost)?);
         let mut draft = Draft::new(self, tx, now);
+        // Before the batches: `call.started` was decided before any relay could know of the call.
         draft.take_pending().await?;
         for (source, events) in batches {
             draft.take_batch(source, events).await?;
         }
+        // After the batches: a stream that has just begun saves its call from being given up.
         draft.expire_calls().await?;
         Ok(draft.finish(batches).await?)
     }

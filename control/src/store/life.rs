@@ -50,6 +50,7 @@ impl Call {
             return None;
         }
         self.attach(CallState::Active);
+        // A stream that replaces another one does not answer the call again.
         if self.answered_at.is_some() {
             return None;
         }
@@ -81,6 +82,7 @@ impl Call {
             return None;
         }
         let fact = fact("call.transferred", at, json!({"to": to.as_str()}));
+        // By the same clock as a detached call, since the same sweeper looks at both.
         self.attach(CallState::Transferred);
         self.detached_at = Some(now);
         self.transfer_to = Some(to);
@@ -98,10 +100,12 @@ impl Call {
             CallState::Transferred => return (Decision::Transfer, None),
             CallState::Queued | CallState::Starting | CallState::Active | CallState::Detached => {}
         }
+        // Only what lies within the window counts: a long call may lose a stream every few minutes.
         self.resumes.retain(|at| at.0 > now.0.saturating_sub(RESUME_WINDOW_US));
         if self.resumes.len() >= RESUMES_MAX {
             return (Decision::TooMany, self.end(CallEnd::TooManyResumes, None, now));
         }
+        // Counts nothing: waiting for a node is not a stream that failed.
         let Some(node) = node else { return (Decision::NoNode, None) };
         self.resumes.push(now);
         self.generation = self.generation.next();
@@ -112,6 +116,7 @@ impl Call {
 
     /// The carrier's word. An older word than the last is ignored; the end of a call is not.
     pub(crate) fn on_carrier_word(&mut self, word: &CarrierWord, now: WallTime) -> Option<Fact> {
+        // Words come in any order, and the carrier numbers them.
         let is_news = match (word.seq, self.carrier_seq) {
             (Some(new), Some(old)) => new > old,
             (Some(_) | None, None) | (None, Some(_)) => true,

@@ -30,6 +30,7 @@ where
         let maybe_text = |column| row.try_get::<Option<String>, _>(column);
         let maybe_time =
             |column| Ok::<_, Error>(row.try_get::<Option<i64>, _>(column)?.map(WallTime));
+        // Both or none: they are written together.
         let sids = maybe_text("account_sid")?.zip(maybe_text("call_sid")?);
         Ok(Self {
             id: parsed("id", CallId::new(text("id")?))?,
@@ -72,6 +73,7 @@ where
         let generation: Option<i64> = row.try_get("generation")?;
         let call: Option<String> = row.try_get("call")?;
         Ok(Self(Record {
+            // Neither engine has unsigned columns; all bits go there and come back.
             seq: Seq(row.try_get::<i64, _>("seq")?.cast_unsigned()),
             kind: row.try_get("type")?,
             call: call.map(|call| parsed("call", CallId::new(call))).transpose()?,

@@ -24,6 +24,7 @@ impl Store {
         let sealed = match found {
             Some(sealed) => sealed,
             None => {
+                // What this process made may lose to another's: only what the table keeps counts.
                 let made = sealing.seal(name, &make()?).map_err(StoreError::from)?;
                 self.keep_sealed(name, &made).await?
             }
@@ -40,6 +41,7 @@ impl Store {
     async fn keep_sealed(&self, name: &str, sealed: &[u8]) -> Result<Vec<u8>, StoreError> {
         let mut tx = self.db().write(Scope::Shared).await?;
         on!(tx, |c| sqlx::query(INSERT).bind(name).bind(sealed).execute(c).await.map(drop))?;
+        // Read in the same transaction: on a conflict the row of the one who came first is there.
         let kept = read(&mut tx, name).await?.ok_or(StoreError::Row { what: "secret" })?;
         tx.commit().await?;
         Ok(kept)

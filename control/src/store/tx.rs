@@ -62,9 +62,11 @@ impl Db {
     pub(super) async fn read(&self, scope: Scope<'_>) -> Result<Tx, StoreError> {
         Ok(match self {
             Self::Postgres(pools) => {
+                // The scope travels with BEGIN: one trip, and no statement can run without it.
                 let begin = postgres::begin("BEGIN READ ONLY", scope);
                 Tx::Postgres(pools.app.begin_with(begin).await?)
             }
+            // Deferred, so that readers never wait for the writer.
             Self::Sqlite(pools) => Tx::Sqlite(pools.reader.begin().await?),
         })
     }

@@ -194,10 +194,13 @@ fn connect(plane: &Plane, call: &Call) -> Answer {
     let now = crate::clock::wall();
     let pass = plane.tokens.pass(call, now).map_err(|error| no_token(call, &error))?;
     let mut verbs = Vec::with_capacity(2);
+    // A node that has left since it was chosen has no address: the carrier then asks resume at
+    // once.
     let place = call.node.as_ref().and_then(|node| Some((node, plane.nodes.stream_url(node)?)));
     if let Some((node, url)) = place {
         let ticket = plane.tokens.ticket(call, node, now);
         let ticket = ticket.map_err(|error| no_token(call, &error))?;
+        // Before the answer goes out: the relay wins the carrier's way back and its handshake.
         announce(plane, call, node);
         let parameters = vec![(link::ticket::PARAMETER, ticket)];
         let status_callback = plane.public.url("/v1/twilio/stream");
@@ -234,6 +237,7 @@ fn transfer(plane: &Plane, call: &Call) -> Answer {
     };
     let dial = Dial {
         to: Target::of(to),
+        // A client or a SIP user has no number to show; the carrier then shows what it likes.
         caller_id: Some(ours.clone()).filter(|number| number.starts_with('+')),
         action: resume::address(plane, &pass, &After::Dial),
     };

@@ -26,6 +26,7 @@ use crate::tokens::Pass;
 pub async fn answer(plane: &Plane, pass: &str, hook: &Hook) -> Result<Response, Problem> {
     let carrier = hook.carrier()?;
     let read = plane.tokens.read_pass(pass, clock::wall());
+    // A pass for another call of the same account is as worthless as none.
     let Some(read) = read.ok().filter(|read| read.call_sid == carrier.call_sid) else {
         tracing::warn!("a resume without a valid pass");
         return say(plane, apology());
@@ -102,6 +103,7 @@ async fn end(plane: &Plane, read: &Pass, reason: CallEnd) -> Result<(), Problem>
 /// was reached hears so: a line that just goes dead sounds like a fault.
 /// Source: Twilio, `<Dial>` "DialCallStatus", read 2026-11-20.
 async fn after_dial(plane: &Plane, read: &Pass, hook: &Hook) -> Answer {
+    // Matched to words of our own: the carrier's text never becomes an event's detail.
     let failed = match hook.field("DialCallStatus") {
         Some("busy") => Some("busy"),
         Some("no-answer") => Some("no-answer"),
@@ -109,6 +111,7 @@ async fn after_dial(plane: &Plane, read: &Pass, hook: &Hook) -> Answer {
         Some("canceled") => Some("canceled"),
         Some(_) | None => None,
     };
+    // Recorded before the answer: the carrier may never ask again.
     over(plane, read, failed).await?;
     Ok(match failed {
         Some(_) => (Twiml(vec![Verb::Say(NOT_REACHED.to_owned()), Verb::Hangup]), Told::Hangup),

@@ -40,10 +40,12 @@ pub async fn on_call(plane: &Plane, hook: &Hook) -> Result<(), Problem> {
 /// When the database fails.
 pub async fn on_stream(plane: &Plane, hook: &Hook) -> Result<(), Problem> {
     let carrier = hook.carrier()?;
+    // Beginnings and ends are known from the relay, earlier and better.
     if hook.field("StreamEvent") != Some("stream-error") {
         return Ok(());
     }
     let words = hook.field("StreamError").unwrap_or("no reason given");
+    // Text from outside goes into an event, not into the log, and not without end.
     let words: String = words.chars().take(WORDS_MAX).collect();
     let now = clock::wall();
     let call = plane.store.note_stream_error(&tenant(), &carrier, &words, now).await?;

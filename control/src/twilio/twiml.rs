@@ -107,6 +107,7 @@ impl Twiml {
         document.put(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)));
         document.open("Response", &[]);
         for (place, verb) in self.0.iter().enumerate() {
+            // Anywhere else the call would be answered, and billed, before it is rejected.
             if place > 0 && *verb == Verb::RejectBusy {
                 return Err(TwimlError::LateReject);
             }
@@ -144,11 +145,13 @@ impl Document {
             .parameters
             .iter()
             .map(|(name, value)| name.chars().count() + value.chars().count());
+        // Counted as the carrier counts: characters of names and values, over all parameters.
         let chars = lengths.sum();
         if chars >= PARAMETER_CHARS {
             return Err(TwimlError::Parameters { chars });
         }
         let callback = webhook(&stream.status_callback)?;
+        // Checked before the first tag is written: a refused document is not half a document.
         let texts = [stream.url.as_str(), callback];
         texts.into_iter().try_for_each(writable)?;
         self.open("Connect", &[]);
@@ -162,6 +165,7 @@ impl Document {
     }
 
     fn dial(&mut self, dial: &Dial) -> Result<(), TwimlError> {
+        // POST, because a GET's answer may be cached, and a decision must not be.
         let mut attributes = vec![("action", webhook(&dial.action)?), ("method", "POST")];
         attributes.extend(dial.caller_id.as_deref().map(|number| ("callerId", number)));
         attributes.iter().try_for_each(|(_, value)| writable(value))?;

@@ -68,6 +68,7 @@ async fn outbound(plane: &Plane, hook: &Hook, id: &str) -> Result<Option<Call>, 
     let carrier = hook.carrier()?;
     let Ok(id) = CallId::new(id) else { return Ok(None) };
     let call = plane.store.name_call(&tenant(), &id, carrier.clone()).await?;
+    // The first name stands: a second call of the carrier cannot take this one over by its address.
     Ok(call.filter(|call| call.carrier.as_ref() == Some(&carrier)))
 }
 

@@ -84,6 +84,7 @@ struct Session<'a> {
 impl Session<'_> {
     /// From the first packet to the last; a stop of the process ends it in between.
     async fn run(&self, incoming: Incoming, stop: &CancellationToken) -> Result<(), Broken> {
+        // A stranger that stalls in the handshake holds a task, nothing else, and not for long.
         let connection = timeout(HELLO_WITHIN, incoming.accept()?).await??;
         let ended = tokio::select! {
             ended = self.talk(&connection) => ended,
@@ -103,6 +104,7 @@ impl Session<'_> {
             self.plane.metrics.hello(Hearing::NoHello);
             return Err(Broken::NoHello);
         };
+        // Refused with words: whoever runs the relay reads them in its log.
         if let Err((hearing, why)) = self.check(&hello) {
             self.plane.metrics.hello(hearing);
             return writer.refuse(why).await;
@@ -169,6 +171,7 @@ impl Session<'_> {
         let replaced = stay.replaced();
         let (receipts, waiting) = mpsc::channel(RECEIPTS_MAX);
         let (acks, committed) = watch::channel(EventNumber(0));
+        // No event is lost with the other loops: what was not acknowledged comes again.
         tokio::select! {
             read = self.read(source, stay, reader, receipts) => read,
             waited = await_commits(waiting, acks) => waited,
@@ -252,6 +255,7 @@ async fn write(
     mut writer: Writer,
 ) -> Result<(), Broken> {
     loop {
+        // Neither waits behind the other for long: both are small frames.
         let message = tokio::select! {
             changed = committed.changed() => {
                 changed.map_err(|_| Broken::Closed)?;
