@@ -153,6 +153,10 @@ impl Tool {
     pub const TRANSFER: &'static str = "transfer";
     /// The name by which the model plays key tones.
     pub const SEND_DTMF: &'static str = "send_dtmf";
+    /// The argument of a transfer: the name of a destination.
+    pub const DESTINATION: &'static str = "destination";
+    /// The argument of key tones: the keys, in order.
+    pub const DIGITS: &'static str = "digits";
 
     /// What the model calls it.
     #[must_use]

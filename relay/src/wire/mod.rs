@@ -12,6 +12,7 @@ pub mod openai_realtime;
 pub mod opening;
 pub mod twilio;
 
+mod loss;
 mod scan;
 
 use std::sync::Arc;
@@ -22,6 +23,8 @@ use link::secret::Secret;
 use crate::call::Interruption;
 use crate::call::input::{AgentEvent, CallerEvent};
 use crate::call::output::{AgentMessage, CallerMessage};
+
+pub use self::loss::{handshake_loss, loss};
 
 use self::openai_realtime::OpenaiRealtime;
 use self::twilio::Twilio;
@@ -103,7 +106,11 @@ impl AgentWire {
         }
     }
 
-    /// Writes a message as the text of one frame onto the end of `text`.
+    /// Writes a message as the text of one frame onto the end of `text`. A ping is none: the socket
+    /// has a frame of its own for it.
+    ///
+    /// # Panics
+    /// Never, for any message but [`AgentMessage::Ping`].
     pub fn write(&mut self, message: &AgentMessage<'_>, text: &mut Vec<u8>) {
         match self {
             Self::OpenaiRealtime(wire) => wire.write(message, text),

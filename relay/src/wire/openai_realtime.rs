@@ -1,14 +1,19 @@
 //! OpenAI Realtime, the GA interface over a WebSocket.
 //!
-//! `session` writes what is settled once (the session, the greeting), this file the small
-//! messages of a call; `events` and `complaint` read. Formats are objects, `session.type` is required, and one
+//! `session` (with `tools`), `requests` and `items` write what is more than a line, this file the
+//! small messages of a call; `events`, `answers` and `complaint` read. Formats are objects, `session.type` is required, and one
 //! unknown field makes the service refuse the whole session, so nothing is written that is not
 //! needed. No beta header, no redirects.
 //! Source: OpenAI, "Realtime API reference" (GA), read 2026-11-20.
 
+mod items;
+mod requests;
+mod session;
+mod tools;
+
+mod answers;
 mod complaint;
 mod events;
-mod session;
 
 #[cfg(test)]
 mod tests;
@@ -16,13 +21,14 @@ mod tests;
 use std::sync::Arc;
 
 use link::agent::AgentSpec;
+use serde_json::Value;
 
 pub use self::events::read;
 
 use super::{push_json, push_number};
 use crate::call::Interruption;
-use crate::call::input::Audio;
-use crate::call::output::{AgentMessage, Recalled};
+use crate::call::input::{Answering, Audio};
+use crate::call::output::AgentMessage;
 
 /// The session is stated with `interrupt_response`, so the service stops by itself; a cancel on
 /// top races with that and is refused.
@@ -32,6 +38,8 @@ pub const INTERRUPTION: Interruption = Interruption::ByService;
 #[derive(Debug)]
 pub struct OpenaiRealtime {
     agent: Arc<AgentSpec>,
+    /// Standing instructions in place of the agent's own.
+    instructions: Option<Box<str>>,
     /// The number of the last message that has one: it comes back in complaints.
     messages: u64,
     /// Samples on their way into base64.
@@ -42,22 +50,42 @@ impl OpenaiRealtime {
     /// The words for one socket of an agent.
     #[must_use]
     pub fn new(agent: Arc<AgentSpec>) -> Self {
-        Self { agent, messages: 0, pcm: Vec::new() }
+        Self { agent, instructions: None, messages: 0, pcm: Vec::new() }
     }
 
     /// Writes a message as the text of one frame onto the end of `text`.
+    ///
+    /// # Panics
+    /// Never, for any message but [`AgentMessage::Ping`].
     pub fn write(&mut self, message: &AgentMessage<'_>, text: &mut Vec<u8>) {
         match message {
             AgentMessage::Audio(audio) => self.append(*audio, text),
-            AgentMessage::Configure { .. } => {
-                self.begin("session.update", text);
-                text.extend_from_slice(br#","session":"#);
-                session::write(&self.agent, text);
+            AgentMessage::Configure { instructions, answering } => {
+                self.instructions = instructions.map(Into::into);
+                self.update(text);
+                session::write(&self.agent, self.standing(), *answering, text);
             }
-            AgentMessage::Speak(_) => {
-                self.begin("response.create", text);
-                text.extend_from_slice(br#","response":"#);
-                session::write_greeting(&self.agent, text);
+            AgentMessage::AnswerByYourself => {
+                self.update(text);
+                session::write_answering(&self.agent, Answering::ByService, text);
+            }
+            AgentMessage::Instruct { instructions } => {
+                self.instructions = Some((*instructions).into());
+                self.update(text);
+                session::write_instructions(instructions, text);
+            }
+            AgentMessage::Speak(cue) => {
+                self.ask(text);
+                requests::write_cue(&self.agent, self.standing(), *cue, text);
+            }
+            AgentMessage::Summarise => {
+                self.ask(text);
+                requests::write_summary(text);
+            }
+            AgentMessage::Recall(recalled) => {
+                self.begin("conversation.item.create", text);
+                text.extend_from_slice(br#","item":"#);
+                items::write(*recalled, text);
             }
             AgentMessage::Respond => self.begin("response.create", text),
             AgentMessage::Cancel { response } => {
@@ -74,21 +102,24 @@ impl OpenaiRealtime {
                 text.extend_from_slice(br#","audio_end_ms":"#);
                 push_number(u64::from(*heard_ms), text);
             }
-            AgentMessage::Recall(Recalled::Result { call, output }) => {
-                self.begin("conversation.item.create", text);
-                text.extend_from_slice(br#","item":{"type":"function_call_output","call_id":"#);
-                push_json(call, text);
-                text.extend_from_slice(br#","output":"#);
-                push_json(output, text);
-                text.push(b'}');
-            }
-            AgentMessage::AnswerByYourself
-            | AgentMessage::Instruct { .. }
-            | AgentMessage::Recall(_)
-            | AgentMessage::Summarise
-            | AgentMessage::Ping => unreachable!("nobody says this yet"),
+            AgentMessage::Ping => unreachable!("a ping is no text: the socket has a frame for it"),
         }
         text.push(b'}');
+    }
+
+    /// What the model is told to be, as it stands.
+    fn standing(&self) -> &str {
+        self.instructions.as_deref().unwrap_or(&self.agent.instructions)
+    }
+
+    fn update(&mut self, text: &mut Vec<u8>) {
+        self.begin("session.update", text);
+        text.extend_from_slice(br#","session":"#);
+    }
+
+    fn ask(&mut self, text: &mut Vec<u8>) {
+        self.begin("response.create", text);
+        text.extend_from_slice(br#","response":"#);
     }
 
     /// The beginning of a message that is worth a number: all but the audio.
@@ -123,3 +154,10 @@ pub fn url(base: &str, model: &str) -> String {
     let model: String = url::form_urlencoded::byte_serialize(model.as_bytes()).collect();
     format!("{base}{join}model={model}")
 }
+
+fn push(value: &Value, text: &mut Vec<u8>) {
+    serde_json::to_writer(text, value).expect("a value of texts and numbers goes into memory");
+}
+
+/// What a summary is called in the metadata of its answer, which the service gives back.
+const SUMMARY: &str = "summary";

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
+use super::answers::{AudioDone, ItemDone, ResponseCreated, ResponseDone, TranscriptDelta};
 use super::complaint::Complaint;
-use crate::call::input::{AgentEvent, AgentFormat, Audio, Outcome};
+use crate::call::input::{AgentEvent, AgentFormat, Answering, Audio};
 use crate::wire::scan::Scan;
 
 /// Reads one message, and lets `hear` have what it means.
@@ -122,16 +123,47 @@ struct Session<'a> {
 #[derive(Deserialize)]
 struct SessionAudio<'a> {
     #[serde(borrow)]
-    input: Direction<'a>,
+    input: SessionInput<'a>,
     #[serde(borrow)]
-    output: Direction<'a>,
+    output: SessionOutput<'a>,
 }
 
-/// One way of it.
+/// From the caller.
 #[derive(Deserialize)]
-struct Direction<'a> {
+struct SessionInput<'a> {
     #[serde(borrow)]
     format: Format<'a>,
+    turn_detection: Option<Turns>,
+}
+
+/// To the caller.
+#[derive(Deserialize)]
+struct SessionOutput<'a> {
+    #[serde(borrow)]
+    format: Format<'a>,
+}
+
+/// What the service does by itself when somebody speaks, and what it does unless told otherwise.
+#[derive(Deserialize)]
+struct Turns {
+    #[serde(default = "by_itself")]
+    create_response: bool,
+    #[serde(default = "by_itself")]
+    interrupt_response: bool,
+}
+
+fn by_itself() -> bool {
+    true
+}
+
+impl Turns {
+    /// Half of it is not what anybody asked for.
+    fn answering(&self) -> Answering {
+        match self.create_response && self.interrupt_response {
+            true => Answering::ByService,
+            false => Answering::ByRelay,
+        }
+    }
 }
 
 /// An audio format. The name as text, which an older interface had, is malformed.
@@ -159,7 +191,7 @@ impl Event for SessionUpdated<'_> {
         AgentEvent::Configured {
             uplink: input.format.known(),
             playout: output.format.known(),
-            answering: crate::call::input::Answering::ByService,
+            answering: input.turn_detection.as_ref().map_or(Answering::ByRelay, Turns::answering),
         }
     }
 }
@@ -206,26 +238,6 @@ impl Event for NotTranscribed<'_> {
     }
 }
 
-/// `response.created`.
-#[derive(Deserialize)]
-struct ResponseCreated<'a> {
-    #[serde(borrow)]
-    response: Created<'a>,
-}
-
-/// The response of it.
-#[derive(Deserialize)]
-struct Created<'a> {
-    #[serde(borrow)]
-    id: Cow<'a, str>,
-}
-
-impl Event for ResponseCreated<'_> {
-    fn event(&self) -> AgentEvent<'_> {
-        AgentEvent::ResponseStarted { response: &self.response.id }
-    }
-}
-
 /// `response.output_audio.delta`, when it is not read in place.
 #[derive(Deserialize)]
 struct AudioDelta<'a> {
@@ -246,134 +258,5 @@ impl Event for AudioDelta<'_> {
             part: self.content_index,
             audio: Audio::Base64(&self.delta),
         }
-    }
-}
-
-/// `response.output_audio.done`; also comes when the answer was cut.
-#[derive(Deserialize)]
-struct AudioDone<'a> {
-    #[serde(borrow)]
-    response_id: Cow<'a, str>,
-    #[serde(borrow)]
-    item_id: Cow<'a, str>,
-}
-
-impl Event for AudioDone<'_> {
-    fn event(&self) -> AgentEvent<'_> {
-        AgentEvent::AudioEnded { response: &self.response_id, item: &self.item_id }
-    }
-}
-
-/// `response.output_audio_transcript.delta`.
-#[derive(Deserialize)]
-struct TranscriptDelta<'a> {
-    #[serde(borrow)]
-    response_id: Cow<'a, str>,
-    #[serde(borrow)]
-    item_id: Cow<'a, str>,
-    #[serde(borrow)]
-    delta: Cow<'a, str>,
-}
-
-impl Event for TranscriptDelta<'_> {
-    fn event(&self) -> AgentEvent<'_> {
-        AgentEvent::Saying {
-            response: &self.response_id,
-            item: &self.item_id,
-            text: Cow::Borrowed(&self.delta),
-        }
-    }
-}
-
-/// `response.output_item.done`: matters when it is a call of a tool.
-#[derive(Deserialize)]
-struct ItemDone<'a> {
-    #[serde(borrow)]
-    response_id: Cow<'a, str>,
-    #[serde(borrow)]
-    item: Item<'a>,
-}
-
-/// The item of it. Fields that only calls have are empty in others.
-#[derive(Deserialize)]
-struct Item<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Cow<'a, str>,
-    #[serde(borrow, default)]
-    status: Cow<'a, str>,
-    #[serde(borrow, default)]
-    call_id: Cow<'a, str>,
-    #[serde(borrow, default)]
-    name: Cow<'a, str>,
-    #[serde(borrow, default)]
-    arguments: Cow<'a, str>,
-}
-
-impl Event for ItemDone<'_> {
-    /// A call that is `incomplete` was interrupted while it was written, and is not made.
-    fn event(&self) -> AgentEvent<'_> {
-        let Item { kind, status, call_id, name, arguments } = &self.item;
-        if kind != "function_call" || status != "completed" {
-            return AgentEvent::Ignored;
-        }
-        AgentEvent::ToolCalled {
-            response: &self.response_id,
-            call: call_id,
-            name,
-            arguments: Cow::Borrowed(arguments),
-        }
-    }
-}
-
-/// `response.done`: always comes, also alone, without an `error`, when the answer failed.
-#[derive(Deserialize)]
-struct ResponseDone<'a> {
-    #[serde(borrow)]
-    response: Done<'a>,
-}
-
-/// The response of it.
-#[derive(Deserialize)]
-struct Done<'a> {
-    #[serde(borrow)]
-    id: Cow<'a, str>,
-    #[serde(borrow)]
-    status: Cow<'a, str>,
-    status_details: Option<StatusDetails>,
-}
-
-/// What there is to say about its status.
-#[derive(Deserialize)]
-struct StatusDetails {
-    error: Option<Reason>,
-}
-
-/// An error object, as far as it matters.
-#[derive(Deserialize)]
-struct Reason {
-    #[serde(default, rename = "type")]
-    kind: Option<String>,
-    #[serde(default)]
-    code: Option<String>,
-}
-
-impl Event for ResponseDone<'_> {
-    fn event(&self) -> AgentEvent<'_> {
-        let Done { id, status, status_details } = &self.response;
-        let outcome = match status.as_ref() {
-            "completed" => Outcome::Completed,
-            "cancelled" => Outcome::Cancelled,
-            "incomplete" => Outcome::Incomplete,
-            // What is not known to be well may be as silent as a failure.
-            _ => {
-                let reason = status_details.as_ref().and_then(|details| details.error.as_ref());
-                let code = reason.and_then(|error| error.code.as_ref().or(error.kind.as_ref()));
-                Outcome::Failed {
-                    code: code.map_or("failed", String::as_str),
-                    retry: crate::call::input::Retry::MayHelp,
-                }
-            }
-        };
-        AgentEvent::ResponseEnded { response: id, outcome, tokens: 0 }
     }
 }

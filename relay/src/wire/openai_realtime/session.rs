@@ -1,12 +1,22 @@
-//! What is settled once in a conversation: the session and the greeting.
+//! The session: what is stated at its beginning, and the two things that may change while it runs.
+//!
+//! Only fields that are present change, so an update holds what is new and `type`, without which
+//! everything is refused. The formats are never said twice: a service that has begun to speak
+//! refuses some changes, and the others turn audio into static.
 
-use link::agent::{AgentAudio, AgentSpec, Tool, TurnDetection};
+use link::agent::{AgentAudio, AgentSpec, TurnDetection};
 use serde_json::{Value, json};
 
-use crate::call::HANG_UP;
+use super::{push, tools};
+use crate::call::input::Answering;
 
-/// Writes the session of an agent. The model stands in the URL and can never change.
-pub(super) fn write(agent: &AgentSpec, text: &mut Vec<u8>) {
+/// Writes the whole session. The model stands in the URL and can never change.
+pub(super) fn write(
+    agent: &AgentSpec,
+    instructions: &str,
+    answering: Answering,
+    text: &mut Vec<u8>,
+) {
     let format = match agent.audio {
         AgentAudio::Mulaw => json!({"type": "audio/pcmu"}),
         AgentAudio::Pcm24k => json!({"type": "audio/pcm", "rate": 24_000}),
@@ -20,7 +30,7 @@ pub(super) fn write(agent: &AgentSpec, text: &mut Vec<u8>) {
         &json!({
             "type": "realtime",
             "output_modalities": ["audio"],
-            "instructions": agent.instructions,
+            "instructions": instructions,
             "audio": {
                 "input": {
                     "format": format,
@@ -28,11 +38,11 @@ pub(super) fn write(agent: &AgentSpec, text: &mut Vec<u8>) {
                     // hears itself interrupts itself.
                     "noise_reduction": {"type": "near_field"},
                     "transcription": {"model": TRANSCRIBER},
-                    "turn_detection": turn_detection(agent.turn_detection),
+                    "turn_detection": turn_detection(agent.turn_detection, answering),
                 },
                 "output": output,
             },
-            "tools": agent.tools.iter().map(tool).collect::<Vec<_>>(),
+            "tools": agent.tools.iter().map(tools::declare).collect::<Vec<_>>(),
             "tool_choice": "auto",
             "max_output_tokens": agent.limits.output_tokens_max,
         }),
@@ -40,17 +50,24 @@ pub(super) fn write(agent: &AgentSpec, text: &mut Vec<u8>) {
     );
 }
 
-/// Writes what the greeting is asked for with. Its instructions replace the session's, so the
-/// persona is in them too; no tool can be called before a word is said.
-pub(super) fn write_greeting(agent: &AgentSpec, text: &mut Vec<u8>) {
-    let greeting = agent.greeting.as_deref().unwrap_or_default();
-    let instructions = format!("{}\n\n{greeting}", agent.instructions);
-    let metadata = json!({"kind": "greeting"});
-    push(&json!({"instructions": instructions, "tool_choice": "none", "metadata": metadata}), text);
+/// Writes who answers from here on. The detection of turns is one object: a part of it would leave
+/// the rest to the service.
+pub(super) fn write_answering(agent: &AgentSpec, answering: Answering, text: &mut Vec<u8>) {
+    let detection = turn_detection(agent.turn_detection, answering);
+    push(&json!({"type": "realtime", "audio": {"input": {"turn_detection": detection}}}), text);
 }
 
-/// `create_response` and `interrupt_response`: the service answers and stops by itself.
-fn turn_detection(settings: TurnDetection) -> Value {
+/// Writes other standing instructions.
+pub(super) fn write_instructions(instructions: &str, text: &mut Vec<u8>) {
+    push(&json!({"type": "realtime", "instructions": instructions}), text);
+}
+
+/// With both off, the service only tells when somebody speaks.
+fn turn_detection(settings: TurnDetection, answering: Answering) -> Value {
+    let by_service = match answering {
+        Answering::ByService => true,
+        Answering::ByRelay => false,
+    };
     // 0.6 as it was written, not the nearest 32-bit fraction.
     let threshold = (f64::from(settings.threshold) * 1_000.0).round() / 1_000.0;
     json!({
@@ -58,26 +75,9 @@ fn turn_detection(settings: TurnDetection) -> Value {
         "threshold": threshold,
         "prefix_padding_ms": settings.prefix_padding_ms,
         "silence_duration_ms": settings.silence_duration_ms,
-        "create_response": true,
-        "interrupt_response": true,
+        "create_response": by_service,
+        "interrupt_response": by_service,
     })
-}
-
-fn tool(tool: &Tool) -> Value {
-    match tool {
-        Tool::Transfer { .. } | Tool::SendDtmf | Tool::Http(_) => unreachable!("nobody has it yet"),
-        Tool::HangUp => json!({
-            "type": "function",
-            "name": HANG_UP,
-            "description": "Ends the phone call. Say goodbye first, in the same answer: the line \
-                            is closed once the caller has heard it.",
-            "parameters": {"type": "object", "properties": {}, "additionalProperties": false},
-        }),
-    }
-}
-
-fn push(value: &Value, text: &mut Vec<u8>) {
-    serde_json::to_writer(text, value).expect("a value of texts and numbers goes into memory");
 }
 
 /// The model that writes down what the caller says. The older ones end in February 2027.
