@@ -112,6 +112,24 @@ impl Socket {
         });
     }
 
+    /// Keeps what was said in this wake with the socket, to leave with its next flush, which may
+    /// then be through another buffer: this one is free for another socket.
+    pub fn set_aside(&mut self, out: &mut WriteBuffer) {
+        out.claim(self.id);
+        self.kept.extend_from_slice(&out.bytes);
+        out.bytes.clear();
+    }
+
+    /// Says one message of bytes. No carrier and no service wants one: it is for peers that test
+    /// the protocol.
+    pub fn binary(&mut self, out: &mut WriteBuffer, payload: &[u8]) {
+        if self.owed.is_closed() {
+            return;
+        }
+        out.claim(self.id);
+        out.frame(self.role, Opcode::Binary, |bytes| bytes.extend_from_slice(payload));
+    }
+
     /// Sends what was said in this wake, behind what is left of earlier ones: one write when the
     /// peer keeps up. What the kernel does not take stays with the socket. `out` is empty after.
     ///
