@@ -9,8 +9,8 @@ use link::agent::{AgentAudio, AgentSpec};
 use relay::call::input::{AgentEvent, AgentFormat, Answering, CallerEvent, Input, MarkId, Slot};
 use relay::call::moment::Moment;
 use relay::call::output::{AgentMessage, CallerMessage, Outbox, Output};
-use relay::call::{Call, CallSpec, Opening};
-use relay::wire::{self, AgentDialect, AgentWire, CallerDialect, CallerWire};
+use relay::call::{Call, CallSpec};
+use relay::wire::{AgentDialect, AgentWire, CallerDialect, CallerWire};
 
 /// The stream's id in every message.
 pub const STREAM: &str = "MZ0123456789abcdef0123456789abcdef";
@@ -75,13 +75,11 @@ impl Line {
             AgentAudio::Pcm24k => AgentFormat::Pcm24k,
         };
         let call = CallSpec {
-            agent_audio: format,
-            opening: Opening::CallerSpeaks,
-            interruption: wire::interruption(&spec),
-            // Longer than any bench: each frame is 20 ms of the call's time.
-            call_max: Duration::from_secs(u32::MAX.into()),
+            agent: spec.clone(),
             playout_lead: Duration::from_millis(400),
             sorry: &[],
+            moment: &[],
+            spread: 0,
         };
         let now = Moment::from_micros(1_000_000);
         let (caller, agent) = (CallerWire::new(STREAM), AgentWire::new(spec));

@@ -153,7 +153,9 @@ async fn pair(leg: Leg) -> io::Result<(TcpStream, TcpStream)> {
 fn texts(messages: Messages<'_>) -> impl Iterator<Item = &str> {
     messages.map(|message| match message {
         Message::Text(text) => text,
-        Message::Binary(_) | Message::Closed { .. } => unreachable!("the far ends say text"),
+        Message::Binary(_) | Message::Pong | Message::Closed { .. } => {
+            unreachable!("the far ends say text")
+        }
     })
 }
 

@@ -13,7 +13,7 @@ use link::id::{CallId, Gen, NodeId, WallTime};
 use link::ticket::{Claims, Purpose, SKEW_SECONDS};
 
 use crate::call::moment::Moment;
-use crate::known::Known;
+use crate::known::{AgentKey, Known};
 use crate::metrics::labels::Refused;
 use crate::telemetry::CallRef;
 use crate::wire::opening::{Format, Start};
@@ -119,7 +119,7 @@ pub fn judge(
     if claims.issued_at < identity.started.seconds() {
         return refuse(Refused::Old, "the ticket was issued before this node started");
     }
-    let Some(agent) = known.agent(&claims) else {
+    let Some(agent) = known.agent(&AgentKey::of_claims(&claims)) else {
         return refuse(Refused::UnknownAgent, "this node does not hold the ticket's agent version");
     };
     Ok((claims, agent))

@@ -1,63 +1,53 @@
-//! The driver of a call: one task, one loop over its letters, its caller, its agents and its
-//! deadline. It carries out what the [`Call`] says, and decides nothing.
+//! The driver of a call: one task, one loop over its letters, its caller, its agents, its errands
+//! and its deadline. It carries out what the [`Call`] says, and decides nothing.
 //!
 //! One wake: take everything that has happened, in rounds, until nothing more has; then one write
 //! per leg. Messages are read in the shard's read buffer and written into its write buffers, by
-//! `bridge/legs.rs`; nothing of a frame outlives the wake. A wake takes a bounded number of rounds,
+//! `bridge/desk.rs`; nothing of a frame outlives the wake. A wake takes a bounded number of rounds,
 //! so that one flooded call cannot starve the others of its shard.
+//!
+//! A call may be driven before its caller is here, and move to another shard once it is
+//! (`shard/anteroom.rs`). The files: `legs` (who is connected), `agents` (the two slots),
+//! `dialling`, `errands` (tools), `line` (one socket), `desk` (what the call wants done).
 
+mod agents;
 mod alarm;
+mod desk;
+mod dialling;
+mod errands;
 mod legs;
 mod line;
 
 use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use link::agent::{AgentAudio, AgentSpec};
+use link::agent::AgentSpec;
 use link::event::EndReason;
 use tokio::time::timeout;
 
 use crate::admit::Admitted;
-use crate::call::input::{AgentEvent, AgentFormat, CallerEvent, Input, Slot};
+use crate::call::input::{AgentEvent, CallerEvent, Input, Preparation, Slot};
 use crate::call::moment::Moment;
-use crate::call::{Call, CallSpec, Opening};
+use crate::call::{Call, CallSpec};
 use crate::mailbox::{Letter, Mailbox};
 use crate::shard::{Buffers, Shard};
 use crate::telemetry::CallLog;
-use crate::wire::{self, AgentDialect, CallerDialect};
-use crate::ws::{Message, Socket, SocketError};
+use crate::wire::CallerDialect;
+use crate::ws::{Message, Socket};
 
+use self::agents::{Heard, Speaker};
 use self::alarm::Alarm;
-use self::legs::{Desk, Heard, Legs};
-
-/// Drives one call from its `start` to its end.
-pub async fn run(
-    shard: &Rc<Shard>,
-    caller: Socket,
-    admitted: Admitted,
-    mailbox: &Mailbox,
-    log: CallLog,
-) {
-    let spec = call_spec(&admitted.agent, shard.playout_lead);
-    let tls = shard.agent_tls.clone();
-    let legs = Legs::new(caller, &admitted.stream_sid, admitted.agent, tls, log);
-    let now = shard.clock.now();
-    let alarm = Alarm::new(shard.clock);
-    let mut bridge = Bridge { shard, mailbox, call: Call::new(spec, now), legs, alarm, now };
-
-    bridge.begin(&admitted.early);
-    let reason = poll_fn(|cx| bridge.poll(cx)).await;
-    // A peer that does not close is dropped all the same.
-    let _ = timeout(CLOSE_WITHIN, poll_fn(|cx| bridge.poll_close(cx))).await;
-    bridge.legs.log.end(reason);
-}
+use self::desk::Desk;
+use self::legs::{DetachedLegs, Legs};
 
 /// One call and everything it is connected to.
-struct Bridge<'a> {
-    shard: &'a Shard,
-    mailbox: &'a Mailbox,
+pub(crate) struct Bridge {
+    shard: Rc<Shard>,
+    mailbox: Rc<Mailbox>,
     call: Call,
     legs: Legs,
     alarm: Alarm,
@@ -65,32 +55,85 @@ struct Bridge<'a> {
     now: Moment,
 }
 
-impl Bridge<'_> {
+impl Bridge {
+    /// A call whose caller is not here, and whose agent is not dialled.
+    pub(crate) fn new(shard: &Rc<Shard>, agent: &Arc<AgentSpec>) -> Self {
+        let now = shard.clock.now();
+        let call = Call::new(call_spec(agent, shard.playout_lead, spread(now)), now);
+        Self::around(shard, call, Legs::new(shard, agent), now)
+    }
+
+    fn around(shard: &Rc<Shard>, call: Call, legs: Legs, now: Moment) -> Self {
+        let (mailbox, alarm) = (Rc::default(), Alarm::new(shard.clock));
+        Self { shard: shard.clone(), mailbox, call, legs, alarm, now }
+    }
+
+    /// Gets the agent ready for a caller who is to come.
+    pub(crate) fn prepare(&mut self, preparation: Preparation) {
+        let shard = self.shard.clone();
+        self.handle(Input::Announced(preparation), &mut shard.buffers.borrow_mut());
+    }
+
+    /// Whether a session of the agent's has been ready.
+    pub(crate) fn has_been_ready(&self) -> bool {
+        self.legs.has_been_ready()
+    }
+
+    /// Drives the call of this caller to its end.
+    pub(crate) async fn run(
+        mut self,
+        caller: Socket,
+        admitted: Admitted,
+        mailbox: Rc<Mailbox>,
+        log: CallLog,
+    ) {
+        self.mailbox = mailbox;
+        let dialect = self.legs.welcome(caller, &admitted, log);
+        self.begin(dialect, &admitted.early);
+        let reason = poll_fn(|cx| self.poll(cx)).await;
+        self.close().await;
+        self.legs.end(reason);
+    }
+
+    /// Brings all sockets to their end.
+    pub(crate) async fn close(&mut self) {
+        self.legs.leave(&mut self.shard.buffers.borrow_mut());
+        let finish = poll_fn(|cx| self.legs.poll_close(cx, &mut self.shard.buffers.borrow_mut()));
+        // A peer that does not close is dropped all the same.
+        let _ = timeout(CLOSE_WITHIN, finish).await;
+    }
+
     /// The stream has begun, and some of it has been read already.
-    fn begin(&mut self, early: &[String]) {
-        let Buffers { to_caller, to_agent, .. } = &mut *self.shard.buffers.borrow_mut();
-        let dialect = self.legs.caller_dialect();
-        let mut desk = self.legs.desk(to_caller, to_agent);
-        self.call.handle(Input::Caller(CallerEvent::Started), self.now, &mut desk);
+    fn begin(&mut self, dialect: CallerDialect, early: &[String]) {
+        let shard = self.shard.clone();
+        let buffers = &mut *shard.buffers.borrow_mut();
+        self.now = self.now.max(shard.clock.now());
+        self.handle(Input::Caller(CallerEvent::Started), buffers);
+        let mut desk = self.legs.desk(buffers);
         for text in early {
             hear_caller(&mut self.call, dialect, Message::Text(text), self.now, &mut desk);
         }
     }
 
     /// One wake: what has happened, in rounds, then one write per leg.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<EndReason> {
-        let buffers = &mut *self.shard.buffers.borrow_mut();
-        let began = self.shard.clock.now();
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<EndReason> {
+        let shard = self.shard.clone();
+        let buffers = &mut *shard.buffers.borrow_mut();
+        let began = shard.clock.now();
         let mut rounds = 0;
         loop {
             while rounds < ROUNDS_MAX && self.take(cx, buffers) {
                 rounds += 1;
+                // The caller still hears what is to be cleared: that waits for no further round.
+                if self.legs.is_urgent() {
+                    self.flush(cx, buffers);
+                }
             }
             if !self.flush(cx, buffers) || rounds == ROUNDS_MAX {
                 break;
             }
         }
-        self.legs.count(self.shard.clock.now().since(began));
+        self.legs.count(shard.clock.now().since(began));
         // There may be more, and nobody would say so again.
         if rounds == ROUNDS_MAX {
             cx.waker().wake_by_ref();
@@ -107,6 +150,7 @@ impl Bridge<'_> {
             | self.take_caller(cx, buffers)
             | self.take_agent(Slot::A, cx, buffers)
             | self.take_agent(Slot::B, cx, buffers)
+            | self.take_errand(cx, buffers)
             | self.take_deadline(cx, buffers)
     }
 
@@ -124,22 +168,15 @@ impl Bridge<'_> {
 
     fn take_caller(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> bool {
         match self.legs.poll_caller(cx, &mut buffers.read) {
-            Poll::Ready(Ok(messages)) => {
-                let dialect = self.legs.caller_dialect();
-                let mut desk = self.legs.desk(&mut buffers.to_caller, &mut buffers.to_agent);
+            Poll::Ready(Ok((dialect, messages))) => {
+                let Buffers { to_caller, to_agent, .. } = buffers;
+                let mut desk = self.legs.desk_of(to_caller, to_agent);
                 for message in messages {
                     hear_caller(&mut self.call, dialect, message, self.now, &mut desk);
                 }
                 true
             }
-            Poll::Ready(Err(error)) => {
-                let event = match error {
-                    SocketError::Violation(_) => CallerEvent::Violated,
-                    SocketError::Closed(_)
-                    | SocketError::Ended
-                    | SocketError::BacklogFull
-                    | SocketError::Io(_) => CallerEvent::Lost,
-                };
+            Poll::Ready(Err(event)) => {
                 self.handle(Input::Caller(event), buffers);
                 true
             }
@@ -148,11 +185,16 @@ impl Bridge<'_> {
     }
 
     fn take_agent(&mut self, slot: Slot, cx: &mut Context<'_>, buffers: &mut Buffers) -> bool {
-        match self.legs.poll_agent(slot, cx, &mut buffers.read) {
-            Poll::Ready(Heard::Messages(dialect, messages)) => {
-                let mut desk = self.legs.desk(&mut buffers.to_caller, &mut buffers.to_agent);
+        let Buffers { read, to_caller, to_agent, .. } = buffers;
+        match self.legs.poll_agent(slot, cx, read) {
+            Poll::Ready(Heard::Messages(speaker, messages)) => {
+                let mut desk = self.legs.desk_of(to_caller, to_agent);
                 for message in messages {
-                    hear_agent(&mut self.call, (slot, dialect), message, self.now, &mut desk);
+                    // What a message makes of the call may close its own socket.
+                    if !desk.hears(speaker) {
+                        break;
+                    }
+                    hear_agent(&mut self.call, speaker, message, self.now, &mut desk);
                 }
                 true
             }
@@ -166,6 +208,12 @@ impl Bridge<'_> {
         }
     }
 
+    fn take_errand(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> bool {
+        let Poll::Ready((id, end)) = self.legs.poll_errand(cx) else { return false };
+        self.handle(Input::Tool(id, end.result()), buffers);
+        true
+    }
+
     fn take_deadline(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> bool {
         let Poll::Ready(now) = self.alarm.poll(cx, self.call.next_timeout()) else { return false };
         self.now = now;
@@ -176,7 +224,7 @@ impl Bridge<'_> {
     /// Writes what the call has said. Says whether that made anything happen.
     fn flush(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> bool {
         let mut again = false;
-        while let Some(input) = self.legs.flush(cx, &mut buffers.to_caller, &mut buffers.to_agent) {
+        while let Some(input) = self.legs.flush(cx, buffers) {
             self.handle(input, buffers);
             again = true;
         }
@@ -184,13 +232,35 @@ impl Bridge<'_> {
     }
 
     fn handle(&mut self, input: Input<'_>, buffers: &mut Buffers) {
-        let mut desk = self.legs.desk(&mut buffers.to_caller, &mut buffers.to_agent);
+        let mut desk = self.legs.desk(buffers);
         self.call.handle(input, self.now, &mut desk);
     }
 
-    /// Brings all sockets to their end.
-    fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.legs.poll_close(cx, &mut self.shard.buffers.borrow_mut())
+    /// Takes the call off its shard.
+    ///
+    /// # Errors
+    /// When the system does not let a socket go; all are closed then.
+    pub(crate) fn detach(self) -> io::Result<DetachedBridge> {
+        Ok(DetachedBridge { call: self.call, legs: self.legs.detach()?, now: self.now })
+    }
+}
+
+/// A call without a caller, on its way from the shard that prepared it to its caller's.
+#[derive(Debug)]
+pub(crate) struct DetachedBridge {
+    call: Call,
+    legs: DetachedLegs,
+    now: Moment,
+}
+
+impl DetachedBridge {
+    /// Goes on with the call on this shard.
+    ///
+    /// # Errors
+    /// When the system does not take a socket; all are closed then.
+    pub(crate) fn attach(self, shard: &Rc<Shard>) -> io::Result<Bridge> {
+        let legs = self.legs.attach(shard)?;
+        Ok(Bridge::around(shard, self.call, legs, self.now))
     }
 }
 
@@ -207,47 +277,44 @@ fn hear_caller(
             call.handle(Input::Caller(event), now, desk);
         }),
         Message::Binary(_) => call.handle(Input::Caller(CallerEvent::Malformed), now, desk),
-        // The next read says that the socket is gone.
-        Message::Closed { .. } => {}
+        // The next read says that the socket is gone. A live phone speaks fifty times a second.
+        Message::Closed { .. } | Message::Pong => {}
     }
 }
 
 fn hear_agent(
     call: &mut Call,
-    (slot, dialect): (Slot, AgentDialect),
+    speaker: Speaker,
     message: Message<'_>,
     now: Moment,
     desk: &mut Desk<'_>,
 ) {
+    let slot = speaker.slot;
     match message {
-        Message::Text(text) => dialect.read(text, |event| {
+        Message::Text(text) => speaker.dialect.read(text, |event| {
             desk.heard_agent(&event);
             call.handle(Input::Agent(slot, event), now, desk);
         }),
         Message::Binary(_) => call.handle(Input::Agent(slot, AgentEvent::Malformed), now, desk),
+        Message::Pong => call.handle(Input::Agent(slot, AgentEvent::Alive), now, desk),
         Message::Closed { .. } => {}
     }
 }
 
-fn call_spec(agent: &AgentSpec, playout_lead: Duration) -> CallSpec {
-    CallSpec {
-        agent_audio: match agent.audio {
-            AgentAudio::Mulaw => AgentFormat::Ulaw,
-            AgentAudio::Pcm24k => AgentFormat::Pcm24k,
-        },
-        opening: match agent.greeting {
-            Some(_) => Opening::AgentGreets,
-            None => Opening::CallerSpeaks,
-        },
-        interruption: wire::interruption(agent),
-        call_max: Duration::from_secs(agent.limits.call_seconds_max.into()),
-        playout_lead,
-        sorry: SORRY,
-    }
+fn call_spec(agent: &Arc<AgentSpec>, playout_lead: Duration, spread: u8) -> CallSpec {
+    CallSpec { agent: agent.clone(), playout_lead, sorry: SORRY, moment: MOMENT, spread }
 }
 
-/// What the caller hears when the agent is of no use: mu-law, 8 kHz.
+/// Calls that lose their agents at one moment did not begin at one.
+fn spread(began: Moment) -> u8 {
+    began.micros().to_le_bytes()[0]
+}
+
+/// What the caller hears when there is no agent any more: mu-law, 8 kHz.
 const SORRY: &[u8] = include_bytes!("../assets/sorry.ulaw");
+
+/// What the caller hears when an answer or an agent takes longer: the same.
+const MOMENT: &[u8] = include_bytes!("../assets/moment.ulaw");
 
 /// The most rounds of one wake: some hundred messages. A call that has more lets the others of its
 /// shard go first.
@@ -255,3 +322,6 @@ const ROUNDS_MAX: u32 = 16;
 
 /// How long a peer may take to close after our close frame.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests;

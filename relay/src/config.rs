@@ -59,6 +59,8 @@ pub struct Config {
     pub drain_max: Duration,
     /// How far playout may be ahead of the caller's ear.
     pub playout_lead: Duration,
+    /// Sessions for each agent that are kept open for streams that nobody announces.
+    pub spare_agents: u32,
 }
 
 /// How the node knows whom to let in and who answers.
@@ -190,6 +192,7 @@ impl Reader<'_> {
         let calls_max = self.number("RELAY_CALLS_MAX", || CALLS_PER_SHARD * shards.unwrap_or(1));
         let drain = self.number("RELAY_DRAIN_SECONDS", || 0);
         let lead = self.number("RELAY_PLAYOUT_LEAD_MS", || 0);
+        let spares = self.number("RELAY_SPARE_AGENTS", || 0);
         Some(Config {
             node: node?,
             listen: listen?,
@@ -203,6 +206,7 @@ impl Reader<'_> {
             calls_max: u32::try_from(calls_max?).ok()?,
             drain_max: Duration::from_secs(drain?),
             playout_lead: Duration::from_millis(lead?),
+            spare_agents: u32::try_from(spares?).ok()?,
         })
     }
 

@@ -3,9 +3,13 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use link::id::{CallId, Gen};
 use tokio::sync::watch;
 
 use crate::admit::Register;
+use crate::known::AgentKey;
+use crate::lobby::{Lobby, WaitId};
+use crate::metrics::labels::Announced;
 
 /// What the door shows; whoever watches it is told of every change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +36,7 @@ pub enum Door {
 pub struct Gate {
     occupancy: watch::Sender<Occupancy>,
     register: Mutex<Register>,
+    lobby: Mutex<Lobby>,
     calls_max: u32,
 }
 
@@ -55,7 +60,7 @@ impl Gate {
     #[must_use]
     pub fn new(calls_max: u32) -> Self {
         let (occupancy, _) = watch::channel(Occupancy { calls: 0, door: Door::NotYetOpen });
-        Self { occupancy, register: Mutex::default(), calls_max }
+        Self { occupancy, register: Mutex::default(), lobby: Mutex::default(), calls_max }
     }
 
     /// Opens the door, unless it is draining already.
@@ -118,6 +123,89 @@ impl Gate {
         // A panic of another holder cannot leave the register half-changed in a way that hurts
         // more than refusing every call from then on would.
         self.register.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Gate {
+    /// Enters a stream that is on its way to this shard's care.
+    ///
+    /// # Errors
+    /// When nothing is to be prepared for it.
+    pub fn announce(
+        self: &Arc<Self>,
+        stream: (CallId, Gen),
+        agent: AgentKey,
+        shard: usize,
+    ) -> Result<Waits, Announced> {
+        if self.occupancy().door != Door::Open {
+            return Err(Announced::Closed);
+        }
+        let carried = self.register().find(&stream.0);
+        if carried.is_some_and(|carried| carried.generation >= stream.1) {
+            return Err(Announced::Late);
+        }
+        let max = self.announced_max();
+        let id = self.lobby().announce(stream.clone(), agent, shard, max)?;
+        Ok(Waits { gate: self.clone(), id, whom: Whom::One(stream) })
+    }
+
+    /// Makes room for a session that will serve any stream of its agent.
+    #[must_use]
+    pub fn spare(self: &Arc<Self>, agent: AgentKey, shard: usize) -> Waits {
+        let id = self.lobby().number();
+        Waits { gate: self.clone(), id, whom: Whom::Any { agent, shard } }
+    }
+
+    /// The index of what waits. Taken a few times a call, never with the register in hand.
+    pub fn lobby(&self) -> MutexGuard<'_, Lobby> {
+        self.lobby.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many streams may be on their way at once: what is announced and does not come must not
+    /// cost more than a share of the node.
+    #[must_use]
+    pub fn announced_max(&self) -> usize {
+        usize::try_from(self.calls_max / 4).unwrap_or(usize::MAX).max(1)
+    }
+}
+
+/// An entry of the index; taken out when it is dropped, also by a panic.
+#[derive(Debug)]
+pub struct Waits {
+    gate: Arc<Gate>,
+    id: WaitId,
+    whom: Whom,
+}
+
+/// Whom something waits for.
+#[derive(Debug)]
+enum Whom {
+    One((CallId, Gen)),
+    Any { agent: AgentKey, shard: usize },
+}
+
+impl Waits {
+    /// Its number.
+    #[must_use]
+    pub fn id(&self) -> WaitId {
+        self.id
+    }
+
+    /// Says that a spare is ready; a stream may claim it from here on.
+    pub fn offer(&self) {
+        if let Whom::Any { agent, shard } = &self.whom {
+            self.gate.lobby().offer(self.id, agent.clone(), *shard);
+        }
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        let mut lobby = self.gate.lobby();
+        match &self.whom {
+            Whom::One(stream) => lobby.forget_announced(self.id, stream),
+            Whom::Any { agent, .. } => lobby.forget_spare(self.id, agent),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the node knows from control, or from its files when it runs alone: keys, signatures,
 //! agents. Written by the house, read by every shard without a lock.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,7 +13,31 @@ use link::ticket::{Claims, KeySet, Refusal};
 use subtle::{Choice, ConstantTimeEq};
 
 /// Which version of whose agent.
-type AgentKey = (TenantId, AgentName, u32);
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct AgentKey {
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its name.
+    pub name: AgentName,
+    /// Its version.
+    pub version: u32,
+}
+
+impl AgentKey {
+    /// The key of a spec.
+    #[must_use]
+    pub fn of(spec: &AgentSpec) -> Self {
+        let AgentSpec { tenant, name, version, .. } = spec;
+        Self { tenant: tenant.clone(), name: name.clone(), version: *version }
+    }
+
+    /// The agent that a ticket names.
+    #[must_use]
+    pub fn of_claims(claims: &Claims) -> Self {
+        let Claims { tenant, agent, agent_version, .. } = claims;
+        Self { tenant: tenant.clone(), name: agent.clone(), version: *agent_version }
+    }
+}
 
 /// How the signature of an upgrade is judged.
 #[derive(Debug, Clone)]
@@ -70,7 +94,7 @@ impl Known {
     /// # Errors
     /// When [`AGENTS_MAX`] are kept already.
     pub fn keep_agent(&self, spec: AgentSpec) -> Result<(), TooManyAgents> {
-        let key = (spec.tenant.clone(), spec.name.clone(), spec.version);
+        let key = AgentKey::of(&spec);
         let mut agents = HashMap::clone(&self.agents.load());
         if agents.len() >= AGENTS_MAX && !agents.contains_key(&key) {
             return Err(TooManyAgents);
@@ -99,11 +123,25 @@ impl Known {
         self.keys.load().verify(ticket, now)
     }
 
-    /// The agent that a ticket names.
+    /// One version of an agent.
     #[must_use]
-    pub fn agent(&self, claims: &Claims) -> Option<Arc<AgentSpec>> {
-        let key = (claims.tenant.clone(), claims.agent.clone(), claims.agent_version);
-        self.agents.load().get(&key).cloned()
+    pub fn agent(&self, key: &AgentKey) -> Option<Arc<AgentSpec>> {
+        self.agents.load().get(key).cloned()
+    }
+
+    /// The newest version of every agent, in the order of their names.
+    #[must_use]
+    pub fn newest_agents(&self) -> Vec<Arc<AgentSpec>> {
+        let mut newest = BTreeMap::<_, Arc<AgentSpec>>::new();
+        let agents = self.agents.load();
+        agents.values().for_each(|spec| {
+            let one = newest.entry((spec.tenant.clone(), spec.name.clone()));
+            let one = one.or_insert_with(|| spec.clone());
+            if one.version < spec.version {
+                *one = spec.clone();
+            }
+        });
+        newest.into_values().collect()
     }
 
     /// How many agent versions are kept.
@@ -141,6 +179,21 @@ pub enum Signature {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_newest_version_of_each_agent_counts() {
+        let known = Known::nothing();
+        for (name, version) in [("a", 2), ("b", 1), ("a", 10), ("a", 9)] {
+            let spec = serde_json::json!({
+                "name": name, "version": version, "instructions": "x",
+                "provider": {"kind": "openai_realtime"},
+            });
+            known.keep_agent(serde_json::from_value(spec).unwrap()).unwrap();
+        }
+        let newest = known.newest_agents();
+        let newest: Vec<_> = newest.iter().map(|spec| (spec.name.as_str(), spec.version)).collect();
+        assert_eq!(newest, [("a", 10), ("b", 1)]);
+    }
 
     #[test]
     fn a_signature_must_be_one_of_those_announced() {

@@ -9,7 +9,7 @@
 //! - [`bridge`]: one screen, one task per call. [`call`] is what it drives: the rules of a phone
 //!   call, without a socket or a clock. [`wire`] is how each vendor writes and is read.
 //! - [`shard`]: a thread of calls; from a connection's first byte to the bridge. [`upgrade`],
-//!   [`admit`], [`gate`] and [`known`] say who may come in.
+//!   [`admit`], [`gate`] and [`known`] say who may come in, [`lobby`] who is expected.
 //! - [`server`]: the house, from listening to the drain. [`node`] is its link to control,
 //!   [`config`] its environment.
 //! - [`ws`] over [`stream`]: frames in place; [`tls`] and [`dial`] open sockets, [`forward`] passes
@@ -28,6 +28,7 @@ pub mod upgrade;
 pub mod admit;
 pub mod gate;
 pub mod known;
+pub mod lobby;
 
 pub mod server;
 

@@ -35,24 +35,32 @@ struct Inner {
     reader: Option<Waker>,
 }
 
-/// The most letters that wait. A call makes one decision to end and there are two commands, so
-/// a call that lets more wait is stuck, and its newest letter is dropped.
+/// The most letters that wait. A call takes one a round, so that one which lets more wait is stuck,
+/// or somebody sends it commands without end; the newest is given back.
 pub const LETTERS_MAX: usize = 16;
 
 impl Mailbox {
-    /// Leaves a letter and wakes the call's task; `false` when the letter had to be dropped.
-    pub fn post(&self, letter: Letter) -> bool {
+    /// Leaves a letter and wakes the call's task.
+    ///
+    /// # Errors
+    /// The letter, when there is no room for it.
+    pub fn post(&self, letter: Letter) -> Result<(), Letter> {
         let mut inner = self.inner.borrow_mut();
         if !inner.letters.contains(&letter) {
             if inner.letters.len() == LETTERS_MAX {
-                return false;
+                return Err(letter);
             }
             inner.letters.push_back(letter);
         }
         if let Some(reader) = inner.reader.take() {
             reader.wake();
         }
-        true
+        Ok(())
+    }
+
+    /// Takes what nobody will read any more.
+    pub fn empty(&self) -> impl Iterator<Item = Letter> {
+        std::mem::take(&mut self.inner.borrow_mut().letters).into_iter()
     }
 
     /// Takes the oldest letter, or leaves word to be woken for the next one.
@@ -92,9 +100,9 @@ mod tests {
         let mut cx = Context::from_waker(&waker);
         let mailbox = Mailbox::default();
         assert!(mailbox.poll_take(&mut cx).is_pending());
-        assert!(mailbox.post(Letter::Recorded(RecordId(1))));
-        assert!(mailbox.post(Letter::Drain));
-        assert!(mailbox.post(Letter::Drain), "a letter that waits already is not an overflow");
+        mailbox.post(Letter::Recorded(RecordId(1))).unwrap();
+        mailbox.post(Letter::Drain).unwrap();
+        mailbox.post(Letter::Drain).expect("a letter that waits already is no overflow");
         assert_eq!(woken.0.load(Ordering::Relaxed), 1);
         assert_eq!(mailbox.poll_take(&mut cx), Poll::Ready(Letter::Recorded(RecordId(1))));
         assert_eq!(mailbox.poll_take(&mut cx), Poll::Ready(Letter::Drain));
@@ -105,8 +113,10 @@ mod tests {
     fn a_full_mailbox_refuses_and_says_so() {
         let mailbox = Mailbox::default();
         for n in 0..LETTERS_MAX {
-            assert!(mailbox.post(Letter::Recorded(RecordId(u32::try_from(n).unwrap()))));
+            mailbox.post(Letter::Recorded(RecordId(u32::try_from(n).unwrap()))).unwrap();
         }
-        assert!(!mailbox.post(Letter::Command(None, Command::HangUp)));
+        let more = Letter::Command(None, Command::HangUp);
+        assert_eq!(mailbox.post(more.clone()), Err(more));
+        assert_eq!(mailbox.empty().count(), LETTERS_MAX);
     }
 }

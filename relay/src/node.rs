@@ -4,7 +4,7 @@
 //! known, and the node stays ready once it has been synced. A node that runs alone has no link; its
 //! events only feed metrics, and what it asks to be recorded is recorded at once.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +23,12 @@ use crate::known::Known;
 use crate::mailbox::Letter;
 use crate::metrics::Counters;
 use crate::metrics::labels::{Attempt, Lost};
-use crate::shard::{Post, ToShard};
+use crate::shard::{Gauge, Post, ToShard};
 use crate::telemetry::{Noted, Receipt};
 
 pub mod ring;
+
+mod orders;
 mod session;
 
 pub use self::session::trust;
@@ -78,6 +80,8 @@ pub struct Surroundings {
     pub gate: Arc<Gate>,
     /// The way to the shards.
     pub post: Post,
+    /// What is seen of the shards.
+    pub gauges: Arc<[Arc<Gauge>]>,
     /// The house's counters.
     pub counters: Arc<Counters>,
 }
@@ -88,6 +92,8 @@ pub struct Link {
     joined: Joined,
     around: Surroundings,
     ring: RefCell<Ring>,
+    /// Whether the last event found no room: said once, not for each.
+    losing: Cell<bool>,
     /// Something is in the ring that was not sent.
     unsent: Notify,
     state: watch::Sender<LinkState>,
@@ -107,7 +113,8 @@ impl Link {
     pub fn new(joined: Joined, around: Surroundings, stop: CancellationToken) -> Rc<Self> {
         let (state, _) = watch::channel(LinkState { phase: Phase::Away, events_waiting: 0 });
         let (ring, unsent) = (RefCell::default(), Notify::new());
-        Rc::new(Self { joined, around, ring, unsent, state, stop })
+        let losing = Cell::new(false);
+        Rc::new(Self { joined, around, ring, losing, unsent, state, stop })
     }
 
     /// Tells how the link is.
@@ -118,21 +125,23 @@ impl Link {
 
     /// Takes the shards' events into the ring, for ever.
     pub async fn gather(&self, events: &mut mpsc::Receiver<Noted>) {
-        let mut losing = false;
         while let Some(noted) = events.recv().await {
-            let kept = self.ring.borrow_mut().push(noted);
-            match kept {
-                Ok(()) => losing = false,
-                Err(full) => {
-                    self.around.counters.events_lost.of(Lost::Ring).one();
-                    if !std::mem::replace(&mut losing, true) {
-                        tracing::error!(why = %full, "events are lost; calls go on");
-                    }
-                }
-            }
-            self.show_waiting();
-            self.unsent.notify_one();
+            self.keep(noted);
         }
+    }
+
+    /// Puts an event into the ring.
+    fn keep(&self, noted: Noted) {
+        let kept = self.ring.borrow_mut().push(noted);
+        let was_losing = self.losing.replace(kept.is_err());
+        if let Err(full) = kept {
+            self.around.counters.events_lost.of(Lost::Ring).one();
+            if !was_losing {
+                tracing::error!(why = %full, "events are lost; calls go on");
+            }
+        }
+        self.show_waiting();
+        self.unsent.notify_one();
     }
 
     /// Keeps the link up until the process stops.

@@ -178,14 +178,17 @@ impl House {
                 tls: config.tls.clone(),
                 forward: config.forward.clone(),
                 agent_tls: config.agent_tls.clone(),
+                tools: config.tools.clone(),
                 playout_lead: config.playout_lead,
+                spare_agents: config.spare_agents,
+                shards: config.shards,
             };
             threads.push(shard::start(setup, inbox)?);
             gauges.push(gauge);
             all_counters.push(own);
         }
 
-        let stop = CancellationToken::new();
+        let (stop, gauges) = (CancellationToken::new(), Arc::from(gauges));
         let around = Surroundings {
             clock,
             identity: identity.clone(),
@@ -193,6 +196,7 @@ impl House {
             known: known.clone(),
             gate: gate.clone(),
             post: post.clone(),
+            gauges: Arc::clone(&gauges),
             counters: counters.clone(),
         };
         let (tie, link_state) = tie(config.mode, around, &stop);
@@ -202,7 +206,7 @@ impl House {
             identity,
             epoch,
             gate,
-            gauges: gauges.into(),
+            gauges,
             counters,
             post,
             tie,
@@ -272,6 +276,7 @@ impl House {
         signals.next().await;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         self.gate.drain();
+        self.post.send_all(|| ToShard::Empty).await;
         let calls = self.gate.occupancy().calls;
         tracing::info!(calls, seconds = self.drain_max.as_secs(), "draining");
         tokio::select! {
@@ -360,6 +365,7 @@ fn metrics(
     let calls_max = gate.calls_max();
     Arc::new(Metrics::new(threads, move || {
         let (occupancy, link) = (gate.occupancy(), *link.borrow());
+        let lobby = gate.lobby();
         Gauges {
             calls: occupancy.calls,
             calls_max,
@@ -367,6 +373,8 @@ fn metrics(
             draining: occupancy.door == Door::Draining,
             link_up: link.phase == Phase::Up,
             events_waiting: link.events_waiting,
+            announced: lobby.announced(),
+            spares: lobby.spares(),
         }
     }))
 }

@@ -7,11 +7,11 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, TcpStream as StdTcpStream};
+use std::net::TcpStream as StdTcpStream;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -22,131 +22,33 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use link::id::{CallId, Gen};
+use link::id::{CallId, Gen, TenantId};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::LocalSet;
 
 use crate::admit::{Allowance, Identity};
-use crate::call::moment::Moment;
 use crate::clock::Clock;
 use crate::forward::{Body, Forward, Origin, Scheme};
 use crate::gate::{Gate, Seat};
 use crate::known::Known;
 use crate::mailbox::{Letter, Mailbox};
-use crate::metrics::labels;
+use crate::metrics::{Counters, OpenSocket, labels};
 use crate::stream::{Leg, Stream, tune};
-use crate::telemetry::Outlet;
+use crate::telemetry::{CallRef, NOT_HERE, Outlet};
+use crate::tools::Tools;
 use crate::ws::{Limits, ReadBuffer, Role, Socket, WriteBuffer};
 use crate::{answer, tls, upgrade};
 
+use self::anteroom::Anteroom;
+use self::spares::Patience;
+
+pub use self::post::{Accepted, Gauge, Place, Post, TO_SHARD_MAX, ToShard};
+
 mod admission;
-
-/// What the house, or another shard, says to a shard.
-#[derive(Debug)]
-pub enum ToShard {
-    /// A connection to serve.
-    Connection(Accepted),
-    /// Something for one call.
-    Letter {
-        /// Which call.
-        call: CallId,
-        /// The generation it is meant for; another one does not get it.
-        generation: Gen,
-        /// What it says.
-        letter: Letter,
-    },
-    /// Waiting is over: every call is told to close.
-    Drain,
-    /// The thread ends, whatever is open.
-    Stop,
-}
-
-/// A connection that the house has accepted.
-#[derive(Debug)]
-pub struct Accepted {
-    /// The socket, of no reactor yet: a tokio stream would stay with the house's.
-    pub tcp: StdTcpStream,
-    /// Who connected.
-    pub peer: SocketAddr,
-    /// Counts the connection while it lives.
-    pub place: Place,
-}
-
-/// One connection in the count of its shard.
-#[derive(Debug)]
-pub struct Place(Arc<Gauge>);
-
-/// What the house sees of a shard without asking it.
-#[derive(Debug, Default)]
-pub struct Gauge {
-    connections: AtomicU64,
-    /// The moment at which the shard last had time for its own clock, in microseconds.
-    beat_us: AtomicU64,
-}
-
-impl Gauge {
-    /// Open connections; each call is one, and next to them the few that are plain HTTP.
-    #[must_use]
-    pub fn connections(&self) -> u64 {
-        self.connections.load(Ordering::Relaxed)
-    }
-
-    /// Counts a connection until the place is dropped.
-    #[must_use]
-    pub fn place(self: &Arc<Self>) -> Place {
-        self.connections.fetch_add(1, Ordering::Relaxed);
-        Place(self.clone())
-    }
-
-    /// When the shard last showed that it lives.
-    #[must_use]
-    pub fn beat(&self) -> Moment {
-        Moment::from_micros(self.beat_us.load(Ordering::Relaxed))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.connections.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// The way to every shard. Nobody waits on it: a shard whose channel is full is stuck, and what it
-/// does not take is dropped.
-#[derive(Debug, Clone)]
-pub struct Post {
-    shards: Arc<[mpsc::Sender<ToShard>]>,
-}
-
-/// Messages that wait for one shard. Each is handled in microseconds, so that even a herd of
-/// connections passes; when it is full, the house tries the next shard.
-pub const TO_SHARD_MAX: usize = 512;
-
-impl Post {
-    /// The way to these shards.
-    #[must_use]
-    pub fn new(shards: Vec<mpsc::Sender<ToShard>>) -> Self {
-        Self { shards: shards.into() }
-    }
-
-    /// Sends to one shard, or gives the message back.
-    ///
-    /// # Errors
-    /// The message, when the shard takes none.
-    pub fn send(&self, shard: usize, message: ToShard) -> Result<(), ToShard> {
-        let Some(to) = self.shards.get(shard) else { return Err(message) };
-        to.try_send(message).map_err(mpsc::error::TrySendError::into_inner)
-    }
-
-    /// Sends to every shard and waits for room.
-    pub async fn send_all(&self, message: impl Fn() -> ToShard) {
-        for to in self.shards.iter() {
-            // A shard that is gone has nothing left to be told.
-            let _ = to.send(message()).await;
-        }
-    }
-}
+mod anteroom;
+mod post;
+mod spares;
 
 /// The buffers that all sockets of a shard share; borrowed for one poll at a time.
 #[derive(Debug, Default)]
@@ -157,6 +59,8 @@ pub struct Buffers {
     pub to_caller: WriteBuffer,
     /// What is being written to an agent, for each of the two slots.
     pub to_agent: [WriteBuffer; 2],
+    /// What is being written to sockets that only finish.
+    pub aside: WriteBuffer,
 }
 
 /// What the calls of one shard share.
@@ -173,6 +77,8 @@ pub struct Shard {
     setup: Setup,
     /// By generation too: an older stream of a call may be falling silent beside the newer one.
     mailboxes: RefCell<HashMap<(CallId, Gen), Rc<Mailbox>>>,
+    anteroom: RefCell<Anteroom>,
+    spare_patience: RefCell<Patience>,
     handshakes: Semaphore,
     refusals_told: RefCell<Allowance>,
 }
@@ -202,8 +108,14 @@ pub struct Setup {
     pub forward: Option<Forward>,
     /// Whom this process trusts when it dials agents.
     pub agent_tls: Arc<rustls::ClientConfig>,
+    /// Runs what agents ask for.
+    pub tools: Tools,
     /// How far playout may be ahead of the caller's ear.
     pub playout_lead: Duration,
+    /// Sessions for each agent that the node keeps open for streams that nobody announces.
+    pub spare_agents: u32,
+    /// How many shards the node has.
+    pub shards: usize,
 }
 
 /// TLS handshakes at a time. One costs a millisecond of the core that also carries calls, so a
@@ -239,55 +151,86 @@ impl Shard {
             agent_tls: setup.agent_tls.clone(),
             playout_lead: setup.playout_lead,
             mailboxes: RefCell::default(),
+            anteroom: RefCell::default(),
+            spare_patience: RefCell::default(),
             handshakes: Semaphore::new(HANDSHAKES_MAX),
             refusals_told: RefCell::new(Allowance::new(setup.clock.now())),
             setup,
         }
     }
 
+    /// The shard's way out for events and counters.
+    #[must_use]
+    pub fn outlet(&self) -> &Outlet {
+        &self.setup.outlet
+    }
+
+    /// The shard's counters.
+    #[must_use]
+    pub fn counters(&self) -> &Arc<Counters> {
+        self.setup.outlet.counters()
+    }
+
+    /// Runs what agents ask for.
+    #[must_use]
+    pub fn tools(&self) -> &Tools {
+        &self.setup.tools
+    }
+
     async fn serve(self: Rc<Self>, mut inbox: mpsc::Receiver<ToShard>) {
         let mut beat = tokio::time::interval(BEAT);
+        if self.setup.spare_agents > 0 {
+            self.spawn(self.clone().keep_spares());
+        }
         loop {
             let message = tokio::select! {
                 message = inbox.recv() => message,
                 _ = beat.tick() => {
-                    let now = self.clock.now().micros();
-                    self.setup.gauge.beat_us.store(now, Ordering::Relaxed);
+                    self.setup.gauge.beats(self.clock.now());
                     continue;
                 }
             };
             match message {
-                Some(ToShard::Connection(accepted)) => self.spawn(accepted),
+                Some(ToShard::Connection(accepted)) => {
+                    self.spawn(self.clone().connection(accepted));
+                }
                 Some(ToShard::Letter { call, generation, letter }) => {
                     self.deliver((call, generation), letter);
                 }
+                Some(ToShard::Prepare { waits, agent }) => self.prepare(waits, &agent),
+                Some(ToShard::Claim { id, to }) => self.hand_over(id, to),
+                Some(ToShard::Empty) => self.empty_anteroom(),
                 Some(ToShard::Drain) => self.drain(),
                 Some(ToShard::Stop) | None => return,
             }
         }
     }
 
-    #[expect(clippy::disallowed_methods, reason = "one task a connection, owned by the LocalSet")]
-    fn spawn(self: &Rc<Self>, accepted: Accepted) {
-        let shard = self.clone();
-        // The handle is dropped: the task owns its guards, and the panic hook logs.
-        drop(tokio::task::spawn_local(async move { shard.connection(accepted).await }));
+    /// Starts a task of the shard. Its handle is dropped: a task owns its guards, and the panic
+    /// hook logs.
+    #[expect(clippy::disallowed_methods, reason = "one task a call, owned by the LocalSet")]
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        drop(tokio::task::spawn_local(task));
     }
 
     fn deliver(&self, to: (CallId, Gen), letter: Letter) {
-        let mailboxes = self.mailboxes.borrow();
-        let (call, generation) = (&to.0, to.1);
-        match mailboxes.get(&to) {
-            Some(mailbox) if mailbox.post(letter) => {}
-            Some(_) => tracing::warn!(%call, %generation, "a call takes no letters"),
-            None => tracing::debug!(%call, %generation, "a letter for a call that is not here"),
+        let mailbox = self.mailboxes.borrow().get(&to).cloned();
+        let Some(mailbox) = mailbox else {
+            let call = CallRef { id: to.0, tenant: TenantId::default(), generation: to.1 };
+            return self.setup.outlet.return_letter(&call, &letter, NOT_HERE);
+        };
+        if let Err(letter) = mailbox.post(letter) {
+            let call = CallRef { id: to.0, tenant: TenantId::default(), generation: to.1 };
+            tracing::warn!(call = %call.id, generation = %call.generation, "a call takes no letters");
+            self.setup.outlet.return_letter(&call, &letter, "the call has too much to do");
         }
     }
 
     fn drain(&self) {
         #[expect(clippy::iter_over_hash_type, reason = "every call gets the same letter at once")]
         for mailbox in self.mailboxes.borrow().values() {
-            mailbox.post(Letter::Drain);
+            // A full mailbox belongs to a call that is stuck; it is left behind all the same.
+            let _ = mailbox.post(Letter::Drain);
         }
     }
 
@@ -338,7 +281,8 @@ impl Shard {
         let (on_upgrade, seat): (OnUpgrade, Seat) = upgraded.take()?;
         let parts = on_upgrade.await.ok()?.downcast::<TokioIo<Stream>>().ok()?;
         let (stream, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
-        Some((Socket::new(stream, Role::Server, Limits::CALLER, early), seat))
+        let socket = Socket::new(stream, Role::Server, Limits::CALLER, early);
+        Some((socket.counted(OpenSocket::new(self.counters().clone(), Leg::Caller)), seat))
     }
 
     async fn answer(
@@ -375,4 +319,4 @@ impl Shard {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

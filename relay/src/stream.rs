@@ -1,6 +1,7 @@
 //! The byte stream under a WebSocket: TCP, or TLS over it. What each leg asks of the kernel.
 
 use std::io;
+use std::net::TcpStream as StdTcpStream;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -16,17 +17,135 @@ pub enum Stream {
     /// Plain TCP: behind a proxy that ends TLS, or to loopback.
     Plain(TcpStream),
     /// TLS, as server or as client.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Tcp>>),
 }
 
 impl Stream {
-    /// The TCP socket underneath.
-    #[must_use]
-    pub fn tcp(&self) -> &TcpStream {
-        match self {
-            Self::Plain(tcp) => tcp,
-            Self::Tls(tls) => tls.get_ref().0,
+    /// Takes the stream out of its reactor, so that another thread's can have it. Bytes that TLS
+    /// has read or not yet written stay with it.
+    ///
+    /// # Errors
+    /// When the system refuses; the connection is closed then.
+    pub fn detach(self) -> io::Result<DetachedStream> {
+        Ok(DetachedStream(match self {
+            Self::Plain(tcp) => Detached::Plain(tcp.into_std()?),
+            Self::Tls(mut tls) => {
+                tls.get_mut().0.detach()?;
+                Detached::Tls(tls)
+            }
+        }))
+    }
+}
+
+/// A stream that belongs to no reactor: on its way from one shard to another.
+#[derive(Debug)]
+pub struct DetachedStream(Detached);
+
+#[derive(Debug)]
+enum Detached {
+    Plain(StdTcpStream),
+    Tls(Box<TlsStream<Tcp>>),
+}
+
+impl DetachedStream {
+    /// Gives the stream to the reactor of the calling thread.
+    ///
+    /// # Errors
+    /// When the system refuses; the connection is closed then.
+    pub fn attach(self) -> io::Result<Stream> {
+        Ok(match self.0 {
+            Detached::Plain(tcp) => Stream::Plain(TcpStream::from_std(tcp)?),
+            Detached::Tls(mut tls) => {
+                tls.get_mut().0.attach()?;
+                Stream::Tls(tls)
+            }
+        })
+    }
+}
+
+/// The TCP socket under TLS. No TLS stream can be built around a session that exists, so the socket
+/// inside one must be able to leave its reactor where it is: that costs one branch a read or write.
+#[derive(Debug)]
+pub struct Tcp(Reactor);
+
+/// Whose events the socket is part of.
+#[derive(Debug)]
+enum Reactor {
+    /// One thread's.
+    Of(TcpStream),
+    /// None: it is on its way to another thread.
+    None(StdTcpStream),
+    /// The system would not move it, and it is closed.
+    Refused,
+}
+
+impl Tcp {
+    fn detach(&mut self) -> io::Result<()> {
+        if let Reactor::Of(tcp) = std::mem::replace(&mut self.0, Reactor::Refused) {
+            self.0 = Reactor::None(tcp.into_std()?);
         }
+        Ok(())
+    }
+
+    fn attach(&mut self) -> io::Result<()> {
+        if let Reactor::None(tcp) = std::mem::replace(&mut self.0, Reactor::Refused) {
+            self.0 = Reactor::Of(TcpStream::from_std(tcp)?);
+        }
+        Ok(())
+    }
+
+    fn tcp(&mut self) -> io::Result<Pin<&mut TcpStream>> {
+        match &mut self.0 {
+            Reactor::Of(tcp) => Ok(Pin::new(tcp)),
+            Reactor::None(_) | Reactor::Refused => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+}
+
+impl From<TcpStream> for Tcp {
+    fn from(tcp: TcpStream) -> Self {
+        Self(Reactor::Of(tcp))
+    }
+}
+
+impl AsyncRead for Tcp {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        self.get_mut().tcp()?.poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Tcp {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().tcp()?.poll_write(cx, bytes)
+    }
+
+    // Rustls hands over several records at once; one by one they would be a system call each.
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pieces: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.get_mut().tcp()?.poll_write_vectored(cx, pieces)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().tcp()?.poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().tcp()?.poll_shutdown(cx)
     }
 }
 
@@ -71,7 +190,7 @@ impl AsyncWrite for Stream {
 }
 
 /// Which leg a TCP socket serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Leg {
     /// The phone's side.
     Caller,

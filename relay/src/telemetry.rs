@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use link::event::{self, CallEvent, EndReason, Role, Turn};
+use link::event::{CallEvent, EndReason};
 use link::id::{CallId, Gen, WallTime};
 use tokio::sync::mpsc;
 use tracing::{Span, debug, info, info_span, warn};
@@ -14,12 +14,18 @@ use tracing::{Span, debug, info, info_span, warn};
 use crate::admit::Admitted;
 use crate::call::input::RecordId;
 use crate::call::moment::Moment;
-use crate::call::output::{AgentTurn, BargeIn, Flow, Milestone};
+use crate::call::output::{Flow, Milestone};
 use crate::clock::{self, Clock};
+use crate::mailbox::Letter;
 use crate::metrics::Counters;
-use crate::metrics::labels::{Lost, Speaker};
+use crate::metrics::labels::{Answered, Lost, Speaker};
 
+use self::words::{DETAIL_BYTES_MAX, cut, millis};
+
+pub use self::words::TEXT_BYTES_MAX;
 pub use link::event::CallRef;
+
+mod words;
 
 /// An event on its way from a shard to the house, which numbers it.
 #[derive(Debug)]
@@ -70,8 +76,59 @@ impl Outlet {
 
     /// The shard's counters.
     #[must_use]
-    pub fn counters(&self) -> &Counters {
+    pub fn counters(&self) -> &Arc<Counters> {
         &self.counters
+    }
+
+    /// Counts what a call notes.
+    pub fn count(&self, milestone: &Milestone<'_>) {
+        let counters = &*self.counters;
+        match milestone {
+            Milestone::Started => counters.streams_started.one(),
+            Milestone::AgentReady { after } => counters.agent_ready.observe(*after),
+            Milestone::FirstVoice { after, prepared } => {
+                counters.first_voice[usize::from(*prepared)].observe(*after);
+            }
+            Milestone::AgentLost { .. } => counters.agents_lost.one(),
+            Milestone::AgentReplaced { because, gap, .. } => {
+                counters.agents_replaced.of(*because).one();
+                counters.agent_gap.observe(*gap);
+            }
+            Milestone::Forgotten { turns } => counters.turns_forgotten.add((*turns).into()),
+            Milestone::Key(_) => counters.keys.one(),
+            Milestone::Tool { outcome, after, .. } => {
+                counters.tools.of(*outcome).one();
+                counters.tool_time.observe(*after);
+            }
+            Milestone::CommandDone { refused, .. } => {
+                counters.commands.of(answered(refused.is_some())).one();
+            }
+            Milestone::CallerTurn { .. } => counters.turns.of(Speaker::Caller).one(),
+            Milestone::AgentTurn(turn) => {
+                counters.turns.of(Speaker::Agent).one();
+                if let Some(after) = turn.reply_after {
+                    counters.reply.observe(after);
+                }
+            }
+            Milestone::BargeIn(_) => counters.barge_ins.one(),
+            Milestone::Ending { .. } => {}
+            Milestone::Dropped { flow, ms } => {
+                counters.audio_dropped_ms.of(*flow).add(u64::from(*ms));
+            }
+            Milestone::Tolerated(oddity) => counters.oddities.of(*oddity).one(),
+        }
+    }
+
+    /// Answers a letter that no call will read, if anybody waits for an answer.
+    pub fn return_letter(&self, call: &CallRef, letter: &Letter, why: &'static str) {
+        match letter {
+            Letter::Command(Some(id), _) => {
+                self.counters.commands.of(Answered::Refused).one();
+                let event = CallEvent::CommandDone { id: id.clone(), refused: Some(why.into()) };
+                self.tell(Some(call.clone()), event, None);
+            }
+            Letter::Command(None, _) | Letter::Recorded(_) | Letter::Drain => {}
+        }
     }
 
     /// Tells the house. When its channel is full the house is stuck: the event is lost and
@@ -80,6 +137,56 @@ impl Outlet {
         let noted = Noted { call, at: clock::wall(), event, receipt };
         if self.house.try_send(noted).is_err() {
             self.counters.events_lost.of(Lost::Shard).one();
+        }
+    }
+}
+
+/// Why a command was not carried out: the call has ended, or another node has it.
+pub const NOT_HERE: &str = "the call is not on this node";
+
+fn answered(is_refused: bool) -> Answered {
+    if is_refused { Answered::Refused } else { Answered::Done }
+}
+
+/// Where the milestones of a call go.
+#[derive(Debug)]
+pub enum Log {
+    /// Nobody knows yet whose call it is: they are counted.
+    Nobodys(Outlet),
+    /// The call has a name.
+    Calls(Box<CallLog>),
+}
+
+impl Log {
+    /// Takes what the call notes.
+    pub fn note(&mut self, milestone: &Milestone<'_>) {
+        match self {
+            Self::Nobodys(outlet) => outlet.count(milestone),
+            Self::Calls(log) => log.note(milestone),
+        }
+    }
+
+    /// Counts media frames of one wake.
+    pub fn frames(&mut self, flow: Flow, frames: u64) {
+        match self {
+            Self::Nobodys(_) => {}
+            Self::Calls(log) => log.frames(flow, frames),
+        }
+    }
+
+    /// Counts what the relay added to the way of one wake's audio.
+    pub fn added(&self, flow: Flow, span: Duration) {
+        match self {
+            Self::Nobodys(_) => {}
+            Self::Calls(log) => log.added(flow, span),
+        }
+    }
+
+    /// Says that the stream is over, if there was one.
+    pub fn end(self, reason: EndReason) {
+        match self {
+            Self::Nobodys(_) => {}
+            Self::Calls(log) => log.end(reason),
         }
     }
 }
@@ -156,60 +263,42 @@ impl CallLog {
 
     /// Turns what the call notes into counters, log lines and events.
     pub fn note(&mut self, milestone: &Milestone<'_>) {
-        let span = self.span.clone();
-        let _in = span.enter();
-        let counters = self.outlet.counters.clone();
+        self.outlet.count(milestone);
+        self.span.in_scope(|| log(milestone));
         match milestone {
             Milestone::Started => {
-                counters.streams_started.one();
-                info!("stream started");
                 self.tell(CallEvent::StreamStarted { stream_sid: self.stream_sid.clone() });
             }
             Milestone::AgentReady { after } => {
-                counters.agent_ready.observe(*after);
-                let after_ms = millis(*after);
-                info!(after_ms, "agent ready");
-                self.tell(CallEvent::AgentReady { after_ms });
+                self.tell(CallEvent::AgentReady { after_ms: millis(*after) });
             }
             Milestone::CallerTurn { order, item, text } => {
-                counters.turns.of(Speaker::Caller).one();
-                debug!(item, "caller turn");
-                self.tell(CallEvent::Turn(caller_turn(*order, item, text)));
+                self.tell(CallEvent::Turn(words::caller_turn(*order, item, text)));
             }
-            Milestone::AgentTurn(turn) => {
-                counters.turns.of(Speaker::Agent).one();
-                if let Some(after) = turn.reply_after {
-                    counters.reply.observe(after);
-                }
-                let (item, heard_ms) = (turn.item, turn.heard_ms);
-                debug!(item, heard_ms, interrupted = turn.interrupted, "agent turn");
-                self.tell(CallEvent::Turn(agent_turn(turn)));
+            Milestone::AgentTurn(turn) => self.tell(CallEvent::Turn(words::agent_turn(turn))),
+            Milestone::BargeIn(cut) => self.tell(CallEvent::BargeIn(words::barge_in(cut))),
+            Milestone::AgentReplaced { because, gap, turns, detail } => {
+                let replaced = words::replaced(*because, *gap, *turns, detail);
+                self.tell(CallEvent::AgentReplaced(replaced));
             }
-            Milestone::BargeIn(cut) => {
-                counters.barge_ins.one();
-                let (heard_ms, sent_ms) = (cut.heard_ms, cut.sent_ms);
-                debug!(heard_ms, sent_ms, "caller interrupted");
-                self.tell(CallEvent::BargeIn(barge_in(cut)));
+            Milestone::Key(digit) => self.tell(CallEvent::Dtmf { digit: *digit }),
+            Milestone::Tool { name, request, outcome, after } => {
+                self.tell(CallEvent::Tool(words::tool_use(name, request, *outcome, *after)));
             }
-            Milestone::Ending { record, reason, detail, .. } => {
-                info!(reason = reason.as_str(), detail, "call ending");
-                self.ending(*record, *reason, *detail);
+            Milestone::CommandDone { id, refused } => {
+                let refused = refused.map(str::to_owned);
+                self.tell(CallEvent::CommandDone { id: (*id).clone(), refused });
+            }
+            Milestone::Ending { record, reason, detail, transfer_to } => {
+                let detail = detail.map(|text| cut(text, DETAIL_BYTES_MAX));
+                let transfer_to = transfer_to.cloned();
+                self.ending(*record, CallEvent::Ending { reason: *reason, detail, transfer_to });
             }
             Milestone::FirstVoice { .. }
             | Milestone::AgentLost { .. }
-            | Milestone::AgentReplaced { .. }
             | Milestone::Forgotten { .. }
-            | Milestone::Key(_)
-            | Milestone::Tool { .. }
-            | Milestone::CommandDone { .. } => {}
-            Milestone::Dropped { flow, ms } => {
-                counters.audio_dropped_ms.of(*flow).add(u64::from(*ms));
-                debug!(?flow, ms, "audio dropped");
-            }
-            Milestone::Tolerated(oddity) => {
-                counters.oddities.of(*oddity).one();
-                debug!(?oddity, "tolerated");
-            }
+            | Milestone::Dropped { .. }
+            | Milestone::Tolerated(_) => {}
         }
     }
 
@@ -218,15 +307,13 @@ impl CallLog {
         self.say_end(reason);
     }
 
-    fn ending(&self, record: RecordId, reason: EndReason, detail: Option<&str>) {
+    fn ending(&self, record: RecordId, event: CallEvent) {
         let receipt = Receipt {
             shard: self.outlet.shard,
             call: self.call.id.clone(),
             generation: self.call.generation,
             record,
         };
-        let detail = detail.map(|text| cut(text, DETAIL_BYTES_MAX));
-        let event = CallEvent::Ending { reason, detail, transfer_to: None };
         self.outlet.tell(Some(self.call.clone()), event, Some(receipt));
     }
 
@@ -256,73 +343,36 @@ impl Drop for CallLog {
     }
 }
 
-fn millis(span: Duration) -> u32 {
-    u32::try_from(span.as_millis()).unwrap_or(u32::MAX)
-}
-
-/// The front of a text, cut between characters.
-fn cut(text: &str, bytes_max: usize) -> String {
-    text[..text.floor_char_boundary(bytes_max)].to_owned()
-}
-
-fn caller_turn(order: u32, item: &str, text: &str) -> Turn {
-    Turn {
-        role: Role::Caller,
-        order,
-        item: cut(item, ITEM_BYTES_MAX),
-        text: cut(text, TEXT_BYTES_MAX),
-        heard_ms: None,
-        generated_ms: None,
-        interrupted: false,
-        reply_after_ms: None,
-    }
-}
-
-fn agent_turn(turn: &AgentTurn<'_>) -> Turn {
-    Turn {
-        role: Role::Agent,
-        order: turn.order,
-        item: cut(turn.item, ITEM_BYTES_MAX),
-        text: cut(turn.text, TEXT_BYTES_MAX),
-        heard_ms: Some(turn.heard_ms),
-        generated_ms: Some(turn.generated_ms),
-        interrupted: turn.interrupted,
-        reply_after_ms: turn.reply_after.map(millis),
-    }
-}
-
-fn barge_in(cut_at: &BargeIn<'_>) -> event::BargeIn {
-    event::BargeIn {
-        item: cut(cut_at.item, ITEM_BYTES_MAX),
-        heard_ms: cut_at.heard_ms,
-        sent_ms: cut_at.sent_ms,
-        generated_ms: cut_at.generated_ms,
-    }
-}
-
-/// The longest text of a turn, in bytes: eight minutes of speech. JSON escapes a byte with six at
-/// worst, so an event with such a text still fits a frame of the link.
-pub const TEXT_BYTES_MAX: usize = 8 * 1024;
-/// The longest item id, in bytes; a provider's have some thirty.
-const ITEM_BYTES_MAX: usize = 256;
-/// The longest detail for the operator, in bytes.
-const DETAIL_BYTES_MAX: usize = 512;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_longest_turn_fits_a_frame_of_the_link() {
-        let text = "\u{1}".repeat(4 * TEXT_BYTES_MAX);
-        let turn = caller_turn(1, &text, &text);
-        let json = serde_json::to_vec(&CallEvent::Turn(turn)).unwrap();
-        assert!(json.len() + 1_024 < link::frame::FRAME_BYTES_MAX, "{} bytes", json.len());
-    }
-
-    #[test]
-    fn a_text_is_cut_between_characters() {
-        assert_eq!(cut("aä", 2), "a");
-        assert_eq!(cut("aä", 3), "aä");
+/// One line for what an operator follows a call by. Neither words nor keys nor addresses.
+fn log(milestone: &Milestone<'_>) {
+    match milestone {
+        Milestone::Started => info!("stream started"),
+        Milestone::AgentReady { after } => info!(after_ms = millis(*after), "agent ready"),
+        Milestone::FirstVoice { after, prepared } => {
+            debug!(after_ms = millis(*after), prepared, "agent heard first");
+        }
+        Milestone::AgentLost { detail } => info!(detail, "agent lost"),
+        Milestone::AgentReplaced { because, gap, turns, detail } => {
+            info!(?because, gap_ms = millis(*gap), turns, detail, "agent replaced");
+        }
+        Milestone::Forgotten { turns } => info!(turns, "turns forgotten"),
+        Milestone::Key(_) => debug!("key pressed"),
+        Milestone::Tool { name, outcome, after, .. } => {
+            debug!(name, ?outcome, after_ms = millis(*after), "tool used");
+        }
+        Milestone::CommandDone { id, refused } => info!(command = %id, refused, "command done"),
+        Milestone::CallerTurn { item, .. } => debug!(item, "caller turn"),
+        Milestone::AgentTurn(turn) => {
+            let (item, heard_ms, interrupted) = (turn.item, turn.heard_ms, turn.interrupted);
+            debug!(item, heard_ms, interrupted, "agent turn");
+        }
+        Milestone::BargeIn(cut) => {
+            debug!(heard_ms = cut.heard_ms, sent_ms = cut.sent_ms, "caller interrupted");
+        }
+        Milestone::Ending { reason, detail, .. } => {
+            info!(reason = reason.as_str(), detail, "call ending");
+        }
+        Milestone::Dropped { flow, ms } => debug!(?flow, ms, "audio dropped"),
+        Milestone::Tolerated(oddity) => debug!(?oddity, "tolerated"),
     }
 }

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
-use crate::stream::Stream;
+use crate::stream::{Stream, Tcp};
 
 /// What is wrong with the files that the operator named.
 #[derive(Debug, thiserror::Error)]
@@ -82,7 +82,7 @@ pub fn client_config(extra_ca: Option<&Path>) -> Result<Arc<ClientConfig>, TlsEr
 /// # Errors
 /// When the peer fails it or takes longer than [`HANDSHAKE_MAX`].
 pub async fn accept(tcp: TcpStream, config: &Arc<ServerConfig>) -> io::Result<Stream> {
-    let handshake = TlsAcceptor::from(Arc::clone(config)).accept(tcp);
+    let handshake = TlsAcceptor::from(Arc::clone(config)).accept(Tcp::from(tcp));
     let stream = timeout(HANDSHAKE_MAX, handshake).await.map_err(io::Error::from)??;
     Ok(Stream::Tls(Box::new(stream.into())))
 }
@@ -93,7 +93,7 @@ pub(crate) async fn connect(
     name: ServerName<'static>,
     config: &Arc<ClientConfig>,
 ) -> io::Result<Stream> {
-    let stream = TlsConnector::from(Arc::clone(config)).connect(name, tcp).await?;
+    let stream = TlsConnector::from(Arc::clone(config)).connect(name, Tcp::from(tcp)).await?;
     Ok(Stream::Tls(Box::new(stream.into())))
 }
 

@@ -1,114 +1,107 @@
-//! The sockets of a call: the caller's, and up to two agents'. Frames go straight from a call's
-//! wish ([`Desk`] is its outbox) into the shard's write buffers.
+//! Everything that a call is connected to: its caller, its agents, its errands, its log.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::fmt;
+use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use link::agent::AgentSpec;
 use link::event::EndReason;
-use rustls::ClientConfig;
 
-use crate::call::input::{AgentEvent, CallerEvent, Input, Loss, Side, Slot};
-use crate::call::output::{AgentMessage, CallerMessage, CloseWhy, Flow, Outbox, Output};
-use crate::dial::{self, Target};
-use crate::shard::Buffers;
-use crate::telemetry::CallLog;
-use crate::wire::{self, AgentDialect, AgentWire, CallerDialect, CallerWire};
-use crate::ws::{CloseCode, Limits, Messages, ReadBuffer, Socket, SocketError, WriteBuffer};
+use crate::admit::Admitted;
+use crate::call::input::{CallerEvent, Input, Side, Slot, ToolId};
+use crate::call::output::Flow;
+use crate::shard::{Buffers, Shard};
+use crate::telemetry::{CallLog, Log};
+use crate::tools::ToolEnd;
+use crate::wire::{CallerDialect, CallerWire};
+use crate::ws::{Messages, ReadBuffer, Socket, SocketError, WriteBuffer};
 
+use super::agents::{Agents, DetachedAgents, Heard};
+use super::desk::Desk;
+use super::errands::Errands;
 use super::line::{Found, Line};
 
 /// Everything that a call is connected to.
 pub(super) struct Legs {
-    caller: Line<CallerWire>,
-    agents: [AgentLeg; 2],
-    agent: Arc<AgentSpec>,
-    tls: Arc<ClientConfig>,
+    /// `None` until the caller is here.
+    pub(super) caller: Option<Line<CallerWire>>,
+    pub(super) agents: Agents,
+    pub(super) errands: Errands,
     /// Where milestones go.
-    pub(super) log: CallLog,
-    ended: Option<EndReason>,
-    wake: Wake,
+    pub(super) log: Log,
+    pub(super) ended: Option<EndReason>,
+    pub(super) wake: Wake,
+    pub(super) readiness: Readiness,
 }
 
-/// One agent's socket.
-enum AgentLeg {
-    /// There is none.
-    Closed,
-    /// It is being opened.
-    Dialling(Dialling),
-    /// It is open.
-    Open(Line<AgentWire>),
-    /// The call has closed it; its close frame is on the way.
-    Closing(Socket),
-}
-
-type Dialling = Pin<Box<dyn Future<Output = Result<Socket, Undialled>>>>;
-
-/// Why there is no socket, as the call hears it.
-struct Undialled {
-    cause: Loss,
-    detail: String,
-}
-
-/// What comes from an agent's leg.
-pub(super) enum Heard<'b> {
-    /// Its socket is open.
-    Connected,
-    /// It says something.
-    Messages(AgentDialect, Messages<'b>),
-    /// Its socket could not be opened, or is gone.
-    Lost {
-        /// How.
-        cause: Loss,
-        /// For the operator.
-        detail: String,
-    },
-}
-
-/// Media of one wake: what was read, what was written.
+/// What one wake did.
 #[derive(Debug, Default)]
-struct Wake {
-    frames_up: u64,
-    frames_down: u64,
-    deltas: u64,
-    appends: u64,
+pub(super) struct Wake {
+    pub(super) frames_up: u64,
+    pub(super) frames_down: u64,
+    pub(super) deltas: u64,
+    pub(super) appends: u64,
+    /// Something is on its way to the caller that takes back what it hears.
+    pub(super) is_urgent: bool,
+}
+
+/// Whether a session of the agent's has been ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Readiness {
+    /// Not yet.
+    NotYet,
+    /// It has.
+    HasBeen,
 }
 
 impl Legs {
-    /// The caller's socket, and no agent yet.
-    pub(super) fn new(
+    /// Nobody is here yet.
+    pub(super) fn new(shard: &Shard, agent: &Arc<AgentSpec>) -> Self {
+        let (agents, errands) = (Agents::new(shard, agent), Errands::new(shard, agent));
+        Self::of(shard, agents, errands, Readiness::NotYet)
+    }
+
+    fn of(shard: &Shard, agents: Agents, errands: Errands, readiness: Readiness) -> Self {
+        let log = Log::Nobodys(shard.outlet().clone());
+        let (ended, wake) = (None, Wake::default());
+        Self { caller: None, agents, errands, log, ended, wake, readiness }
+    }
+
+    /// The caller is here, and the call has a name. Gives how to read what the caller says.
+    pub(super) fn welcome(
+        &mut self,
         caller: Socket,
-        stream_sid: &str,
-        agent: Arc<AgentSpec>,
-        tls: Arc<ClientConfig>,
+        admitted: &Admitted,
         log: CallLog,
-    ) -> Self {
-        Self {
-            caller: Line::new(caller, CallerWire::new(stream_sid)),
-            agents: [AgentLeg::Closed, AgentLeg::Closed],
-            agent,
-            tls,
-            log,
-            ended: None,
-            wake: Wake::default(),
-        }
+    ) -> CallerDialect {
+        let wire = CallerWire::new(&admitted.stream_sid);
+        let dialect = wire.dialect();
+        self.caller = Some(Line::new(caller, wire));
+        self.errands.name(&admitted.claims.call);
+        self.log = Log::Calls(Box::new(log));
+        dialect
     }
 
     /// A call's outbox that writes into the shard's buffers.
-    pub(super) fn desk<'a>(
+    pub(super) fn desk<'a>(&'a mut self, buffers: &'a mut Buffers) -> Desk<'a> {
+        let Buffers { to_caller, to_agent, .. } = buffers;
+        self.desk_of(to_caller, to_agent)
+    }
+
+    /// The same while the read buffer is walked.
+    pub(super) fn desk_of<'a>(
         &'a mut self,
         to_caller: &'a mut WriteBuffer,
         to_agent: &'a mut [WriteBuffer; 2],
     ) -> Desk<'a> {
-        Desk { legs: self, to_caller, to_agent }
+        Desk::new(self, to_caller, to_agent)
     }
 
-    /// How to read what the caller says.
-    pub(super) fn caller_dialect(&self) -> CallerDialect {
-        self.caller.wire.dialect()
+    /// Whether a session of the agent's has been ours.
+    pub(super) fn has_been_ready(&self) -> bool {
+        self.readiness == Readiness::HasBeen
     }
 
     /// Reads once from the caller.
@@ -116,73 +109,60 @@ impl Legs {
         &mut self,
         cx: &mut Context<'_>,
         read: &'b mut ReadBuffer,
-    ) -> Poll<Result<Messages<'b>, SocketError>> {
-        self.caller.poll_read(cx, read)
+    ) -> Poll<Result<(CallerDialect, Messages<'b>), CallerEvent<'static>>> {
+        let Some(caller) = &mut self.caller else { return Poll::Pending };
+        let dialect = caller.wire.dialect();
+        let read = ready!(caller.poll_read(cx, read));
+        Poll::Ready(read.map(|messages| (dialect, messages)).map_err(|error| match error {
+            SocketError::Violation(_) => CallerEvent::Violated,
+            SocketError::Closed(_)
+            | SocketError::Ended
+            | SocketError::BacklogFull
+            | SocketError::Io(_) => CallerEvent::Lost,
+        }))
     }
 
-    /// Goes on with an agent's leg: with opening it, or with reading from it once.
+    /// Goes on with an agent's slot.
     pub(super) fn poll_agent<'b>(
         &mut self,
         slot: Slot,
         cx: &mut Context<'_>,
         read: &'b mut ReadBuffer,
     ) -> Poll<Heard<'b>> {
-        let leg = &mut self.agents[slot as usize];
-        match leg {
-            AgentLeg::Closed | AgentLeg::Closing(_) => Poll::Pending,
-            AgentLeg::Dialling(dialling) => Poll::Ready(match ready!(dialling.as_mut().poll(cx)) {
-                Ok(socket) => {
-                    *leg = AgentLeg::Open(Line::new(socket, AgentWire::new(self.agent.clone())));
-                    Heard::Connected
-                }
-                Err(Undialled { cause, detail }) => {
-                    *leg = AgentLeg::Closed;
-                    Heard::Lost { cause, detail }
-                }
-            }),
-            AgentLeg::Open(line) => Poll::Ready(match ready!(line.poll_read(cx, read)) {
-                Ok(messages) => Heard::Messages(line.wire.dialect(), messages),
-                Err(error) => Heard::Lost { cause: Loss::Closed, detail: error.to_string() },
-            }),
-        }
+        self.agents.poll(slot, cx, read)
+    }
+
+    /// Waits for the end of any errand.
+    pub(super) fn poll_errand(&mut self, cx: &mut Context<'_>) -> Poll<(ToolId, ToolEnd)> {
+        self.errands.poll(cx)
     }
 
     /// Writes what is to be written, until a leg has something to tell the call.
     pub(super) fn flush(
         &mut self,
         cx: &mut Context<'_>,
-        to_caller: &mut WriteBuffer,
-        to_agent: &mut [WriteBuffer; 2],
+        buffers: &mut Buffers,
     ) -> Option<Input<'static>> {
-        if let Some(found) = self.caller.flush(cx, to_caller) {
+        let Buffers { read, to_caller, to_agent, aside } = buffers;
+        self.wake.is_urgent = false;
+        if let Some(found) = self.caller.as_mut().and_then(|caller| caller.flush(cx, to_caller)) {
             return Some(match found {
                 Found::Stalled => Input::Stalled(Side::Caller),
                 Found::Drained => Input::Drained(Side::Caller),
                 Found::Lost => Input::Caller(CallerEvent::Lost),
             });
         }
-        for (slot, out) in [Slot::A, Slot::B].into_iter().zip(to_agent) {
-            let found = match &mut self.agents[slot as usize] {
-                AgentLeg::Closed | AgentLeg::Dialling(_) => None,
-                AgentLeg::Open(line) => line.flush(cx, out),
-                AgentLeg::Closing(socket) => {
-                    // Whether the peer gets the close frame changes nothing any more.
-                    let _ = socket.flush(cx, out);
-                    None
-                }
-            };
-            if let Some(found) = found {
-                return Some(match found {
-                    Found::Stalled => Input::Stalled(Side::Agent(slot)),
-                    Found::Drained => Input::Drained(Side::Agent(slot)),
-                    Found::Lost => Input::Agent(
-                        slot,
-                        AgentEvent::Lost { cause: Loss::Closed, detail: "write_failed" },
-                    ),
-                });
-            }
+        let found = self.agents.flush(cx, to_agent);
+        if found.is_none() {
+            // The call has no part in what these still do.
+            let _ = self.agents.poll_aside(cx, aside, read);
         }
-        None
+        found
+    }
+
+    /// Whether something must not wait for the end of the wake.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.wake.is_urgent
     }
 
     /// Why the call is over, once it is.
@@ -192,7 +172,7 @@ impl Legs {
 
     /// Counts the media of a wake that took so long.
     pub(super) fn count(&mut self, took: Duration) {
-        let Wake { frames_up, frames_down, deltas, appends } = std::mem::take(&mut self.wake);
+        let Wake { frames_up, frames_down, deltas, appends, .. } = std::mem::take(&mut self.wake);
         for (flow, frames, came, left) in [
             (Flow::Uplink, frames_up, frames_up, appends),
             (Flow::Playout, frames_down, deltas, frames_down),
@@ -207,112 +187,55 @@ impl Legs {
         }
     }
 
+    /// Nothing is said or heard any more.
+    pub(super) fn leave(&mut self, buffers: &mut Buffers) {
+        self.errands.drop_all();
+        self.agents.leave(&mut buffers.to_agent);
+    }
+
     /// Brings all sockets to their end.
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Poll<()> {
-        let Buffers { read, to_caller, to_agent } = buffers;
-        let mut all = self.caller.poll_close(cx, to_caller, read).is_ready();
-        for (leg, out) in self.agents.iter_mut().zip(to_agent) {
-            let closed = match leg {
-                AgentLeg::Closed | AgentLeg::Dialling(_) => true,
-                AgentLeg::Open(line) => line.poll_close(cx, out, read).is_ready(),
-                AgentLeg::Closing(socket) => socket.poll_finish(cx, out, read).is_ready(),
-            };
-            if closed {
-                *leg = AgentLeg::Closed;
-            }
-            all &= closed;
+        let Buffers { read, to_caller, aside, .. } = buffers;
+        if let Some(caller) = &mut self.caller
+            && caller.poll_close(cx, to_caller, read).is_ready()
+        {
+            self.caller = None;
         }
-        if all { Poll::Ready(()) } else { Poll::Pending }
+        let agents = self.agents.poll_aside(cx, aside, read);
+        if self.caller.is_none() && agents.is_ready() { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    fn dial(&mut self, slot: Slot) {
-        let dialling = open(self.agent.clone(), self.tls.clone());
-        self.agents[slot as usize] = AgentLeg::Dialling(Box::pin(dialling));
+    /// Tells the end of the call, after which every socket is gone.
+    pub(super) fn end(self, reason: EndReason) {
+        let Self { caller, agents, errands, log, .. } = self;
+        drop((caller, agents, errands));
+        log.end(reason);
     }
 
-    /// A socket that is closed in mid-call is not read any more, so what it still says is lost; it
-    /// is kept until its close frame is out.
-    fn close_agent(&mut self, slot: Slot) {
-        let leg = &mut self.agents[slot as usize];
-        *leg = match std::mem::replace(leg, AgentLeg::Closed) {
-            AgentLeg::Open(mut line) if !line.is_gone() => {
-                line.socket.close(CloseCode::NORMAL, "");
-                AgentLeg::Closing(line.socket)
-            }
-            AgentLeg::Closed | AgentLeg::Dialling(_) => AgentLeg::Closed,
-            // Gone or going already.
-            other @ (AgentLeg::Open(_) | AgentLeg::Closing(_)) => other,
-        };
+    /// Takes the sockets off their shard. A call that moves has no caller yet.
+    pub(super) fn detach(self) -> io::Result<DetachedLegs> {
+        let Self { agents, errands, readiness, .. } = self;
+        Ok(DetachedLegs { agents: agents.detach()?, errands, readiness })
     }
 }
 
-/// Opens an agent's socket. Everything it needs is its own, so that it can be polled beside the
-/// legs and dropped with the call.
-async fn open(agent: Arc<AgentSpec>, tls: Arc<ClientConfig>) -> Result<Socket, Undialled> {
-    let door = wire::door(&agent);
-    let target = Target::parse(&door.url)
-        .and_then(|target| target.with_bearer(door.bearer))
-        .map_err(|bad| Undialled { cause: Loss::Refused, detail: bad.to_string() })?;
-    dial::connect(&target, &tls, Limits::AGENT).await.map_err(|error| {
-        let cause = if error.is_refusal() { Loss::Refused } else { Loss::Unreachable };
-        Undialled { cause, detail: error.to_string() }
-    })
+/// What a call without a caller is connected to, on its way to another shard.
+pub(super) struct DetachedLegs {
+    agents: DetachedAgents,
+    errands: Errands,
+    readiness: Readiness,
 }
 
-/// A call's outbox: every wish is a frame in a buffer, or something done to a socket.
-pub(super) struct Desk<'a> {
-    legs: &'a mut Legs,
-    to_caller: &'a mut WriteBuffer,
-    to_agent: &'a mut [WriteBuffer; 2],
-}
-
-impl Desk<'_> {
-    /// Counts what the caller says.
-    pub(super) fn heard_caller(&mut self, event: &CallerEvent<'_>) {
-        self.legs.wake.frames_up += u64::from(matches!(event, CallerEvent::Media { .. }));
-    }
-
-    /// Counts what an agent says.
-    pub(super) fn heard_agent(&mut self, event: &AgentEvent<'_>) {
-        self.legs.wake.deltas += u64::from(matches!(event, AgentEvent::Audio { .. }));
-    }
-
-    fn tell_caller(&mut self, message: &CallerMessage<'_>) {
-        let Line { socket, wire, .. } = &mut self.legs.caller;
-        socket.text(self.to_caller, |text| wire.write(message, text));
-        self.legs.wake.frames_down += u64::from(matches!(message, CallerMessage::Media(_)));
-    }
-
-    fn tell_agent(&mut self, slot: Slot, message: &AgentMessage<'_>) {
-        // A message to a socket that is gone is of no use; the call hears of the loss in this
-        // wake, or has heard of it.
-        if let AgentLeg::Open(Line { socket, wire, .. }) = &mut self.legs.agents[slot as usize] {
-            let out = &mut self.to_agent[slot as usize];
-            socket.text(out, |text| wire.write(message, text));
-            self.legs.wake.appends += u64::from(matches!(message, AgentMessage::Audio(_)));
-        }
+impl fmt::Debug for DetachedLegs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DetachedLegs").finish_non_exhaustive()
     }
 }
 
-impl Outbox for Desk<'_> {
-    fn put(&mut self, output: Output<'_>) {
-        match output {
-            Output::ToCaller(message) => self.tell_caller(&message),
-            Output::ToAgent(slot, message) => self.tell_agent(slot, &message),
-            Output::Dial(slot) => self.legs.dial(slot),
-            Output::CloseAgent(slot) => self.legs.close_agent(slot),
-            Output::RunTool(..) | Output::DropTool(_) => {}
-            Output::Note(milestone) => self.legs.log.note(&milestone),
-            Output::CloseCaller(why) => self.legs.caller.socket.close(close_code(why), ""),
-            Output::End(reason) => self.legs.ended = Some(reason),
-        }
-    }
-}
-
-fn close_code(why: CloseWhy) -> CloseCode {
-    match why {
-        CloseWhy::Normal => CloseCode::NORMAL,
-        CloseWhy::Protocol => CloseCode::PROTOCOL,
-        CloseWhy::GoingAway => CloseCode::GOING_AWAY,
+impl DetachedLegs {
+    /// Goes on with the sockets on this shard.
+    pub(super) fn attach(self, shard: &Shard) -> io::Result<Legs> {
+        let Self { agents, errands, readiness } = self;
+        Ok(Legs::of(shard, agents.attach(shard)?, errands, readiness))
     }
 }

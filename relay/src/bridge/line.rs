@@ -1,13 +1,14 @@
 //! One open socket, its words, and whether it takes any.
 
+use std::io;
 use std::task::{Context, Poll, ready};
 
-use crate::ws::{Backlog, Messages, ReadBuffer, Socket, SocketError, WriteBuffer};
+use crate::ws::{Backlog, DetachedSocket, Messages, ReadBuffer, Socket, SocketError, WriteBuffer};
 
 /// An open socket and the words that are spoken on it.
-pub(super) struct Line<W> {
+pub(super) struct Line<W, S = Socket> {
     /// The socket.
-    pub(super) socket: Socket,
+    pub(super) socket: S,
     /// How messages are written.
     pub(super) wire: W,
     state: State,
@@ -92,5 +93,19 @@ impl<W> Line<W> {
         read: &mut ReadBuffer,
     ) -> Poll<()> {
         self.socket.poll_finish(cx, out, read)
+    }
+
+    /// Takes the socket off its shard.
+    pub(super) fn detach(self) -> io::Result<Line<W, DetachedSocket>> {
+        let Self { socket, wire, state } = self;
+        Ok(Line { socket: socket.detach()?, wire, state })
+    }
+}
+
+impl<W> Line<W, DetachedSocket> {
+    /// Gives the socket to this shard.
+    pub(super) fn attach(self) -> io::Result<Line<W>> {
+        let Self { socket, wire, state } = self;
+        Ok(Line { socket: socket.attach()?, wire, state })
     }
 }

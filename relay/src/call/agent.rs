@@ -1,11 +1,13 @@
 //! The life of one agent's socket, from dialling it to its end.
 //!
 //! Nothing is said to an agent before its session is verified: a service that did not take our
-//! formats would be noise on the line.
+//! formats would be noise on the line. What the end of a socket means for the call is
+//! [`link`](super::link)'s business.
 
-use link::event::EndReason;
+use ::link::event::EndReason;
 
-use super::input::{AgentFormat, Answering, Loss, Severity, Slot};
+use super::input::{AgentFormat, Answering, Loss, Retry, Severity, Slot};
+use super::moment::Moment;
 use super::output::{AgentMessage, Milestone, Oddity, Outbox, Output};
 
 /// One agent's socket.
@@ -14,28 +16,34 @@ pub(super) struct Agent {
     slot: Slot,
     format: AgentFormat,
     life: Life,
+    /// What the service has confirmed; meaningful once it is ready.
+    answering: Answering,
     malformed: u32,
+    /// When it last gave a sign of life.
+    heard_at: Moment,
 }
 
 /// Where a socket is in its life.
 ///
 /// ```text
 /// Absent --dial--> Dialled --opened--> Configuring --configured--> Ready
-///                     \------------------\---------------------------\--lost, close--> Gone
+///   ^                 \------------------\---------------------------\--lost, close--v
+///   \-----------------------------------------------------------------------------Absent
 /// ```
 ///
 /// | life | input | to | means |
 /// |---|---|---|---|
 /// | `Dialled` | opened | `Configuring` | the session is stated |
 /// | `Configuring` | configured, our formats | `Ready` | audio may flow |
-/// | `Configuring`, `Ready` | configured, other formats | | refused |
-/// | `Dialled`, `Configuring` | refused or fatal complaint | | refused |
-/// | `Dialled`, `Configuring` | deadline | | unreachable |
-/// | `Ready` | fatal complaint | | failed |
-/// | `Dialled` .. `Ready` | lost | `Gone` | by its cause |
+/// | `Configuring`, `Ready` | configured, other formats | | useless: refused |
+/// | `Dialled`, `Configuring` | refused or fatal complaint | | useless: refused |
+/// | `Dialled`, `Configuring` | deadline | | another one may do |
+/// | `Ready` | fatal complaint | | useless: failed |
+/// | `Dialled` .. `Ready` | session over | | another one may do |
+/// | `Dialled` .. `Ready` | lost | `Absent` | by its cause |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Life {
-    /// Nobody asked for it yet.
+    /// There is no socket.
     Absent,
     /// It is being opened.
     Dialled,
@@ -43,8 +51,6 @@ enum Life {
     Configuring,
     /// Its session is ours.
     Ready,
-    /// It is closed, by it or by us.
-    Gone,
 }
 
 /// What an input means for the call.
@@ -52,28 +58,41 @@ enum Life {
 pub(super) enum Change<'a> {
     /// Nothing.
     None,
-    /// The session is being stated: from here on another deadline counts.
-    Configuring,
+    /// The session is to be stated: from here on another deadline counts.
+    Opened,
     /// Audio may flow.
     Ready,
-    /// This agent is of no use any more.
-    Failed(EndReason, &'a str),
+    /// This socket is of no use any more.
+    Lost(Lost<'a>),
+}
+
+/// Why a socket is of no use any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Lost<'a> {
+    /// Why the call ends, if no other socket can be had.
+    pub(super) reason: EndReason,
+    /// For the operator.
+    pub(super) detail: &'a str,
+    /// Whether another socket may do.
+    pub(super) retry: Retry,
 }
 
 impl Agent {
-    /// A socket that speaks `format` once it is opened.
+    /// A socket that nobody has dialled, and that speaks `format` once it is opened.
     pub(super) fn new(slot: Slot, format: AgentFormat) -> Self {
-        Self { slot, format, life: Life::Absent, malformed: 0 }
+        Self {
+            slot,
+            format,
+            life: Life::Absent,
+            answering: Answering::ByService,
+            malformed: 0,
+            heard_at: Moment::default(),
+        }
     }
 
-    /// Which socket it is.
-    pub(super) fn slot(&self) -> Slot {
-        self.slot
-    }
-
-    /// Whether nothing comes from it any more.
-    pub(super) fn is_gone(&self) -> bool {
-        self.life == Life::Gone
+    /// Whether there is no socket.
+    pub(super) fn is_absent(&self) -> bool {
+        self.life == Life::Absent
     }
 
     /// Whether audio may flow.
@@ -81,10 +100,27 @@ impl Agent {
         self.life == Life::Ready
     }
 
+    /// Who begins an answer when the caller has spoken, as the service has confirmed it.
+    pub(super) fn answering(&self) -> Answering {
+        self.answering
+    }
+
+    /// When it last gave a sign of life.
+    pub(super) fn heard_at(&self) -> Moment {
+        self.heard_at
+    }
+
+    /// It gives a sign of life.
+    pub(super) fn hear(&mut self, now: Moment) {
+        self.heard_at = now;
+    }
+
     /// Opens the socket.
-    pub(super) fn dial(&mut self, out: &mut impl Outbox) {
-        assert_eq!(self.life, Life::Absent, "an agent is dialled once");
+    pub(super) fn dial(&mut self, now: Moment, out: &mut impl Outbox) {
+        assert_eq!(self.life, Life::Absent, "a slot holds one socket");
+        *self = Self::new(self.slot, self.format);
         self.life = Life::Dialled;
+        self.heard_at = now;
         out.put(Output::Dial(self.slot));
     }
 
@@ -93,15 +129,11 @@ impl Agent {
         match self.life {
             Life::Dialled => {
                 self.life = Life::Configuring;
-                out.put(Output::ToAgent(
-                    self.slot,
-                    AgentMessage::Configure { instructions: None, answering: Answering::ByService },
-                ));
-                Change::Configuring
+                Change::Opened
             }
             // It introduces itself once.
             Life::Configuring | Life::Ready => self.on_malformed(out),
-            Life::Absent | Life::Gone => Change::None,
+            Life::Absent => Change::None,
         }
     }
 
@@ -110,19 +142,23 @@ impl Agent {
         &mut self,
         uplink: Option<AgentFormat>,
         playout: Option<AgentFormat>,
+        answering: Answering,
     ) -> Change<'static> {
         let ours = Some(self.format);
+        let is_ours = uplink == ours && playout == ours;
         match self.life {
-            Life::Configuring if uplink == ours && playout == ours => {
+            Life::Configuring if is_ours => {
                 self.life = Life::Ready;
+                self.answering = answering;
                 Change::Ready
             }
-            // The service repeats itself.
-            Life::Ready if uplink == ours && playout == ours => Change::None,
-            Life::Configuring | Life::Ready => {
-                Change::Failed(EndReason::AgentRefused, "audio_format")
+            // It confirms a change that we have asked for, or repeats itself.
+            Life::Ready if is_ours => {
+                self.answering = answering;
+                Change::None
             }
-            Life::Absent | Life::Dialled | Life::Gone => Change::None,
+            Life::Configuring | Life::Ready => useless(EndReason::AgentRefused, "audio_format"),
+            Life::Absent | Life::Dialled => Change::None,
         }
     }
 
@@ -134,21 +170,15 @@ impl Agent {
         out: &mut impl Outbox,
     ) -> Change<'a> {
         let oddity = match (self.life, severity) {
-            (Life::Absent | Life::Gone, _) => return Change::None,
-            (Life::Dialled | Life::Configuring | Life::Ready, Severity::Benign) => {
-                Oddity::BenignComplaint
-            }
+            (Life::Absent, _) => return Change::None,
+            (_, Severity::Over) => return passing(EndReason::AgentFailed, code),
+            (_, Severity::Benign | Severity::TooEarly) => Oddity::BenignComplaint,
             // Whatever is refused before the session is ours, the session is not what was stated:
             // on the service's defaults the call would be noise.
-            (
-                Life::Dialled | Life::Configuring,
-                Severity::Refused | Severity::Over | Severity::Fatal,
-            ) => {
-                return Change::Failed(EndReason::AgentRefused, code);
+            (Life::Dialled | Life::Configuring, Severity::Refused | Severity::Fatal) => {
+                return useless(EndReason::AgentRefused, code);
             }
-            (Life::Ready, Severity::Over | Severity::Fatal) => {
-                return Change::Failed(EndReason::AgentFailed, code);
-            }
+            (Life::Ready, Severity::Fatal) => return useless(EndReason::AgentFailed, code),
             (Life::Ready, Severity::Refused) => Oddity::RefusedByAgent,
         };
         out.put(Output::Note(Milestone::Tolerated(oddity)));
@@ -160,33 +190,38 @@ impl Agent {
         out.put(Output::Note(Milestone::Tolerated(Oddity::AgentMalformed)));
         self.malformed += 1;
         if self.malformed > MALFORMED_MAX {
-            return Change::Failed(EndReason::AgentFailed, "malformed_messages");
+            return passing(EndReason::AgentFailed, "malformed_messages");
         }
         Change::None
     }
 
     /// The socket could not be opened, or is gone.
     pub(super) fn on_lost<'a>(&mut self, cause: Loss, detail: &'a str) -> Change<'a> {
-        match self.life {
-            Life::Dialled | Life::Configuring | Life::Ready => {
-                self.life = Life::Gone;
-                let reason = match cause {
-                    Loss::Unreachable | Loss::Busy => EndReason::AgentUnreachable,
-                    Loss::Refused => EndReason::AgentRefused,
-                    Loss::Closed | Loss::Dismissed => EndReason::AgentFailed,
-                };
-                Change::Failed(reason, detail)
-            }
-            Life::Absent | Life::Gone => Change::None,
+        if self.life == Life::Absent {
+            return Change::None;
+        }
+        self.life = Life::Absent;
+        match cause {
+            Loss::Unreachable | Loss::Busy => passing(EndReason::AgentUnreachable, detail),
+            Loss::Refused => useless(EndReason::AgentRefused, detail),
+            Loss::Closed => passing(EndReason::AgentFailed, detail),
+            Loss::Dismissed => useless(EndReason::AgentFailed, detail),
         }
     }
 
     /// The deadline has come.
     pub(super) fn on_deadline(&mut self) -> Change<'static> {
         match self.life {
-            Life::Dialled => Change::Failed(EndReason::AgentUnreachable, "connect_timeout"),
-            Life::Configuring => Change::Failed(EndReason::AgentUnreachable, "session_timeout"),
-            Life::Absent | Life::Ready | Life::Gone => Change::None,
+            Life::Dialled => passing(EndReason::AgentUnreachable, "connect_timeout"),
+            Life::Configuring => passing(EndReason::AgentUnreachable, "session_timeout"),
+            Life::Absent | Life::Ready => Change::None,
+        }
+    }
+
+    /// Says something to it, if its session is ours.
+    pub(super) fn say(&self, message: AgentMessage<'_>, out: &mut impl Outbox) {
+        if self.is_ready() {
+            out.put(Output::ToAgent(self.slot, message));
         }
     }
 
@@ -196,11 +231,19 @@ impl Agent {
             Life::Dialled | Life::Configuring | Life::Ready => {
                 out.put(Output::CloseAgent(self.slot));
             }
-            Life::Absent | Life::Gone => {}
+            Life::Absent => {}
         }
-        self.life = Life::Gone;
+        self.life = Life::Absent;
     }
 }
 
-/// How many unreadable messages of a service are tolerated in one call.
+fn useless(reason: EndReason, detail: &str) -> Change<'_> {
+    Change::Lost(Lost { reason, detail, retry: Retry::IsUseless })
+}
+
+fn passing(reason: EndReason, detail: &str) -> Change<'_> {
+    Change::Lost(Lost { reason, detail, retry: Retry::MayHelp })
+}
+
+/// How many unreadable messages of a service are tolerated on one socket.
 const MALFORMED_MAX: u32 = 5;

@@ -4,9 +4,7 @@
 //! carrier asks `resume` what to do the moment it closes. An end that others choose needs no
 //! record: the stream is over already, or lives elsewhere.
 
-use std::time::Duration;
-
-use link::event::EndReason;
+use ::link::event::EndReason;
 
 use super::Call;
 use super::input::RecordId;
@@ -14,11 +12,11 @@ use super::moment::Moment;
 use super::output::{CallerMessage, CloseWhy, Milestone, Oddity, Outbox, Output};
 use super::phase::{Ending, Phase, Saying};
 use super::playout::Cut;
-use super::timers::Timer;
+use super::timers::{LAST_MARK_MAX, RECORD_MAX, Timer};
 
 impl Call {
-    /// The agent is of no use any more: the caller hears that we are sorry, and the call ends.
-    /// A goodbye that was being said stands.
+    /// There is no agent, and there will be none: the caller hears that we are sorry, and the call
+    /// ends. A goodbye that was being said stands.
     pub(super) fn fail(
         &mut self,
         reason: EndReason,
@@ -26,22 +24,25 @@ impl Call {
         now: Moment,
         out: &mut impl Outbox,
     ) {
-        self.timers.set(Timer::Agent, None);
-        self.agent.close(out);
+        self.link.close(out);
+        self.drop_tools(out);
+        self.timers.keep_only(&[Timer::CallLimit, Timer::Pace]);
         match &mut self.phase {
+            // Whoever comes finds no session, and looks for one of its own.
+            Phase::Announced => return self.end(reason, None, out),
             Phase::Live => {
                 // Half a sentence that nobody will finish is worse than silence, and up to a
                 // minute of it would come before the clip.
                 self.fall_silent(now, out);
                 self.playout.say(self.spec.sorry);
                 let detail = Some(detail.into());
-                self.phase = Phase::Sorry(Ending { reason, detail });
+                self.phase = Phase::Sorry(Ending { reason, detail, transfer_to: None });
             }
             Phase::Goodbye(goodbye) => {
                 goodbye.saying = Saying::Finished;
                 self.playout.answer_ended(None);
             }
-            Phase::Announced | Phase::Sorry(_) | Phase::Recording { .. } | Phase::Over => return,
+            Phase::Sorry(_) | Phase::Recording { .. } | Phase::Over => return,
         }
         self.timers.set(Timer::LastWords, now + self.playout.unheard() + LAST_MARK_MAX);
     }
@@ -49,7 +50,7 @@ impl Call {
     /// The answer that says goodbye is over: what is left of it is all.
     pub(super) fn on_goodbye_complete(&mut self, response: &str, now: Moment) {
         match &mut self.phase {
-            Phase::Goodbye(goodbye) if *goodbye.response == *response => {
+            Phase::Goodbye(goodbye) if goodbye.response.as_deref() == Some(response) => {
                 goodbye.saying = Saying::Finished;
                 let unheard = self.playout.unheard();
                 self.timers.set(Timer::LastWords, now + unheard + LAST_MARK_MAX);
@@ -66,7 +67,7 @@ impl Call {
     /// The last words were heard, or took too long.
     pub(super) fn on_last_words(&mut self, now: Moment, out: &mut impl Outbox) {
         match std::mem::replace(&mut self.phase, Phase::Over) {
-            Phase::Goodbye(_) => self.decide(Ending::new(EndReason::AgentHungUp), now, out),
+            Phase::Goodbye(goodbye) => self.decide(goodbye.next.into(), now, out),
             Phase::Sorry(ending) => self.decide(ending, now, out),
             other @ (Phase::Announced | Phase::Live | Phase::Recording { .. } | Phase::Over) => {
                 self.phase = other;
@@ -76,29 +77,33 @@ impl Call {
 
     /// Somebody or something outside the conversation ends the call.
     pub(super) fn stop(&mut self, reason: EndReason, now: Moment, out: &mut impl Outbox) {
+        if matches!(self.phase, Phase::Announced) {
+            return self.end(reason, None, out);
+        }
         match std::mem::replace(&mut self.phase, Phase::Over) {
-            Phase::Announced | Phase::Live | Phase::Goodbye(_) => {
-                self.decide(Ending::new(reason), now, out);
-            }
+            Phase::Live | Phase::Goodbye(_) => self.decide(Ending::new(reason), now, out),
             // It ends already: it is only hastened.
             Phase::Sorry(ending) => self.decide(ending, now, out),
-            other @ (Phase::Recording { .. } | Phase::Over) => self.phase = other,
+            other @ (Phase::Announced | Phase::Recording { .. } | Phase::Over) => {
+                self.phase = other;
+            }
         }
     }
 
     /// Tells control that the call ends, and waits for the commit.
-    fn decide(&mut self, ending: Ending, now: Moment, out: &mut impl Outbox) {
+    pub(super) fn decide(&mut self, ending: Ending, now: Moment, out: &mut impl Outbox) {
         assert!(ending.reason.ends_call(), "only an end of the call is recorded");
         // Turns come before the decision, so that they are committed with it or before it.
         self.fall_silent(now, out);
-        self.turns.close(out);
+        self.memory.close(out);
+        self.drop_tools(out);
         self.records += 1;
         let record = RecordId(self.records);
         out.put(Output::Note(Milestone::Ending {
             record,
             reason: ending.reason,
             detail: ending.detail.as_deref(),
-            transfer_to: None,
+            transfer_to: ending.transfer_to.as_ref(),
         }));
         // Neither a goodbye nor the longest call can end it once more.
         self.timers.clear();
@@ -159,6 +164,13 @@ impl Call {
         self.leave(EndReason::Drained, Some(CloseWhy::GoingAway), now, out);
     }
 
+    /// Nobody has come for an announced call.
+    pub(super) fn on_unclaimed(&mut self, out: &mut impl Outbox) {
+        if matches!(self.phase, Phase::Announced) {
+            self.end(EndReason::CallerLost, None, out);
+        }
+    }
+
     /// A newer generation of the call lives elsewhere, and has taken over what was said.
     pub(super) fn on_yield(&mut self, out: &mut impl Outbox) {
         self.end(EndReason::Superseded, Some(CloseWhy::Normal), out);
@@ -181,26 +193,31 @@ impl Call {
         };
         let Cut { parts, unheard: _ } = self.playout.cut(now);
         for part in &parts {
-            self.turns.on_spoken(part, out);
+            self.turns.on_spoken(part, &mut self.memory, out);
         }
-        self.turns.close(out);
+        self.memory.close(out);
         self.end(reason, close, out);
     }
 
     /// Throws away what the caller has not heard.
-    fn fall_silent(&mut self, now: Moment, out: &mut impl Outbox) {
+    pub(super) fn fall_silent(&mut self, now: Moment, out: &mut impl Outbox) {
         let Cut { parts, unheard } = self.playout.cut(now);
         if unheard {
             out.put(Output::ToCaller(CallerMessage::Clear));
         }
         self.turns.discard();
         for part in &parts {
-            self.turns.on_spoken(part, out);
+            self.turns.on_spoken(part, &mut self.memory, out);
         }
     }
 
     /// Nothing follows.
-    fn end(&mut self, reason: EndReason, close: Option<CloseWhy>, out: &mut impl Outbox) {
+    pub(super) fn end(
+        &mut self,
+        reason: EndReason,
+        close: Option<CloseWhy>,
+        out: &mut impl Outbox,
+    ) {
         assert!(!matches!(self.phase, Phase::Over), "a call ends once");
         self.phase = Phase::Over;
         self.timers.clear();
@@ -208,17 +225,12 @@ impl Call {
         if let Some(why) = close {
             out.put(Output::CloseCaller(why));
         }
-        self.agent.close(out);
+        self.drop_tools(out);
+        self.link.close(out);
         out.put(Output::End(reason));
         assert_eq!(self.timers.first(), None, "a call that is over waits for nothing");
     }
 }
-
-/// How long the last mark may be late: a network trip and a slow carrier.
-const LAST_MARK_MAX: Duration = Duration::from_secs(2);
-
-/// How long control may take to commit an end. The caller hears silence meanwhile.
-const RECORD_MAX: Duration = Duration::from_millis(300);
 
 /// How many broken messages of the caller's side are tolerated in one call.
 const MALFORMED_MAX: u32 = 5;

@@ -4,9 +4,9 @@
 
 use std::borrow::Cow;
 
-pub use link::message::Command;
+pub use ::link::message::Command;
 
-use link::id::CommandId;
+use ::link::id::CommandId;
 
 /// One of the two agent sockets that a call may have: roll-over, dial-ahead and hedging need a
 /// second one while the first still speaks.
@@ -235,29 +235,13 @@ pub enum AgentEvent<'a> {
     },
 }
 
-impl AgentEvent<'_> {
-    /// Whether it is part of a conversation, which begins once the session is ours; the others
-    /// concern the socket and the session.
-    pub(super) fn is_conversation(&self) -> bool {
+impl Slot {
+    /// The slot beside it.
+    #[must_use]
+    pub fn other(self) -> Self {
         match self {
-            Self::SpeechStarted
-            | Self::SpeechStopped
-            | Self::CallerTurn { .. }
-            | Self::CallerSaid { .. }
-            | Self::ResponseStarted { .. }
-            | Self::Audio { .. }
-            | Self::AudioEnded { .. }
-            | Self::Saying { .. }
-            | Self::ToolCalled { .. }
-            | Self::ResponseEnded { .. } => true,
-            Self::Opened
-            | Self::Configured { .. }
-            | Self::Alive
-            | Self::Summarised(_)
-            | Self::Complained { .. }
-            | Self::Ignored
-            | Self::Malformed
-            | Self::Lost { .. } => false,
+            Self::A => Self::B,
+            Self::B => Self::A,
         }
     }
 }
@@ -303,6 +287,8 @@ pub enum Answering {
 pub enum Severity {
     /// A known race; nothing to do.
     Benign,
+    /// An answer was asked for while another one runs: it is to be asked for again.
+    TooEarly,
     /// Something of ours was refused; the session goes on.
     Refused,
     /// This session is over; a new one can go on.

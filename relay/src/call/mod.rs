@@ -6,35 +6,45 @@
 //!
 //! ```text
 //!             +--------------------------- Call ---------------------------+
-//!  caller --> | uplink: hold, forward, transcode ------------------------> | --> agent
-//!             | agent: dialled, configured, ready, gone                    |
+//!  caller --> | uplink: hold, fill gaps, forward, transcode -------------> | --> agent
+//!             | link: two slots, one speaker; agent: one socket's life     |
+//!             | memory: what was said, for the session that comes next     |
 //!  caller <-- | playout: ledger + pace <--- turns: one answer at a time <- | <-- agent
 //!             |          ^-- barge_in: clear, truncate at heard            |
+//!             | tools, commands, limits: what else is wanted of it         |
 //!             | phase + ending: live, goodbye or sorry, recorded, over     |
 //!             | timers: named deadlines                                    |
 //!             +------------------------------------------------------------+
 //! ```
 //!
-//! Read [`input`] and [`output`] first: they are the contract. Then this file, which says which
-//! machine hears what; then the machines, in the order of the lines below.
+//! Read [`input`] and [`output`] first: they are the contract. Then this file and `hear`, which
+//! say which machine hears what; then the machines, in the order of the lines below.
 
 pub mod input;
 pub mod moment;
 pub mod output;
 
-mod ending;
+mod hear;
 mod phase;
-mod tools;
 
 mod agent;
+mod link;
+mod memory;
+
 mod uplink;
 
+mod answers;
 mod barge_in;
 mod pace;
 mod part;
 mod playout;
 mod turns;
 mod words;
+
+mod commands;
+mod ending;
+mod limits;
+mod tools;
 
 mod held;
 mod timers;
@@ -43,49 +53,63 @@ mod transcode;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use link::event::EndReason;
+use ::link::agent::{AgentAudio, AgentSpec};
+use ::link::event::EndReason;
 
-pub use self::barge_in::Interruption;
-pub use self::tools::HANG_UP;
-
-use self::agent::{Agent, Change};
-use self::input::{AgentEvent, AgentFormat, Audio, CallerEvent, Command, Input, Outcome};
-use self::input::{MarkId, Severity, Side, Slot};
+use self::input::{AgentFormat, Answering, Input, Preparation, Side, Slot};
+use self::limits::Patience;
+use self::link::Link;
+use self::memory::Memory;
 use self::moment::Moment;
-use self::output::{AgentMessage, Flow, Milestone, Oddity, Outbox, Output};
-use self::part::Spoken;
+use self::output::{AgentMessage, Milestone, Outbox, Output};
 use self::phase::{Goodbye, Phase, Saying};
-use self::playout::{Added, Playout, Proof};
-use self::timers::{Timer, Timers};
-use self::turns::Turns;
+use self::playout::Playout;
+use self::timers::{SPARE_MAX, SUMMARY_MAX, Timer, Timers, UNCLAIMED_MAX};
+use self::turns::{Ask, Turns};
 use self::uplink::Uplink;
 
 /// What is settled about a call before it begins.
 #[derive(Debug, Clone)]
 pub struct CallSpec {
-    /// The audio format on the agent's socket, both ways.
-    pub agent_audio: AgentFormat,
-    /// Who speaks first.
-    pub opening: Opening,
-    /// Who stops an answer when the caller speaks.
-    pub interruption: Interruption,
-    /// The longest call.
-    pub call_max: Duration,
+    /// Who answers: its greeting, tools, limits and sessions.
+    pub agent: Arc<AgentSpec>,
     /// The most audio that is sent ahead of the caller's ear; at least 120 ms.
     pub playout_lead: Duration,
-    /// Mu-law that the caller hears when the agent is of no use. May be empty.
+    /// Mu-law that the caller hears when there is no agent any more. May be empty.
     pub sorry: &'static [u8],
+    /// Mu-law that the caller hears when an answer or an agent takes longer. May be empty.
+    pub moment: &'static [u8],
+    /// Any number; calls with different ones do not dial again at the same moment.
+    pub spread: u8,
 }
 
-/// Who speaks first.
+/// How far the opening of a call is.
+///
+/// The caller is heard from the first frame, and does not interrupt the greeting before any of it
+/// was heard: until then the service answers only when it is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opening {
-    /// The agent greets.
-    AgentGreets,
-    /// The agent waits for the caller.
-    CallerSpeaks,
+enum Opening {
+    /// The greeting is to be asked for.
+    ToGreet,
+    /// It is asked for, and nothing of it was heard yet.
+    Greeting,
+    /// It is heard, and the caller has been speaking since before it was.
+    TalkedOver,
+    /// The floor is open: the service answers by itself.
+    Done,
+}
+
+impl Opening {
+    /// Who answers in a session that is opened now.
+    fn answering(self) -> Answering {
+        match self {
+            Self::ToGreet | Self::Greeting | Self::TalkedOver => Answering::ByRelay,
+            Self::Done => Answering::ByService,
+        }
+    }
 }
 
 /// One phone call.
@@ -93,16 +117,43 @@ pub enum Opening {
 pub struct Call {
     spec: CallSpec,
     phase: Phase,
+    opening: Opening,
     began: Moment,
-    agent: Agent,
+    /// How it was prepared, before its caller was here.
+    preparation: Option<Preparation>,
+    link: Link,
+    memory: Memory,
     uplink: Uplink,
     playout: Playout,
     turns: Turns,
     timers: Timers,
+    tools: Vec<tools::Running>,
+    /// The number of the last tool.
+    tool_ids: u32,
+    /// What the caller is typing.
+    keys: String,
+    /// Since when the caller speaks over an opening that it cannot interrupt.
+    talks_over_since: Option<Moment>,
+    /// Instead of the agent's own instructions.
+    instructions: Option<Box<str>>,
+    is_agent_muted: bool,
+    patience: Patience,
+    /// Tokens that were used.
+    tokens: u64,
+    voice: FirstVoice,
     /// Broken messages of the caller's side.
     malformed: u32,
     /// The number of the last decision.
     records: u32,
+}
+
+/// Whether it was told that the agent was heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum FirstVoice {
+    /// Not yet; a session was ready when the caller came, or was not.
+    Awaited { prepared: bool },
+    /// It was.
+    Told,
 }
 
 impl Call {
@@ -112,15 +163,31 @@ impl Call {
     /// When the lead is shorter than 120 ms.
     #[must_use]
     pub fn new(spec: CallSpec, now: Moment) -> Self {
+        let format = match spec.agent.audio {
+            AgentAudio::Mulaw => AgentFormat::Ulaw,
+            AgentAudio::Pcm24k => AgentFormat::Pcm24k,
+        };
+        let opening = if spec.agent.greeting.is_some() { Opening::ToGreet } else { Opening::Done };
         Self {
             phase: Phase::Announced,
+            opening,
             began: now,
-            // Slot B stays empty until something needs two agents at once.
-            agent: Agent::new(Slot::A, spec.agent_audio),
-            uplink: Uplink::new(spec.agent_audio),
-            playout: Playout::new(spec.agent_audio, spec.playout_lead),
+            preparation: None,
+            link: Link::new(format),
+            memory: Memory::default(),
+            uplink: Uplink::new(format),
+            playout: Playout::new(format, spec.playout_lead),
             turns: Turns::new(),
             timers: Timers::default(),
+            tools: Vec::new(),
+            tool_ids: 0,
+            keys: String::new(),
+            talks_over_since: None,
+            instructions: None,
+            is_agent_muted: false,
+            patience: Patience::Full,
+            tokens: 0,
+            voice: FirstVoice::Awaited { prepared: false },
             malformed: 0,
             records: 0,
             spec,
@@ -133,23 +200,18 @@ impl Call {
             return;
         }
         match input {
+            Input::Announced(preparation) => self.on_announced(preparation, now, out),
             Input::Caller(event) => self.on_caller(event, now, out),
             Input::Agent(slot, event) => self.on_agent(slot, event, now, out),
-            Input::Command { command: Command::HangUp, .. } => {
-                self.stop(EndReason::OperatorHungUp, now, out);
-            }
-            Input::Command { command: Command::Yield, .. } => self.on_yield(out),
-            Input::Announced(_) | Input::Tool(..) | Input::Command { .. } => {}
+            Input::Tool(id, result) => self.on_tool(id, result, now, out),
+            Input::Command { id, command } => self.on_command(id, command, now, out),
             Input::Recorded(record) => self.on_recorded(record, out),
             Input::Tick => self.on_tick(now, out),
             Input::Drain => self.on_drain(now, out),
             Input::Stalled(Side::Caller) => self.playout.stalled(),
             Input::Drained(Side::Caller) => self.playout.drained(),
-            Input::Stalled(Side::Agent(slot)) if slot == self.agent.slot() => self.uplink.stalled(),
-            Input::Drained(Side::Agent(slot)) if slot == self.agent.slot() => {
-                self.uplink.drained(slot, out);
-            }
-            Input::Stalled(Side::Agent(_)) | Input::Drained(Side::Agent(_)) => {}
+            Input::Stalled(Side::Agent(slot)) => self.uplink.stalled(slot),
+            Input::Drained(Side::Agent(slot)) => self.uplink.drained(slot, out),
         }
         self.settle(now, out);
     }
@@ -160,30 +222,43 @@ impl Call {
         self.timers.first()
     }
 
-    fn on_caller(&mut self, event: CallerEvent<'_>, now: Moment, out: &mut impl Outbox) {
-        match event {
-            CallerEvent::Started => self.on_started(now, out),
-            CallerEvent::Media { at_ms: _, chunk, audio } => self.on_media(chunk, audio, now, out),
-            CallerEvent::Mark(mark) => self.on_mark(mark, out),
-            // No agent has a use for keys yet.
-            CallerEvent::Key(_) => {}
-            CallerEvent::Malformed => self.on_caller_malformed(now, out),
-            CallerEvent::Stopped => self.on_caller_stopped(now, out),
-            CallerEvent::Lost => self.on_caller_lost(now, out),
-            CallerEvent::Violated => self.on_caller_violated(now, out),
+    /// Asserts what must hold between two inputs; for simulations and fuzzers, which look after
+    /// each one.
+    ///
+    /// # Panics
+    /// When something does not hold.
+    pub fn check(&self) {
+        let waits = match &self.phase {
+            Phase::Announced => self.preparation.is_some(),
+            Phase::Live => true,
+            Phase::Goodbye(_) | Phase::Sorry(_) | Phase::Recording { .. } => true,
+            Phase::Over => false,
+        };
+        assert_eq!(self.timers.first().is_some(), waits, "a phase that waits has a deadline");
+        assert!(self.uplink.held() <= uplink::WAITING_BYTES_MAX, "too much uplink is held");
+        assert!(self.playout.held() <= playout::HELD_MAX, "too much playout is held");
+        assert!(self.tools.len() <= tools::TOOLS_MAX, "too many tools run");
+        assert!(self.memory.is_bounded(), "too much is remembered");
+        self.playout.check();
+    }
+
+    /// The stream is on its way, or may come.
+    fn on_announced(&mut self, preparation: Preparation, now: Moment, out: &mut impl Outbox) {
+        if !matches!(self.phase, Phase::Announced) || !self.link.is_untouched() {
+            return;
         }
+        self.preparation = Some(preparation);
+        let waits = match preparation {
+            Preparation::Session => SPARE_MAX,
+            Preparation::Greeting => UNCLAIMED_MAX,
+        };
+        self.timers.set(Timer::Unclaimed, now + waits);
+        self.open_agent(now, out);
     }
 
     fn on_started(&mut self, now: Moment, out: &mut impl Outbox) {
         match self.phase {
-            Phase::Announced => {
-                self.phase = Phase::Live;
-                self.began = now;
-                self.timers.set(Timer::CallLimit, now + self.spec.call_max);
-                self.timers.set(Timer::Agent, now + DIAL_MAX);
-                out.put(Output::Note(Milestone::Started));
-                self.agent.dial(out);
-            }
+            Phase::Announced => self.begin(now, out),
             Phase::Live | Phase::Goodbye(_) | Phase::Sorry(_) | Phase::Recording { .. } => {
                 self.on_caller_malformed(now, out);
             }
@@ -191,193 +266,113 @@ impl Call {
         }
     }
 
-    fn on_media(&mut self, chunk: u64, audio: Audio<'_>, now: Moment, out: &mut impl Outbox) {
+    fn begin(&mut self, now: Moment, out: &mut impl Outbox) {
+        self.phase = Phase::Live;
+        self.began = now;
+        self.timers.set(Timer::Unclaimed, None);
+        let longest = Duration::from_secs(self.spec.agent.limits.call_seconds_max.into());
+        self.timers.set(Timer::CallLimit, now + longest);
+        self.hear_caller(now);
+        out.put(Output::Note(Milestone::Started));
+        if self.link.is_untouched() {
+            self.open_agent(now, out);
+        } else if self.link.speaker().is_some() {
+            self.voice = FirstVoice::Awaited { prepared: true };
+            self.note_ready(now, out);
+            if self.opening == Opening::ToGreet {
+                self.opening = Opening::Greeting;
+                self.turns.want_first(Ask::Greeting);
+            }
+        }
+    }
+
+    /// Whether the greeting may be made now: a spare session's caller may never come.
+    fn may_greet(&self) -> bool {
         match self.phase {
-            Phase::Live | Phase::Goodbye(_) => {
-                if self.uplink.media(chunk, audio, self.agent.slot(), out).is_err() {
-                    self.on_caller_malformed(now, out);
-                }
-            }
-            Phase::Announced | Phase::Sorry(_) | Phase::Recording { .. } | Phase::Over => {}
+            Phase::Announced => self.preparation == Some(Preparation::Greeting),
+            Phase::Live => true,
+            Phase::Goodbye(_) | Phase::Sorry(_) | Phase::Recording { .. } | Phase::Over => false,
         }
     }
 
-    fn on_mark(&mut self, mark: MarkId, out: &mut impl Outbox) {
-        match self.playout.mark_returned(mark) {
-            Proof::Heard | Proof::Dead => {}
-            Proof::Stray => out.put(Output::Note(Milestone::Tolerated(Oddity::StrayMark))),
+    /// Tells that there is an agent, once there is a stream to tell it of.
+    fn note_ready(&self, now: Moment, out: &mut impl Outbox) {
+        if !matches!(self.phase, Phase::Announced) {
+            out.put(Output::Note(Milestone::AgentReady { after: now.since(self.began) }));
         }
-    }
-
-    fn on_agent(&mut self, slot: Slot, event: AgentEvent<'_>, now: Moment, out: &mut impl Outbox) {
-        if slot != self.agent.slot() {
-            // Nobody dialled it, so nothing that it says counts.
-            out.put(Output::CloseAgent(slot));
-            return;
-        }
-        if !self.phase.hears_agent() || self.agent.is_gone() {
-            return;
-        }
-        let change = if event.is_conversation() && !self.agent.is_ready() {
-            self.agent.on_malformed(out)
-        } else {
-            self.hear_agent(event, now, out)
-        };
-        match change {
-            Change::None => {}
-            Change::Configuring => self.timers.set(Timer::Agent, now + CONFIGURE_MAX),
-            Change::Ready => self.on_agent_ready(now, out),
-            Change::Failed(reason, detail) => self.fail(reason, detail, now, out),
-        }
-    }
-
-    fn hear_agent<'a>(
-        &mut self,
-        event: AgentEvent<'a>,
-        now: Moment,
-        out: &mut impl Outbox,
-    ) -> Change<'a> {
-        match event {
-            AgentEvent::Opened => return self.agent.on_opened(out),
-            AgentEvent::Configured { uplink, playout, .. } => {
-                return self.agent.on_configured(uplink, playout);
-            }
-            AgentEvent::Alive | AgentEvent::Summarised(_) => {}
-            AgentEvent::Complained { severity, code } => {
-                match severity {
-                    Severity::Refused => self.turns.on_refused(),
-                    Severity::Benign | Severity::Over | Severity::Fatal => {}
-                }
-                return self.agent.on_complaint(severity, code, out);
-            }
-            AgentEvent::Malformed => return self.agent.on_malformed(out),
-            AgentEvent::Lost { cause, detail } => return self.agent.on_lost(cause, detail),
-            AgentEvent::Ignored => {}
-            AgentEvent::SpeechStarted => self.on_speech_started(now, out),
-            AgentEvent::SpeechStopped => self.turns.on_speech_stopped(now),
-            AgentEvent::CallerTurn { item } => self.turns.on_caller_turn(item, out),
-            AgentEvent::CallerSaid { item, text } => self.turns.on_caller_said(item, &text, out),
-            AgentEvent::ResponseStarted { response } => self.turns.on_started(response),
-            AgentEvent::Audio { response, item, part, audio } => {
-                return self.on_audio(Spoken { response, item, part }, audio, out);
-            }
-            AgentEvent::AudioEnded { response, item } => self.playout.audio_ended(response, item),
-            AgentEvent::Saying { response, item, text } => {
-                if self.turns.is_wanted(response) {
-                    let at = self.playout.generated(response, item);
-                    self.turns.on_saying(response, item, &text, at);
-                }
-            }
-            AgentEvent::ToolCalled { response, call, name, arguments: _ } => {
-                self.on_tool_called(response, call, name, now, out);
-            }
-            AgentEvent::ResponseEnded { response, outcome, .. } => {
-                return self.on_response_ended(response, outcome, now, out);
-            }
-        }
-        Change::None
-    }
-
-    fn on_response_ended<'a>(
-        &mut self,
-        response: &str,
-        outcome: Outcome<'a>,
-        now: Moment,
-        out: &mut impl Outbox,
-    ) -> Change<'a> {
-        self.playout.answer_ended(Some(response));
-        match outcome {
-            // Nobody waits for an answer that was cut, so it may fail.
-            Outcome::Failed { code, .. } if self.turns.is_wanted(response) => {
-                return Change::Failed(EndReason::AgentFailed, code);
-            }
-            Outcome::Failed { .. }
-            | Outcome::Completed
-            | Outcome::Cancelled
-            | Outcome::Incomplete => {}
-        }
-        self.turns.on_ended(response, self.agent.slot(), out);
-        self.on_goodbye_complete(response, now);
-        Change::None
-    }
-
-    fn on_agent_ready(&mut self, now: Moment, out: &mut impl Outbox) {
-        self.timers.set(Timer::Agent, None);
-        out.put(Output::Note(Milestone::AgentReady { after: now.since(self.began) }));
-        // The greeting is asked for before the agent hears what the caller has said meanwhile:
-        // afterwards the service might be answering that already.
-        match self.spec.opening {
-            Opening::AgentGreets => self.turns.greet(self.agent.slot(), out),
-            Opening::CallerSpeaks => {}
-        }
-        self.uplink.open(self.agent.slot(), out);
-    }
-
-    fn on_audio(
-        &mut self,
-        spoken: Spoken<'_>,
-        audio: Audio<'_>,
-        out: &mut impl Outbox,
-    ) -> Change<'static> {
-        if !self.turns.is_wanted(spoken.response) {
-            out.put(Output::Note(Milestone::Tolerated(Oddity::LateAudio)));
-            return Change::None;
-        }
-        match self.playout.add(spoken, audio, self.turns.speech_ended()) {
-            Ok(Added::Kept) => self.turns.on_voice(),
-            // The model goes on making what nobody will hear; the socket is read all the same,
-            // because what it says about the caller comes behind the audio.
-            Ok(Added::Overflowed { dropped_ms: ms }) => {
-                if let Some(response) = self.turns.discard() {
-                    let cancel = AgentMessage::Cancel { response };
-                    out.put(Output::ToAgent(self.agent.slot(), cancel));
-                }
-                out.put(Output::Note(Milestone::Dropped { flow: Flow::Playout, ms }));
-            }
-            Err(_) => return self.agent.on_malformed(out),
-        }
-        Change::None
-    }
-
-    fn on_speech_started(&mut self, now: Moment, out: &mut impl Outbox) {
-        let slot = self.agent.slot();
-        let said = (&mut self.playout, &mut self.turns);
-        barge_in::interrupt(self.spec.interruption, slot, said, now, out);
-        self.call_off_goodbye(out);
     }
 
     fn on_tick(&mut self, now: Moment, out: &mut impl Outbox) {
         // Each timer is unset as it is taken, and none is set into the past: this ends.
         while let Some(timer) = self.timers.take_due(now) {
             match timer {
-                Timer::Agent => match self.agent.on_deadline() {
-                    Change::Failed(reason, detail) => self.fail(reason, detail, now, out),
-                    Change::None | Change::Configuring | Change::Ready => {}
-                },
+                Timer::AgentA => self.on_agent_deadline(Slot::A, now, out),
+                Timer::AgentB => self.on_agent_deadline(Slot::B, now, out),
+                Timer::Hedge => self.on_hedge(now, out),
+                Timer::Redial => self.on_redial(now, out),
+                Timer::Search => self.on_search_deadline(now, out),
+                Timer::Filler => self.on_filler(now),
+                Timer::RollOver => self.on_roll_over_due(now, out),
+                Timer::Liveness => self.on_liveness(now, out),
+                Timer::Answer => self.on_answer_deadline(now, out),
+                Timer::Summary => self.memory.give_up_summary(),
+                Timer::Tool => self.on_tool_deadline(now, out),
+                Timer::Keys => self.on_keys(out),
+                Timer::CarrierGap => self.on_carrier_gap(now, out),
+                Timer::Silence => self.on_silence(now, out),
                 // Whatever happens, `settle` sends what may leave.
                 Timer::Pace => {}
                 Timer::LastWords => self.on_last_words(now, out),
                 Timer::Record => self.on_record_deadline(out),
-                Timer::CallLimit => self.stop(EndReason::TimeLimit, now, out),
+                Timer::Unclaimed => self.on_unclaimed(out),
+                Timer::CallLimit => self.say_farewell(EndReason::TimeLimit, now, out),
             }
         }
     }
 
     /// What follows from any input: audio leaves, what was heard becomes a turn, last words that
-    /// were heard lead on.
+    /// were heard lead on, what is owed is asked for.
     fn settle(&mut self, now: Moment, out: &mut impl Outbox) {
-        if !self.phase.is_heard() {
-            return;
+        if self.phase.is_heard() {
+            self.play(now, out);
+            self.leave_after_last_words(now, out);
         }
+        if self.phase.hears_agent() {
+            self.ask_owed(now, out);
+            self.roll_over(now, out);
+            self.sum_up(now, out);
+        }
+        self.await_answer();
+    }
+
+    /// Sets when an answer is given up that is waited for. A goodbye has a deadline of its own.
+    fn await_answer(&mut self) {
+        let is_waited_for = match self.phase {
+            Phase::Announced | Phase::Live => self.link.speaker().is_some(),
+            Phase::Goodbye(_) | Phase::Sorry(_) | Phase::Recording { .. } | Phase::Over => false,
+        };
+        let wait = self.turns.wait().filter(|_| is_waited_for);
+        self.timers.set(Timer::Answer, wait.map(|wait| wait.until));
+    }
+
+    fn play(&mut self, now: Moment, out: &mut impl Outbox) {
         let again = self.playout.pump(now, out);
         self.timers.set(Timer::Pace, again);
+        if let FirstVoice::Awaited { prepared } = self.voice
+            && self.playout.has_spoken()
+        {
+            self.voice = FirstVoice::Told;
+            let after = now.since(self.began);
+            out.put(Output::Note(Milestone::FirstVoice { after, prepared }));
+        }
         while let Some(part) = self.playout.take_heard() {
             // Only a part that was longer than what is kept has something to cut here.
-            if self.agent.is_ready() {
-                barge_in::truncate(&part, self.agent.slot(), out);
-            }
-            self.turns.on_spoken(&part, out);
+            self.truncate(&part, out);
+            self.on_spoken(&part, out);
         }
+    }
+
+    fn leave_after_last_words(&mut self, now: Moment, out: &mut impl Outbox) {
         match &self.phase {
             Phase::Goodbye(Goodbye { saying: Saying::Finished, .. }) | Phase::Sorry(_)
                 if self.playout.is_silent() =>
@@ -392,11 +387,17 @@ impl Call {
             | Phase::Over => {}
         }
     }
+
+    /// Has the conversation summed up when it has grown, and nobody speaks.
+    fn sum_up(&mut self, now: Moment, out: &mut impl Outbox) {
+        let every = self.spec.agent.session.summary_turns;
+        if self.phase.is_live()
+            && self.turns.is_quiet()
+            && self.link.speaker().is_some()
+            && self.memory.begin_summary(every)
+        {
+            self.link.say(AgentMessage::Summarise, out);
+            self.timers.set(Timer::Summary, now + SUMMARY_MAX);
+        }
+    }
 }
-
-/// The longest an agent's socket may take to open and introduce itself. The caller hears nothing
-/// meanwhile; doubling it doubles that silence before we say sorry.
-const DIAL_MAX: Duration = Duration::from_secs(8);
-
-/// The longest a service may take to state the session that it was told.
-const CONFIGURE_MAX: Duration = Duration::from_secs(5);

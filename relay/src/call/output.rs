@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use link::event::{EndReason, ReplacedBecause, ToolOutcome};
-use link::id::CommandId;
-use link::tool::Address;
+use ::link::event::{EndReason, ReplacedBecause, ToolOutcome};
+use ::link::id::CommandId;
+use ::link::tool::Address;
 
 use super::input::{Answering, Audio, MarkId, RecordId, Slot, ToolId};
 

@@ -27,6 +27,8 @@ pub(super) struct Part {
 /// Which part of which item of which answer, in the service's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Spoken<'a> {
+    /// Which of the call's sessions: another one knows nothing of it.
+    pub(super) session: u32,
     /// The answer.
     pub(super) response: &'a str,
     /// The item within the answer.
@@ -40,6 +42,8 @@ pub(super) struct Spoken<'a> {
 pub(super) enum Source {
     /// The agent; the fields are those of [`Spoken`].
     Answer {
+        /// Which of the call's sessions.
+        session: u32,
         /// The answer.
         response: Box<str>,
         /// The item within the answer.
@@ -171,24 +175,34 @@ impl Part {
 impl Source {
     /// The agent's.
     pub(super) fn answer(spoken: Spoken<'_>) -> Self {
-        let Spoken { response, item, part } = spoken;
-        Self::Answer { response: response.into(), item: item.into(), part }
+        let Spoken { session, response, item, part } = spoken;
+        Self::Answer { session, response: response.into(), item: item.into(), part }
     }
 
     /// Whether it is exactly this part.
     pub(super) fn is(&self, spoken: Spoken<'_>) -> bool {
         match self {
-            Self::Answer { response, item, part } => {
-                *part == spoken.part && **item == *spoken.item && **response == *spoken.response
+            Self::Answer { part, .. } => *part == spoken.part && self.is_item(spoken),
+            Self::Clip => false,
+        }
+    }
+
+    /// Whether it is of this item, whatever part of it.
+    pub(super) fn is_item(&self, spoken: Spoken<'_>) -> bool {
+        match self {
+            Self::Answer { session, response, item, .. } => {
+                **item == *spoken.item
+                    && **response == *spoken.response
+                    && *session == spoken.session
             }
             Self::Clip => false,
         }
     }
 
-    /// Whether it is of this item.
-    pub(super) fn is_item(&self, response: &str, item: &str) -> bool {
+    /// Whether the agent says it, in another session than this one.
+    pub(super) fn is_before(&self, current: u32) -> bool {
         match self {
-            Self::Answer { response: r, item: i, .. } => **i == *item && **r == *response,
+            Self::Answer { session, .. } => *session != current,
             Self::Clip => false,
         }
     }

@@ -1,6 +1,7 @@
 //! Where a call is in its life.
 
-use link::event::EndReason;
+use ::link::event::EndReason;
+use ::link::tool::Address;
 
 use super::input::RecordId;
 
@@ -8,18 +9,19 @@ use super::input::RecordId;
 ///
 /// ```text
 /// Announced --started--> Live <--the caller speaks-- Goodbye
-///                         |  \----the agent says it----^  |
-///                         |                               | heard
-///                         +--the agent fails--> Sorry ----+--> Recording --> Over
-///                         +--hang up, time limit ---------^        ^
+///     |                   |  \--the agent, a limit-----^  |
+///     |                   |                               | heard
+///     |                   +--no agent--> Sorry -----------+--> Recording --> Over
+///     |                   +--hang up, transfer ----------------^        ^
+///     +--nobody comes----------------------------------------------------/
 ///                                                        committed, or 300 ms
 /// ```
 ///
 /// | phase | media up | the agent speaks | ends by |
 /// |---|---|---|---|
-/// | `Announced` | | | |
+/// | `Announced` | | made, not heard | its caller, a time-out |
 /// | `Live` | yes | yes | goodbye, failure, command, limit |
-/// | `Goodbye` | yes | yes | its last mark, a time-out; the caller may call it off |
+/// | `Goodbye` | yes | yes | its last mark, a time-out; the caller may call a hang-up off |
 /// | `Sorry` | dropped | gone | its last mark, a time-out |
 /// | `Recording` | dropped | not heard | the commit, a time-out |
 /// | `Over` | | | |
@@ -31,9 +33,9 @@ pub(super) enum Phase {
     Announced,
     /// The caller and the agent speak.
     Live,
-    /// The agent wants to hang up once the caller has heard what it says.
+    /// The call ends once the caller has heard what the agent says.
     Goodbye(Goodbye),
-    /// The agent is gone, and the caller hears that we are sorry.
+    /// There is no agent, and the caller hears that we are sorry.
     Sorry(Ending),
     /// The end is decided, and control commits it.
     Recording {
@@ -49,18 +51,32 @@ pub(super) enum Phase {
 /// A goodbye that is being said.
 #[derive(Debug)]
 pub(super) struct Goodbye {
-    /// The answer that says it.
-    pub(super) response: Box<str>,
-    /// The service's id of the request to hang up.
-    pub(super) call: Box<str>,
+    /// The answer that says it; `None` while it has not begun.
+    pub(super) response: Option<Box<str>>,
     /// Whether all of it is here.
     pub(super) saying: Saying,
+    /// What follows.
+    pub(super) next: Next,
+}
+
+/// What follows a goodbye.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Next {
+    /// The agent hangs up; the caller may call it off.
+    HangUp {
+        /// The service's id of the request.
+        call: Box<str>,
+    },
+    /// The caller is connected to somebody else.
+    Transfer(Address),
+    /// A limit of the call was reached.
+    Limit(EndReason),
 }
 
 /// Whether a goodbye is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Saying {
-    /// The answer runs.
+    /// The answer runs, or is to begin.
     Unfinished,
     /// The answer is over: what is here is all.
     Finished,
@@ -73,12 +89,29 @@ pub(super) struct Ending {
     pub(super) reason: EndReason,
     /// A code of the agent's service, for instance.
     pub(super) detail: Option<Box<str>>,
+    /// Whom the caller is connected to next.
+    pub(super) transfer_to: Option<Address>,
 }
 
 impl Ending {
     /// An end that says all by its reason.
     pub(super) fn new(reason: EndReason) -> Self {
-        Self { reason, detail: None }
+        Self { reason, detail: None, transfer_to: None }
+    }
+
+    /// The agent's part ends, and the caller is connected to somebody else.
+    pub(super) fn transfer(to: Address) -> Self {
+        Self { reason: EndReason::Transferred, detail: None, transfer_to: Some(to) }
+    }
+}
+
+impl From<Next> for Ending {
+    fn from(next: Next) -> Self {
+        match next {
+            Next::HangUp { .. } => Self::new(EndReason::AgentHungUp),
+            Next::Transfer(to) => Self::transfer(to),
+            Next::Limit(reason) => Self::new(reason),
+        }
     }
 }
 
@@ -86,8 +119,8 @@ impl Phase {
     /// Whether the agent is part of the call.
     pub(super) fn hears_agent(&self) -> bool {
         match self {
-            Self::Live | Self::Goodbye(_) => true,
-            Self::Announced | Self::Sorry(_) | Self::Recording { .. } | Self::Over => false,
+            Self::Announced | Self::Live | Self::Goodbye(_) => true,
+            Self::Sorry(_) | Self::Recording { .. } | Self::Over => false,
         }
     }
 
@@ -97,5 +130,10 @@ impl Phase {
             Self::Live | Self::Goodbye(_) | Self::Sorry(_) => true,
             Self::Announced | Self::Recording { .. } | Self::Over => false,
         }
+    }
+
+    /// Whether the caller and the agent are free to speak.
+    pub(super) fn is_live(&self) -> bool {
+        matches!(self, Self::Live)
     }
 }

@@ -42,6 +42,7 @@ pub(super) struct Playout {
     pace: Pace,
     line: Line,
     decoder: Decoder,
+    has_spoken: bool,
 }
 
 /// A mark that is out: when it comes back, the part is heard through there.
@@ -103,6 +104,7 @@ impl Playout {
             pace: Pace::new(lead),
             line: Line::Free,
             decoder: Decoder::new(agent_audio),
+            has_spoken: false,
         }
     }
 
@@ -154,8 +156,8 @@ impl Playout {
     }
 
     /// All audio of an item is here.
-    pub(super) fn audio_ended(&mut self, response: &str, item: &str) {
-        if self.parts.back().is_some_and(|part| part.source.is_item(response, item)) {
+    pub(super) fn audio_ended(&mut self, spoken: Spoken<'_>) {
+        if self.parts.back().is_some_and(|part| part.source.is_item(spoken)) {
             self.complete_last();
         }
     }
@@ -199,6 +201,7 @@ impl Playout {
         out.put(Output::ToCaller(CallerMessage::Media(Audio::Ulaw(part.waiting.oldest(bytes)))));
         part.waiting.release_oldest(bytes);
         part.began.get_or_insert(now);
+        self.has_spoken |= part.source != Source::Clip;
         part.ledger.sent += bytes as u64;
         self.pace.sent(bytes, now);
 
@@ -264,6 +267,21 @@ impl Playout {
         self.parts.is_empty()
     }
 
+    /// Whether the caller has provably heard nothing of what is to be said.
+    pub(super) fn is_unheard(&self) -> bool {
+        self.parts.iter().all(|part| part.ledger.heard == 0)
+    }
+
+    /// Whether something is still to be heard that another session than this one said.
+    pub(super) fn outlasts(&self, session: u32) -> bool {
+        self.parts.iter().any(|part| part.source.is_before(session))
+    }
+
+    /// Whether the agent's voice has left for the caller, ever.
+    pub(super) fn has_spoken(&self) -> bool {
+        self.has_spoken
+    }
+
     /// How long what was made and not heard for certain would sound.
     pub(super) fn unheard(&self) -> Duration {
         let count = |part: &Part| part.ledger.generated - part.ledger.heard;
@@ -271,12 +289,20 @@ impl Playout {
     }
 
     /// Samples that were made of an item so far: where in its audio a word stands.
-    pub(super) fn generated(&self, response: &str, item: &str) -> u64 {
-        let of_item = |part: &&Part| part.source.is_item(response, item);
+    pub(super) fn generated(&self, spoken: Spoken<'_>) -> u64 {
+        let of_item = |part: &&Part| part.source.is_item(spoken);
         self.parts.iter().filter(of_item).map(|part| part.ledger.generated).sum()
     }
 
-    fn held(&self) -> usize {
+    /// Asserts that every count is in order.
+    pub(super) fn check(&self) {
+        for part in &self.parts {
+            part.ledger.check();
+        }
+    }
+
+    /// How much is made and not sent, in bytes; bounded by a minute, a clip and a few tones.
+    pub(super) fn held(&self) -> usize {
         self.parts.iter().map(|part| part.waiting.len()).sum()
     }
 
@@ -318,6 +344,9 @@ impl Playout {
 
 /// 60 s of speech, 480 KB: longer than any answer that a caller sits through.
 const HELD_BYTES_MAX: usize = 60_000 * BYTES_PER_MS as usize;
+
+/// The most that can be held at all: speech, tones and a clip of a few seconds.
+pub(super) const HELD_MAX: usize = HELD_BYTES_MAX + 480_000;
 
 /// The most parts that are made and not heard. An answer has one or two.
 const PARTS_MAX: usize = 64;

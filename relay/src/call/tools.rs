@@ -1,80 +1,253 @@
-//! What the agent may do besides speaking: hang up.
+//! What the agent may do besides speaking: hang up, transfer the caller, press keys, and whatever
+//! its owner's servers do.
 //!
-//! A goodbye is one answer that speaks and calls [`HANG_UP`]. The line stays open until the
-//! caller has heard it ([`ending`](super::ending)); a caller who speaks into it calls it off.
-//! Every call of a tool is answered, because a service waits for that answer.
+//! A goodbye is one answer that speaks and calls `hang_up`. The line stays open until the caller
+//! has heard it ([`ending`](super::ending)); a caller who speaks into it calls it off. A transfer
+//! waits in the same way, and is not called off: who is being connected may well say thanks.
+//! Every call of a tool is answered, because a service waits for that answer. When all tools of an
+//! answer have theirs, the agent is asked to go on, unless the caller has the word by then.
 
-use std::time::Duration;
+use ::link::event::ToolOutcome;
+use ::link::tool::{Address, Tool};
+use serde::Deserialize;
 
 use super::Call;
+use super::input::{ToolId, ToolResult};
 use super::moment::Moment;
-use super::output::{AgentMessage, Milestone, Oddity, Outbox, Output, Recalled};
-use super::phase::{Goodbye, Phase, Saying};
-use super::timers::Timer;
+use super::output::{AgentMessage, Milestone, Oddity, Outbox, Output, Recalled, ToolRequest};
+use super::phase::{Goodbye, Next, Phase, Saying};
+use super::timers::{GOODBYE_MAX, TOOL_GRACE, Timer};
+use super::turns::{Ask, Yield};
 
-/// The tool by which the agent hangs up.
-pub const HANG_UP: &str = "hang_up";
+/// A call of a tool, in the service's words.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish<'a> {
+    /// The answer.
+    pub(super) response: &'a str,
+    /// The service's id of the request.
+    pub(super) call: &'a str,
+    /// The tool's name.
+    pub(super) name: &'a str,
+    /// Its arguments, JSON text, possibly broken.
+    pub(super) arguments: &'a str,
+}
+
+/// A tool that runs.
+#[derive(Debug)]
+pub(super) struct Running {
+    id: ToolId,
+    response: Box<str>,
+    call: Box<str>,
+    name: Box<str>,
+    began: Moment,
+    due: Moment,
+}
+
+/// The arguments of a transfer.
+#[derive(Deserialize)]
+struct TransferArguments {
+    destination: String,
+}
+
+/// The arguments of key tones.
+#[derive(Deserialize)]
+struct DtmfArguments {
+    digits: String,
+}
 
 impl Call {
     /// The agent calls a tool.
-    pub(super) fn on_tool_called(
+    pub(super) fn on_tool_called(&mut self, wish: Wish<'_>, now: Moment, out: &mut impl Outbox) {
+        self.memory.called(wish.call, wish.name, wish.arguments, out);
+        let is_wanted = self.turns.is_wanted(wish.response);
+        self.turns.on_yield(Yield::Tool, now);
+        // The caller has cut the answer that wanted it: nothing is done that nobody wants any more.
+        if !is_wanted {
+            return self.answer_tool(wish, (ToolOutcome::Cancelled, CUT), out);
+        }
+        let spec = self.spec.agent.clone();
+        match spec.tools.iter().find(|tool| tool.name() == wish.name) {
+            Some(Tool::HangUp) => self.on_hang_up(wish, now, out),
+            Some(Tool::Transfer { destinations }) => {
+                let chosen = serde_json::from_str::<TransferArguments>(wish.arguments).ok();
+                let to = chosen.and_then(|chosen| {
+                    destinations.iter().find(|known| known.name == chosen.destination)
+                });
+                match to {
+                    Some(destination) => self.on_transfer(wish, &destination.to, now, out),
+                    None => self.go_on(wish, (ToolOutcome::Failed, NO_SUCH_DESTINATION), out),
+                }
+            }
+            Some(Tool::SendDtmf) => self.on_send_dtmf(wish, out),
+            Some(Tool::Http(tool)) => self.run(wish, now + tool.timeout() + TOOL_GRACE, now, out),
+            None => {
+                out.put(Output::Note(Milestone::Tolerated(Oddity::UnknownTool)));
+                self.go_on(wish, (ToolOutcome::Failed, NO_SUCH_TOOL), out);
+            }
+        }
+    }
+
+    fn on_hang_up(&mut self, wish: Wish<'_>, now: Moment, out: &mut impl Outbox) {
+        match self.phase {
+            Phase::Live => self.say_goodbye(wish, Next::HangUp { call: wish.call.into() }, now),
+            Phase::Goodbye(_) => self.answer_tool(wish, (ToolOutcome::Failed, ENDING), out),
+            Phase::Announced | Phase::Sorry(_) | Phase::Recording { .. } | Phase::Over => {}
+        }
+    }
+
+    fn on_transfer(&mut self, wish: Wish<'_>, to: &Address, now: Moment, out: &mut impl Outbox) {
+        match self.phase {
+            Phase::Live => {
+                self.say_goodbye(wish, Next::Transfer(to.clone()), now);
+                self.answer_tool(wish, (ToolOutcome::Done, TRANSFERRING), out);
+            }
+            Phase::Goodbye(_) => self.answer_tool(wish, (ToolOutcome::Failed, ENDING), out),
+            Phase::Announced | Phase::Sorry(_) | Phase::Recording { .. } | Phase::Over => {}
+        }
+    }
+
+    /// From here on the call ends, once what the answer says was heard.
+    fn say_goodbye(&mut self, wish: Wish<'_>, next: Next, now: Moment) {
+        let response = Some(wish.response.into());
+        self.phase = Phase::Goodbye(Goodbye { response, saying: Saying::Unfinished, next });
+        self.timers.set(Timer::LastWords, now + self.playout.unheard() + GOODBYE_MAX);
+    }
+
+    fn on_send_dtmf(&mut self, wish: Wish<'_>, out: &mut impl Outbox) {
+        let mut tones = Vec::new();
+        let digits = serde_json::from_str::<DtmfArguments>(wish.arguments).ok();
+        let made = digits.is_some_and(|wish| codec::dtmf::tones(&wish.digits, &mut tones).is_ok());
+        if made && self.playout.held() < TONES_HELD_MAX {
+            self.playout.say(&tones);
+            self.go_on(wish, (ToolOutcome::Done, SENT), out);
+        } else {
+            self.go_on(wish, (ToolOutcome::Failed, BAD_DIGITS), out);
+        }
+    }
+
+    fn run(&mut self, wish: Wish<'_>, due: Moment, now: Moment, out: &mut impl Outbox) {
+        if self.tools.len() == TOOLS_MAX {
+            return self.go_on(wish, (ToolOutcome::Failed, TOO_MANY), out);
+        }
+        self.tool_ids += 1;
+        let id = ToolId(self.tool_ids);
+        let Wish { response, call, name, arguments } = wish;
+        out.put(Output::RunTool(id, ToolRequest { name, call, arguments }));
+        let (response, call, name) = (response.into(), call.into(), name.into());
+        self.tools.push(Running { id, response, call, name, began: now, due });
+        self.await_tools();
+    }
+
+    /// A tool has ended.
+    pub(super) fn on_tool(
         &mut self,
-        response: &str,
-        call: &str,
-        name: &str,
+        id: ToolId,
+        result: ToolResult<'_>,
         now: Moment,
         out: &mut impl Outbox,
     ) {
-        match self.phase {
-            Phase::Live if name == HANG_UP && self.turns.is_wanted(response) => {
-                self.phase = Phase::Goodbye(Goodbye {
-                    response: response.into(),
-                    call: call.into(),
-                    saying: Saying::Unfinished,
-                });
-                let answer_max = self.playout.unheard() + GOODBYE_MAX;
-                self.timers.set(Timer::LastWords, now + answer_max);
+        // It may have been given up a moment ago.
+        let Some(at) = self.tools.iter().position(|tool| tool.id == id) else { return };
+        let tool = self.tools.remove(at);
+        self.await_tools();
+        let failed;
+        let (outcome, output) = match result {
+            ToolResult::Done(output) => (ToolOutcome::Done, output),
+            ToolResult::Failed(why) => {
+                failed = serde_json::json!({ "error": why }).to_string();
+                (ToolOutcome::Failed, failed.as_str())
             }
-            // The caller has cut the answer that wanted to hang up, or it asks twice.
-            Phase::Live | Phase::Goodbye(_) if name == HANG_UP => {
-                self.give_result(call, CALLED_OFF, out);
-            }
-            Phase::Live | Phase::Goodbye(_) => {
-                out.put(Output::Note(Milestone::Tolerated(Oddity::UnknownTool)));
-                self.give_result(call, NO_SUCH_TOOL, out);
-                self.turns.want_answer(self.agent.slot(), out);
-            }
-            Phase::Announced | Phase::Sorry(_) | Phase::Recording { .. } | Phase::Over => {}
+            ToolResult::TimedOut => (ToolOutcome::TimedOut, TIMED_OUT),
+        };
+        let (request, name, after) = (&*tool.call, &*tool.name, now.since(tool.began));
+        out.put(Output::Note(Milestone::Tool { name, request, outcome, after }));
+        self.give_result(&tool.call, output, out);
+        if !self.tools.iter().any(|other| other.response == tool.response) {
+            self.go_on_after(&tool.response);
         }
+    }
+
+    /// A tool has taken too long, whatever its runner says.
+    pub(super) fn on_tool_deadline(&mut self, now: Moment, out: &mut impl Outbox) {
+        let due = |tool: &&Running| tool.due <= now;
+        while let Some(id) = self.tools.iter().find(due).map(|tool| tool.id) {
+            out.put(Output::DropTool(id));
+            self.on_tool(id, ToolResult::TimedOut, now, out);
+        }
+        self.await_tools();
+    }
+
+    /// Nobody waits for any tool any more.
+    pub(super) fn drop_tools(&mut self, out: &mut impl Outbox) {
+        for tool in self.tools.drain(..) {
+            out.put(Output::DropTool(tool.id));
+        }
+    }
+
+    fn await_tools(&mut self) {
+        let due = self.tools.iter().map(|tool| tool.due).min();
+        self.timers.set(Timer::Tool, due);
     }
 
     /// Who speaks into a goodbye wants to go on. The agent hears that it has not hung up; its
     /// service answers what the caller says by itself.
     pub(super) fn call_off_goodbye(&mut self, out: &mut impl Outbox) {
-        match std::mem::replace(&mut self.phase, Phase::Live) {
-            Phase::Goodbye(goodbye) => {
-                self.give_result(&goodbye.call, CALLED_OFF, out);
-                self.timers.set(Timer::LastWords, None);
-            }
-            other @ (Phase::Announced
-            | Phase::Live
-            | Phase::Sorry(_)
-            | Phase::Recording { .. }
-            | Phase::Over) => self.phase = other,
-        }
+        let Phase::Goodbye(Goodbye { next: Next::HangUp { call }, .. }) = &self.phase else {
+            return;
+        };
+        let call = call.clone();
+        self.phase = Phase::Live;
+        self.timers.set(Timer::LastWords, None);
+        self.give_result(&call, CALLED_OFF, out);
     }
 
-    fn give_result(&self, call: &str, output: &str, out: &mut impl Outbox) {
-        out.put(Output::ToAgent(
-            self.agent.slot(),
-            AgentMessage::Recall(Recalled::Result { call, output }),
-        ));
+    /// Answers a call of a tool that did not run, and lets the agent speak about it.
+    fn go_on(&mut self, wish: Wish<'_>, how: (ToolOutcome, &str), out: &mut impl Outbox) {
+        self.answer_tool(wish, how, out);
+        self.go_on_after(wish.response);
+    }
+
+    fn answer_tool(
+        &mut self,
+        wish: Wish<'_>,
+        (outcome, output): (ToolOutcome, &str),
+        out: &mut impl Outbox,
+    ) {
+        let (request, name, after) = (wish.call, wish.name, std::time::Duration::ZERO);
+        out.put(Output::Note(Milestone::Tool { name, request, outcome, after }));
+        self.give_result(wish.call, output, out);
+    }
+
+    fn give_result(&mut self, call: &str, output: &str, out: &mut impl Outbox) {
+        self.memory.result(call, output, out);
+        self.link.say(AgentMessage::Recall(Recalled::Result { call, output }), out);
+    }
+
+    /// The agent has the results of an answer's tools, and is to speak about them: behind that
+    /// answer, if it still runs. If the caller has the word, or another answer does, the next
+    /// answer speaks about them anyway.
+    fn go_on_after(&mut self, response: &str) {
+        let nobody_speaks = self.turns.is_quiet() || self.link.speaker().is_none();
+        if self.turns.is_running(response) || nobody_speaks {
+            // There is room: only one answer is ever owed.
+            self.turns.want(Ask::Answer);
+        }
     }
 }
 
+/// The most tools that run at once. A model asks for one or two.
+pub(super) const TOOLS_MAX: usize = 8;
+
+/// Tones wait behind what is being said; beyond 20 s of that nobody would know what they are for.
+const TONES_HELD_MAX: usize = 160_000;
+
+const CUT: &str = r#"{"done":false,"because":"the caller interrupted"}"#;
 const CALLED_OFF: &str = r#"{"ended":false,"because":"the caller goes on speaking"}"#;
-
+const ENDING: &str = r#"{"error":"the call is ending already"}"#;
+const TRANSFERRING: &str = r#"{"transferring":true}"#;
+const SENT: &str = r#"{"sent":true}"#;
+const TIMED_OUT: &str = r#"{"error":"the tool took too long"}"#;
+const TOO_MANY: &str = r#"{"error":"too many tools run at once"}"#;
 const NO_SUCH_TOOL: &str = r#"{"error":"there is no such tool"}"#;
-
-/// The longest a goodbye may still be made, beyond what is to be heard of it already.
-const GOODBYE_MAX: Duration = Duration::from_secs(10);
+const NO_SUCH_DESTINATION: &str = r#"{"error":"there is no such destination"}"#;
+const BAD_DIGITS: &str = r#"{"error":"digits must be 1 to 32 of 0-9 * # A-D, with w for a pause"}"#;

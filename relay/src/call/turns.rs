@@ -1,56 +1,83 @@
 //! Who has the word: answers, one at a time, and what was said in them.
 //!
 //! A service lets one answer write to the conversation at a time. What we ask for waits behind the
-//! running one; what is asked for twice is asked for once.
+//! running one; what is asked for twice is asked for once. An answer that does not go on is given
+//! up: [`Turns::wait`] says when.
 
-use super::input::Slot;
+use std::collections::VecDeque;
+
+use super::input::{Answering, Slot};
+use super::memory::Memory;
 use super::moment::Moment;
 use super::output::{AgentMessage, AgentTurn, Cue, Milestone, Outbox, Output};
-use super::part::{Part, Source};
+use super::part::{Part, Source, Spoken};
+use super::timers::{ANSWER_MAX, REFUSED_WAIT};
 use super::words::Words;
 
 /// The conversation as the relay knows it.
 #[derive(Debug)]
 pub(super) struct Turns {
     answer: Answer,
+    /// What is to be asked for once nothing runs, in order.
+    owed: VecDeque<Ask>,
+    /// How long the answer that is waited for is still waited for.
+    wait: Wait,
+    floor: Floor,
     /// Words of answers that are not complete turns yet.
     words: Vec<Words>,
-    /// Turns of the caller whose words have not come, oldest first.
-    wordless: Vec<Box<str>>,
     /// When the caller last stopped speaking, until an answer to it begins.
     speech_ended: Option<Moment>,
+    /// Answers in a row that came to nothing.
+    strikes: u32,
+}
+
+/// What an agent can be asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Ask {
+    /// The greeting.
+    Greeting,
+    /// An answer to what is in the conversation.
+    Answer,
+    /// These words.
+    Words(Box<str>),
+    /// Whether the caller is still there.
+    StillThere,
+    /// Goodbye.
+    Farewell,
 }
 
 /// The answer that is asked for or runs.
 ///
 /// ```text
 /// Idle --asked--> Asked --started--> Running --ended--> Idle
-///   \---------------started----------^   \--ended, one is owed--> Asked
+///   \---------------started----------^
 /// ```
 ///
 /// | state | input | to | says |
 /// |---|---|---|---|
-/// | `Idle` | an answer is wanted | `Asked` | the request |
-/// | `Asked`, `Running` | an answer is wanted | same, `Then::Ask` | |
+/// | `Idle` | something is owed | `Asked` | the request |
 /// | `Idle`, `Asked` | started | `Running` | |
+/// | `Running` | started | `Running`, another | |
 /// | `Running` | discarded | same, `Voice::Discarded`: what still comes of it is late | |
-/// | `Running` | ended, `Then::Nothing` | `Idle` | |
-/// | `Running` | ended, `Then::Ask` | `Asked` | the request |
-/// | `Asked` | refused | `Idle` | |
+/// | `Running` | ended | `Idle` | |
+/// | `Asked`, `Running` | too early | same, and what was asked for is owed again | |
+/// | any | given up, the session is lost | `Idle` | |
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
     /// Nobody answers.
     Idle,
     /// We asked for an answer, and it has not begun.
-    Asked(Then),
+    Asked(Ask),
     /// The service answers.
     Running {
         /// The answer.
         response: Box<str>,
+        /// What it was asked for with; `None` when the service began by itself.
+        ask: Option<Ask>,
         /// Whether the caller is to hear it.
         voice: Voice,
-        /// What comes after it.
-        then: Then,
+        /// Whether anything has come of it: audio, or a call of a tool.
+        result: Yield,
     },
 }
 
@@ -63,37 +90,109 @@ enum Voice {
     Discarded,
 }
 
-/// What comes after an answer.
+/// What has come of an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Then {
-    /// Whatever the caller says.
+pub(super) enum Yield {
+    /// Nothing.
     Nothing,
-    /// Another answer, which is owed.
-    Ask,
+    /// A tool was called, and no word said.
+    Tool,
+    /// Audio.
+    Speech,
+}
+
+/// What the caller does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Floor {
+    /// Nothing that an answer is due for.
+    Quiet,
+    /// Speaks.
+    Speaking,
+    /// Has spoken, and the service is about to answer by itself.
+    Unanswered,
+}
+
+/// The wait for an answer that goes on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Wait {
+    /// Since when it has not.
+    pub(super) since: Moment,
+    /// When it is given up.
+    pub(super) until: Moment,
+}
+
+impl Wait {
+    fn from(now: Moment) -> Self {
+        Self { since: now, until: now + ANSWER_MAX }
+    }
+}
+
+/// An answer that was given up, failed or ended: what it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// Its id, if it had begun.
+    pub(super) response: Option<Box<str>>,
+    /// What to ask for, to ask again.
+    pub(super) ask: Ask,
+    /// What had come of it.
+    pub(super) result: Yield,
 }
 
 impl Turns {
     /// Nobody has said anything.
     pub(super) fn new() -> Self {
-        Self { answer: Answer::Idle, words: Vec::new(), wordless: Vec::new(), speech_ended: None }
-    }
-
-    /// Asks for the greeting: the first thing in the conversation.
-    pub(super) fn greet(&mut self, to: Slot, out: &mut impl Outbox) {
-        assert_eq!(self.answer, Answer::Idle, "a greeting comes first");
-        self.answer = Answer::Asked(Then::Nothing);
-        out.put(Output::ToAgent(to, AgentMessage::Speak(Cue::Greeting)));
-    }
-
-    /// Asks for an answer to what is in the conversation, behind the one that runs.
-    pub(super) fn want_answer(&mut self, to: Slot, out: &mut impl Outbox) {
-        match &mut self.answer {
-            Answer::Idle => {
-                self.answer = Answer::Asked(Then::Nothing);
-                out.put(Output::ToAgent(to, AgentMessage::Respond));
-            }
-            Answer::Asked(then) | Answer::Running { then, .. } => *then = Then::Ask,
+        Self {
+            answer: Answer::Idle,
+            owed: VecDeque::new(),
+            wait: Wait::default(),
+            floor: Floor::Quiet,
+            words: Vec::new(),
+            speech_ended: None,
+            strikes: 0,
         }
+    }
+
+    /// Owes something. Says whether there was room.
+    pub(super) fn want(&mut self, ask: Ask) -> bool {
+        // One answer answers everything that is in the conversation by then.
+        let is_owed = ask == Ask::Answer && self.owed.contains(&Ask::Answer);
+        if !is_owed {
+            if self.owed.len() == OWED_MAX {
+                return false;
+            }
+            self.owed.push_back(ask);
+        }
+        true
+    }
+
+    /// Owes something before everything else.
+    pub(super) fn want_first(&mut self, ask: Ask) {
+        self.owed.retain(|owed| *owed != ask);
+        self.owed.push_front(ask);
+        self.owed.truncate(OWED_MAX);
+    }
+
+    /// Asks for what is owed, if nobody answers and the caller does not speak.
+    pub(super) fn ask(&mut self, to: Slot, now: Moment, out: &mut impl Outbox) {
+        if self.answer != Answer::Idle || self.floor != Floor::Quiet {
+            return;
+        }
+        let Some(ask) = self.owed.pop_front() else { return };
+        let message = match &ask {
+            Ask::Greeting => AgentMessage::Speak(Cue::Greeting),
+            Ask::Answer => AgentMessage::Respond,
+            Ask::Words(words) => AgentMessage::Speak(Cue::Words(words)),
+            Ask::StillThere => AgentMessage::Speak(Cue::StillThere),
+            Ask::Farewell => AgentMessage::Speak(Cue::Farewell),
+        };
+        out.put(Output::ToAgent(to, message));
+        self.answer = Answer::Asked(ask);
+        self.wait = Wait::from(now);
+    }
+
+    /// The caller speaks.
+    pub(super) fn on_speech_started(&mut self) {
+        self.floor = Floor::Speaking;
     }
 
     /// The caller stopped speaking.
@@ -101,31 +200,58 @@ impl Turns {
         self.speech_ended = Some(now);
     }
 
-    /// The caller's turn is an item; its words come later.
-    pub(super) fn on_caller_turn(&mut self, item: &str, out: &mut impl Outbox) {
-        if self.wordless.len() == WORDLESS_MAX {
-            let oldest = self.wordless.remove(0);
-            out.put(Output::Note(Milestone::CallerTurn { order: 0, item: &oldest, text: "" }));
-        }
-        self.wordless.push(item.into());
-    }
-
-    /// The words of a turn of the caller.
-    pub(super) fn on_caller_said(&mut self, item: &str, text: &str, out: &mut impl Outbox) {
-        // Also when nobody announced the turn: words are worth more than order.
-        self.wordless.retain(|waiting| **waiting != *item);
-        out.put(Output::Note(Milestone::CallerTurn { order: 0, item, text }));
-    }
-
-    /// An answer began.
-    pub(super) fn on_started(&mut self, response: &str) {
-        // Another answer than the one that was asked for, if the service was faster: it has heard
-        // the same conversation, so nothing is owed for it. What was owed before still is.
-        let then = match self.answer {
-            Answer::Idle => Then::Nothing,
-            Answer::Asked(then) | Answer::Running { then, .. } => then,
+    /// The caller's turn is complete, and answered by whom the service has confirmed.
+    pub(super) fn on_caller_turn(&mut self, answering: Answering, now: Moment) {
+        self.floor = match answering {
+            Answering::ByService => Floor::Unanswered,
+            Answering::ByRelay => Floor::Quiet,
         };
-        self.answer = Answer::Running { response: response.into(), voice: Voice::Wanted, then };
+        self.wait = Wait::from(now);
+    }
+
+    /// Whether the caller speaks.
+    pub(super) fn caller_speaks(&self) -> bool {
+        self.floor == Floor::Speaking
+    }
+
+    /// The caller has had the word for long enough.
+    pub(super) fn yield_floor(&mut self) {
+        self.floor = Floor::Quiet;
+    }
+
+    /// Whether one more thing can be owed.
+    pub(super) fn has_room(&self) -> bool {
+        self.owed.len() < OWED_MAX
+    }
+
+    /// Whether nobody speaks, is about to, or is asked to.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.answer == Answer::Idle && self.owed.is_empty() && self.floor == Floor::Quiet
+    }
+
+    /// An answer began. Says what it was asked for with, if it was.
+    pub(super) fn on_started(&mut self, response: &str, now: Moment) -> Option<&Ask> {
+        // Another answer than the one that was asked for, if the service was faster: then ours is
+        // refused as too early, and owed again.
+        let ask = match std::mem::replace(&mut self.answer, Answer::Idle) {
+            Answer::Asked(ask) => Some(ask),
+            Answer::Idle | Answer::Running { .. } => None,
+        };
+        if ask.is_none() {
+            // The service answers by itself: the caller's turn is over, and this answer knows all
+            // that an owed one would.
+            self.floor = Floor::Quiet;
+            self.owed.retain(|owed| *owed != Ask::Answer);
+        } else if self.floor == Floor::Unanswered {
+            self.floor = Floor::Quiet;
+        }
+        self.wait = Wait::from(now);
+        let (voice, result) = (Voice::Wanted, Yield::Nothing);
+        self.answer = Answer::Running { response: response.into(), ask, voice, result };
+        match &self.answer {
+            Answer::Running { ask, .. } => ask.as_ref(),
+            Answer::Idle | Answer::Asked(_) => None,
+        }
     }
 
     /// Whether the caller is to hear this answer.
@@ -140,9 +266,18 @@ impl Turns {
         }
     }
 
+    /// Whether this answer runs, heard or not.
+    pub(super) fn is_running(&self, response: &str) -> bool {
+        match &self.answer {
+            Answer::Running { response: running, .. } => **running == *response,
+            Answer::Idle | Answer::Asked(_) => false,
+        }
+    }
+
     /// Words of an answer, at a sample of their item.
-    pub(super) fn on_saying(&mut self, response: &str, item: &str, text: &str, at: u64) {
-        match self.words.iter_mut().find(|words| words.is_of(response, item)) {
+    pub(super) fn on_saying(&mut self, spoken: Spoken<'_>, text: &str, at: u64, now: Moment) {
+        self.wait = Wait::from(now);
+        match self.words.iter_mut().find(|words| words.is_of(spoken)) {
             Some(words) => words.add(text, at),
             None => {
                 // An item that is never heard, say one that was cut before its first sample,
@@ -150,7 +285,7 @@ impl Turns {
                 if self.words.len() == ITEMS_MAX {
                     self.words.remove(0);
                 }
-                self.words.push(Words::new(response, item, text));
+                self.words.push(Words::new(spoken, text));
             }
         }
     }
@@ -160,9 +295,17 @@ impl Turns {
         self.speech_ended
     }
 
-    /// The answer has a voice.
-    pub(super) fn on_voice(&mut self) {
-        self.speech_ended = None;
+    /// Something has come of the answer.
+    pub(super) fn on_yield(&mut self, what: Yield, now: Moment) {
+        self.wait = Wait::from(now);
+        if what == Yield::Speech {
+            self.speech_ended = None;
+        }
+        if let Answer::Running { result, .. } = &mut self.answer
+            && *result != Yield::Speech
+        {
+            *result = what;
+        }
     }
 
     /// The answer that runs and is to be heard, which from here on is not. Says its id.
@@ -178,39 +321,117 @@ impl Turns {
         }
     }
 
-    /// An answer is over. What was owed is asked for.
-    pub(super) fn on_ended(&mut self, response: &str, to: Slot, out: &mut impl Outbox) {
+    /// An answer is over. Gives what it was, if it is the running one and was to be heard.
+    pub(super) fn on_ended(&mut self, response: &str) -> Option<Ended> {
         // The end of an answer that another has replaced already changes nothing.
-        let Answer::Running { response: running, then, .. } = &self.answer else { return };
-        if **running != *response {
-            return;
+        if !self.is_running(response) {
+            return None;
         }
-        let then = *then;
-        self.answer = Answer::Idle;
-        match then {
-            Then::Nothing => {}
-            Then::Ask => self.want_answer(to, out),
-        }
-    }
-
-    /// The service refused something: perhaps the answer that we asked for.
-    pub(super) fn on_refused(&mut self) {
-        // Which request was refused is not known here; waiting for an answer that does not come
-        // would silence the agent for good, asking once more would only be refused again.
-        match self.answer {
-            Answer::Asked(_) => self.answer = Answer::Idle,
-            Answer::Idle | Answer::Running { .. } => {}
+        match std::mem::replace(&mut self.answer, Answer::Idle) {
+            Answer::Running { response, ask, voice: Voice::Wanted, result } => {
+                let (response, ask) = (Some(response), ask.unwrap_or(Ask::Answer));
+                Some(Ended { response, ask, result })
+            }
+            Answer::Running { voice: Voice::Discarded, .. } | Answer::Idle | Answer::Asked(_) => {
+                None
+            }
         }
     }
 
-    /// A part was heard in full, or cut: a turn of the agent is complete.
-    pub(super) fn on_spoken(&mut self, part: &Part, out: &mut impl Outbox) {
-        let Source::Answer { response, item, .. } = &part.source else { return };
-        let at = self.words.iter().position(|words| words.is_of(response, item));
+    /// The service refused our request, because another answer runs: it is owed again. An answer
+    /// to the conversation is not: the one that runs has heard the same.
+    pub(super) fn on_too_early(&mut self) {
+        let refused = match &mut self.answer {
+            Answer::Running { ask, .. } => ask.take(),
+            Answer::Asked(ask) => Some(ask.clone()),
+            Answer::Idle => None,
+        };
+        match refused {
+            Some(Ask::Answer) | None => {}
+            Some(ask) => self.want_first(ask),
+        }
+    }
+
+    /// The service refused something: perhaps the answer that we asked for. It is waited for a
+    /// little longer, then given up.
+    pub(super) fn on_refused(&mut self, now: Moment) {
+        if matches!(self.answer, Answer::Asked(_)) {
+            self.wait.until = self.wait.until.min(now + REFUSED_WAIT);
+        }
+    }
+
+    /// What is waited for, if anything is.
+    pub(super) fn wait(&self) -> Option<Wait> {
+        match (&self.answer, self.floor) {
+            (Answer::Asked(_) | Answer::Running { .. }, _) | (Answer::Idle, Floor::Unanswered) => {
+                Some(self.wait)
+            }
+            (Answer::Idle, Floor::Quiet | Floor::Speaking) => None,
+        }
+    }
+
+    /// Gives up what is waited for: it comes no more, and if it does it is late.
+    pub(super) fn give_up(&mut self) -> Option<Ended> {
+        let unanswered = self.floor == Floor::Unanswered;
+        if unanswered {
+            self.floor = Floor::Quiet;
+        }
+        match std::mem::replace(&mut self.answer, Answer::Idle) {
+            Answer::Idle if unanswered => {
+                Some(Ended { response: None, ask: Ask::Answer, result: Yield::Nothing })
+            }
+            Answer::Idle => None,
+            Answer::Asked(ask) => Some(Ended { response: None, ask, result: Yield::Nothing }),
+            Answer::Running { response, ask, voice, result } => {
+                let ask = ask.unwrap_or(Ask::Answer);
+                let result = if voice == Voice::Discarded { Yield::Speech } else { result };
+                Some(Ended { response: Some(response), ask, result })
+            }
+        }
+    }
+
+    /// The session is lost, and with it whatever ran in it. Gives what ran and was to be heard.
+    pub(super) fn on_session_lost(&mut self) -> Option<Ended> {
+        let was_discarded = match &self.answer {
+            Answer::Running { voice, .. } => *voice == Voice::Discarded,
+            Answer::Idle | Answer::Asked(_) => false,
+        };
+        // The next session hears the rest of what the caller says, and has to ask for the rest.
+        let was_speaking = self.floor == Floor::Speaking;
+        let ended = self.give_up().filter(|_| !was_discarded);
+        self.floor = Floor::Quiet;
+        let said_half = || Ended { response: None, ask: Ask::Answer, result: Yield::Nothing };
+        ended.or_else(|| was_speaking.then(said_half))
+    }
+
+    /// An answer came to nothing. Says how many have in a row.
+    pub(super) fn strike(&mut self) -> u32 {
+        self.strikes += 1;
+        self.strikes
+    }
+
+    /// An answer came to something.
+    pub(super) fn forgive(&mut self) {
+        self.strikes = 0;
+    }
+
+    /// A part was heard in full, or cut: a turn of the agent is complete. Gives what was heard of
+    /// its words; `None` when there was nothing to hear.
+    pub(super) fn on_spoken(
+        &mut self,
+        part: &Part,
+        memory: &mut Memory,
+        out: &mut impl Outbox,
+    ) -> Option<String> {
+        let Source::Answer { session, response, item, part: number } = &part.source else {
+            return None;
+        };
+        let spoken = Spoken { session: *session, response, item, part: *number };
+        let at = self.words.iter().position(|words| words.is_of(spoken));
         let words = at.map(|at| self.words.remove(at));
         // A part of which less than a millisecond was made says nothing.
         if part.generated_ms() == 0 {
-            return;
+            return None;
         }
         let interrupted = !part.is_heard_in_full();
         let text = match &words {
@@ -218,8 +439,9 @@ impl Turns {
             Some(words) if interrupted => words.heard(part.ledger.heard, part.ledger.generated),
             Some(words) => words.all(),
         };
+        let order = memory.agent_said(*session, item, text, out);
         out.put(Output::Note(Milestone::AgentTurn(AgentTurn {
-            order: 0,
+            order,
             item,
             text,
             heard_ms: part.heard_ms(),
@@ -227,18 +449,12 @@ impl Turns {
             interrupted,
             reply_after: part.began.zip(part.replies_to).map(|(began, end)| began.since(end)),
         })));
-    }
-
-    /// Nobody says anything any more: turns whose words never came are noted without.
-    pub(super) fn close(&mut self, out: &mut impl Outbox) {
-        for item in self.wordless.drain(..) {
-            out.put(Output::Note(Milestone::CallerTurn { order: 0, item: &item, text: "" }));
-        }
+        Some(text.to_owned())
     }
 }
 
-/// The most turns of the caller that wait for their words.
-const WORDLESS_MAX: usize = 16;
+/// The most things that are owed. Each is one answer, some seconds long.
+const OWED_MAX: usize = 8;
 
 /// The most items whose words are kept; an answer has one or two.
 const ITEMS_MAX: usize = 16;

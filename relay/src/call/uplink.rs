@@ -3,6 +3,10 @@
 //! While the agent cannot take audio it is held, and the oldest is dropped beyond the bound: what
 //! the caller says last matters most. Held audio is mu-law bytes, sent in pieces of 200 ms. Audio
 //! that is not held crosses as the base64 text that it came as, if the agent speaks mu-law.
+//!
+//! The carrier stamps each frame with its place in time. A service finds the end of a turn by
+//! hearing silence, so a gap between two stamps is filled with it, and so is a pause of the
+//! carrier that lasts. Source: Twilio Media Streams, "media" message, read 2026-11-20.
 
 use super::held::Held;
 use super::input::{AgentFormat, Audio, Slot};
@@ -17,30 +21,33 @@ pub(super) struct Uplink {
     gate: Gate,
     held: Held,
     path: Path,
-    /// The carrier's number of the last media message that was taken.
-    last_chunk: u64,
+    time: Time,
+    hearing: Hearing,
+    /// What was sent last, while another session may soon take over; it hears it again, so that a
+    /// word that begins at the change is whole.
+    recent: Option<Held>,
 }
 
 /// Whether the agent takes audio.
 ///
 /// ```text
-/// Connecting --open--> Open <--drained-- Stalled
-///                        \-----stalled----^
+/// Waiting --open--> Open <--drained-- Stalled
+///    ^---shut--------/ \-----stalled----^
 /// ```
 ///
 /// | gate | media | bound |
 /// |---|---|---|
-/// | `Connecting` | held | 2 s |
+/// | `Waiting` | held | 2 s |
 /// | `Open` | sent at once | |
 /// | `Stalled` | held | 1 s |
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Gate {
-    /// Its session is not verified yet.
-    Connecting,
+    /// No session is ours yet, or any more.
+    Waiting,
     /// It does.
-    Open,
+    Open(Slot),
     /// Its socket takes no more for the moment.
-    Stalled,
+    Stalled(Slot),
 }
 
 /// What happens to audio on the way.
@@ -52,6 +59,37 @@ enum Path {
     Pcm(Box<Widen>),
 }
 
+/// Whether the agent is to hear the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hearing {
+    /// It is.
+    Caller,
+    /// It hears silence instead.
+    Silence,
+}
+
+/// How far the carrier's time has come.
+#[derive(Debug, Default)]
+struct Time {
+    /// The carrier's number of the last media message that was taken.
+    last_chunk: u64,
+    /// Where the next message should begin, in its milliseconds; `None` before the first.
+    next_ms: Option<u64>,
+    /// Silence that was put in since the last message.
+    filled_ms: u64,
+}
+
+/// One media message of the caller.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Media<'a> {
+    /// Its place in the carrier's time, in milliseconds.
+    pub(super) at_ms: u64,
+    /// Its number.
+    pub(super) chunk: u64,
+    /// Mu-law.
+    pub(super) audio: Audio<'a>,
+}
+
 impl Uplink {
     /// Holds until it is opened.
     pub(super) fn new(agent_audio: AgentFormat) -> Self {
@@ -59,7 +97,14 @@ impl Uplink {
             AgentFormat::Ulaw => Path::Ulaw,
             AgentFormat::Pcm24k => Path::Pcm(Box::new(Widen::new())),
         };
-        Self { gate: Gate::Connecting, held: Held::default(), path, last_chunk: 0 }
+        Self {
+            gate: Gate::Waiting,
+            held: Held::default(),
+            path,
+            time: Time::default(),
+            hearing: Hearing::Caller,
+            recent: None,
+        }
     }
 
     /// Takes one media message of the caller.
@@ -68,77 +113,134 @@ impl Uplink {
     /// When the audio cannot be read.
     pub(super) fn media(
         &mut self,
-        chunk: u64,
-        audio: Audio<'_>,
-        to: Slot,
+        media: Media<'_>,
         out: &mut impl Outbox,
     ) -> Result<(), BadAudio> {
         // TCP keeps order: a number that does not grow is another stream's, or a repetition.
-        if chunk <= self.last_chunk {
+        if media.chunk <= self.time.last_chunk {
             out.put(Output::Note(Milestone::Tolerated(Oddity::StrayMedia)));
             return Ok(());
         }
-        self.last_chunk = chunk;
+        let length_ms = length_ms(media.audio)?;
+        let missing_ms = self.time.step(media, length_ms);
+        if missing_ms > 0 {
+            out.put(Output::Note(Milestone::Tolerated(Oddity::FilledGap)));
+            self.silence(missing_ms, out);
+        }
+        match self.hearing {
+            Hearing::Caller => self.take(media.audio, out),
+            Hearing::Silence => {
+                self.silence(length_ms, out);
+                Ok(())
+            }
+        }
+    }
+
+    /// The carrier sends nothing: puts silence in its place. Says whether that goes on.
+    pub(super) fn fill_pause(&mut self, ms: u64, out: &mut impl Outbox) -> bool {
+        if self.time.next_ms.is_none() || self.time.filled_ms >= FILL_MS_MAX {
+            return false;
+        }
+        self.time.filled_ms += ms;
+        self.silence(ms, out);
+        true
+    }
+
+    fn take(&mut self, audio: Audio<'_>, out: &mut impl Outbox) -> Result<(), BadAudio> {
+        if let Some(recent) = &mut self.recent {
+            hold(recent, audio)?;
+            let excess = recent.len().saturating_sub(RECENT_BYTES);
+            recent.release_oldest(excess);
+        }
         match (self.gate, &self.path) {
-            (Gate::Open, Path::Ulaw) => {
+            (Gate::Open(to), Path::Ulaw) => {
                 out.put(Output::ToAgent(to, AgentMessage::Audio(audio)));
             }
-            (Gate::Open, Path::Pcm(_)) => {
-                self.hold(audio)?;
+            (Gate::Open(to), Path::Pcm(_)) => {
+                hold(&mut self.held, audio)?;
                 self.send_held(to, out);
             }
-            (Gate::Connecting, Path::Ulaw | Path::Pcm(_)) => {
-                self.hold(audio)?;
-                self.drop_oldest_beyond(CONNECTING_BYTES_MAX, out);
+            (Gate::Waiting, Path::Ulaw | Path::Pcm(_)) => {
+                hold(&mut self.held, audio)?;
+                self.drop_oldest_beyond(WAITING_BYTES_MAX, out);
             }
-            (Gate::Stalled, Path::Ulaw | Path::Pcm(_)) => {
-                self.hold(audio)?;
+            (Gate::Stalled(_), Path::Ulaw | Path::Pcm(_)) => {
+                hold(&mut self.held, audio)?;
                 self.drop_oldest_beyond(STALLED_BYTES_MAX, out);
             }
         }
         Ok(())
     }
 
-    /// The agent takes audio.
+    fn silence(&mut self, ms: u64, out: &mut impl Outbox) {
+        let mut left = usize::try_from(ms * BYTES_PER_MS).unwrap_or(usize::MAX);
+        while left > 0 {
+            let piece = left.min(SILENCE.len());
+            // Mu-law as it is cannot be malformed.
+            let taken = self.take(Audio::Ulaw(&SILENCE[..piece]), out);
+            assert!(taken.is_ok(), "silence could not be read");
+            left -= piece;
+        }
+    }
+
+    /// An agent takes audio: what waits, and from here on all.
     pub(super) fn open(&mut self, to: Slot, out: &mut impl Outbox) {
-        assert_eq!(self.gate, Gate::Connecting, "the uplink opens once");
-        self.gate = Gate::Open;
+        self.gate = Gate::Open(to);
         self.send_held(to, out);
         // Two seconds' worth of memory that the rest of the call has no use for.
         self.held = Held::default();
+        self.recent = None;
     }
 
-    /// The agent's socket takes no more.
-    pub(super) fn stalled(&mut self) {
-        match self.gate {
-            Gate::Open => self.gate = Gate::Stalled,
-            Gate::Connecting | Gate::Stalled => {}
+    /// Another agent takes the place of the one that hears the caller: it begins a little earlier.
+    pub(super) fn hand_over(&mut self, to: Slot, out: &mut impl Outbox) {
+        if let Some(recent) = self.recent.take()
+            && self.held.is_empty()
+        {
+            self.held = recent;
+        }
+        self.open(to, out);
+    }
+
+    /// From here on it is remembered what was said last.
+    pub(super) fn expect_hand_over(&mut self) {
+        self.recent.get_or_insert_default();
+    }
+
+    /// The agent is gone: holds until it is opened again.
+    pub(super) fn shut(&mut self) {
+        self.gate = Gate::Waiting;
+        self.recent = None;
+    }
+
+    /// An agent's socket takes no more.
+    pub(super) fn stalled(&mut self, slot: Slot) {
+        if self.gate == Gate::Open(slot) {
+            self.gate = Gate::Stalled(slot);
         }
     }
 
-    /// The agent's socket takes more again.
-    pub(super) fn drained(&mut self, to: Slot, out: &mut impl Outbox) {
-        match self.gate {
-            Gate::Stalled => {
-                self.gate = Gate::Open;
-                self.send_held(to, out);
-            }
-            Gate::Connecting | Gate::Open => {}
+    /// An agent's socket takes more again.
+    pub(super) fn drained(&mut self, slot: Slot, out: &mut impl Outbox) {
+        if self.gate == Gate::Stalled(slot) {
+            self.gate = Gate::Open(slot);
+            self.send_held(slot, out);
         }
     }
 
-    fn hold(&mut self, audio: Audio<'_>) -> Result<(), BadAudio> {
-        self.held.append(|out| match audio {
-            Audio::Base64(text) => {
-                codec::base64::decode(text.as_bytes(), out).map_err(|_| BadAudio)
-            }
-            Audio::Ulaw(bytes) => {
-                out.extend_from_slice(bytes);
-                Ok(())
-            }
-            Audio::Pcm(_) => Err(BadAudio),
-        })?;
-        Ok(())
+    /// Whether the agent takes audio at this moment.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.gate, Gate::Open(_))
+    }
+
+    /// From here on, the agent hears silence instead of the caller, or the caller again.
+    pub(super) fn mute(&mut self, on: bool) {
+        self.hearing = if on { Hearing::Silence } else { Hearing::Caller };
+    }
+
+    /// Audio that waits, in bytes.
+    pub(super) fn held(&self) -> usize {
+        self.held.len()
     }
 
     fn drop_oldest_beyond(&mut self, bound: usize, out: &mut impl Outbox) {
@@ -166,12 +268,63 @@ impl Uplink {
     }
 }
 
+impl Time {
+    /// A message came. Says how much is missing before it, in milliseconds.
+    fn step(&mut self, media: Media<'_>, length_ms: u64) -> u64 {
+        self.last_chunk = media.chunk;
+        let filled_ms = std::mem::take(&mut self.filled_ms);
+        let gap_ms = self.next_ms.map_or(0, |next| media.at_ms.saturating_sub(next));
+        // A stamp that goes back a little is a carrier's rounding, and moves nothing.
+        let end = media.at_ms + length_ms;
+        self.next_ms = Some(self.next_ms.map_or(end, |next| end.max(next)));
+        if gap_ms < GAP_MS_MIN { 0 } else { gap_ms.min(FILL_MS_MAX).saturating_sub(filled_ms) }
+    }
+}
+
+fn hold(held: &mut Held, audio: Audio<'_>) -> Result<(), BadAudio> {
+    held.append(|out| match audio {
+        Audio::Base64(text) => codec::base64::decode(text.as_bytes(), out).map_err(|_| BadAudio),
+        Audio::Ulaw(bytes) => {
+            out.extend_from_slice(bytes);
+            Ok(())
+        }
+        Audio::Pcm(_) => Err(BadAudio),
+    })?;
+    Ok(())
+}
+
+/// How long audio sounds, rounded down. Base64 is not checked for that.
+fn length_ms(audio: Audio<'_>) -> Result<u64, BadAudio> {
+    let bytes = match audio {
+        Audio::Base64(text) => {
+            let padding = text.bytes().rev().take(2).take_while(|byte| *byte == b'=').count();
+            (text.len() / 4 * 3).saturating_sub(padding)
+        }
+        Audio::Ulaw(bytes) => bytes.len(),
+        Audio::Pcm(_) => return Err(BadAudio),
+    };
+    Ok(bytes as u64 / BYTES_PER_MS)
+}
+
+/// 200 ms of mu-law silence.
+static SILENCE: [u8; PIECE_BYTES] = [codec::g711::ULAW_SILENCE; PIECE_BYTES];
+
 /// 2 s: what a caller says while the agent's socket opens. Doubling it doubles how far the agent
 /// begins behind the caller.
-const CONNECTING_BYTES_MAX: usize = 2_000 * BYTES_PER_MS as usize;
+pub(super) const WAITING_BYTES_MAX: usize = 2_000 * BYTES_PER_MS as usize;
 
 /// 1 s: beyond that a stalled agent would answer to the past.
 const STALLED_BYTES_MAX: usize = 1_000 * BYTES_PER_MS as usize;
 
+/// 400 ms: a service hears speech some 200 ms after it began.
+const RECENT_BYTES: usize = 400 * BYTES_PER_MS as usize;
+
 /// 200 ms: few messages, and small buffers on the transcoding path.
 const PIECE_BYTES: usize = 200 * BYTES_PER_MS as usize;
+
+/// Below two frames a gap is jitter of the stamps.
+const GAP_MS_MIN: u64 = 40;
+
+/// The most silence that takes the place of one gap: longer than any setting that ends a turn
+/// would wait for. What is missing beyond that is missing for good.
+const FILL_MS_MAX: u64 = 2_000;

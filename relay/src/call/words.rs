@@ -5,9 +5,12 @@
 //! one at which the next came; the first begins with the audio. Within a run words are taken to
 //! be spoken evenly. A word that was not heard to its end was not heard.
 
+use super::part::Spoken;
+
 /// What one item says.
 #[derive(Debug)]
 pub(super) struct Words {
+    session: u32,
     response: Box<str>,
     item: Box<str>,
     text: String,
@@ -25,10 +28,11 @@ struct Run {
 
 impl Words {
     /// An item begins to be put into words.
-    pub(super) fn new(response: &str, item: &str, text: &str) -> Self {
+    pub(super) fn new(spoken: Spoken<'_>, text: &str) -> Self {
         let mut words = Self {
-            response: response.into(),
-            item: item.into(),
+            session: spoken.session,
+            response: spoken.response.into(),
+            item: spoken.item.into(),
             text: String::new(),
             runs: Vec::new(),
         };
@@ -37,8 +41,10 @@ impl Words {
     }
 
     /// Whether these are the words of this item.
-    pub(super) fn is_of(&self, response: &str, item: &str) -> bool {
-        *self.item == *item && *self.response == *response
+    pub(super) fn is_of(&self, spoken: Spoken<'_>) -> bool {
+        *self.item == *spoken.item
+            && *self.response == *spoken.response
+            && self.session == spoken.session
     }
 
     /// More words, `from` a sample on. Beyond the bound they are not kept.
@@ -103,8 +109,10 @@ const TEXT_BYTES_MAX: usize = 8 * 1024;
 mod tests {
     use super::*;
 
+    const ITEM: Spoken<'_> = Spoken { session: 1, response: "r", item: "i", part: 0 };
+
     fn words(runs: &[(&str, u64)]) -> Words {
-        let mut words = Words::new("r", "i", "");
+        let mut words = Words::new(ITEM, "");
         for (text, from) in runs {
             words.add(text, *from);
         }
@@ -129,7 +137,7 @@ mod tests {
 
     #[test]
     fn words_that_come_before_any_audio_or_after_all_of_it_are_spread_over_it() {
-        let mut late = Words::new("r", "i", "one two");
+        let mut late = Words::new(ITEM, "one two");
         late.add(" three four", 0);
         assert_eq!(late.heard(5_000, 10_000), "one two");
         let mut after = words(&[]);

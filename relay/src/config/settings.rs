@@ -150,6 +150,12 @@ pub const SETTINGS: &[Setting] = &[
         "Audio sent ahead of the caller's ear. Doubled, it covers longer stalls of the network and throws away more at each interruption.",
     ),
     says(
+        "RELAY_SPARE_AGENTS",
+        Default::Text("0"),
+        Form::Number(0..=100),
+        "Sessions for each agent that are kept open, for streams that control did not announce: their callers wait some 300 ms less. Each counts against the provider's limit of sessions; all agents together keep a quarter of RELAY_CALLS_MAX at most.",
+    ),
+    says(
         "RELAY_AGENT_CA_FILE",
         Default::Absent,
         Form::Words("a PEM file"),

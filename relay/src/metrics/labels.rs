@@ -4,10 +4,11 @@
 use std::fmt;
 use std::marker::PhantomData;
 
-use link::event::EndReason;
+use link::event::{EndReason, ReplacedBecause, ToolOutcome};
 
 use super::Count;
 use crate::call::output::{Flow, Oddity};
+use crate::stream::Leg;
 
 /// An enum whose variants are the values of one label.
 pub trait Label: Copy + fmt::Debug + 'static {
@@ -170,6 +171,84 @@ label! {
         Caller => "caller",
         /// The model.
         Agent => "agent",
+    }
+}
+
+label! {
+    /// What became of an announcement.
+    Announced, "outcome" {
+        /// The agent is dialled.
+        Prepared => "prepared",
+        /// The stream is here already, or a newer one of its call.
+        Late => "late",
+        /// It was announced before.
+        Twice => "twice",
+        /// As many calls are prepared as may be.
+        Full => "full",
+        /// The node takes no new calls.
+        Closed => "closed",
+        /// The node does not hold that agent version.
+        UnknownAgent => "unknown_agent",
+        /// The shard takes no messages.
+        ShardBusy => "shard_busy",
+    }
+}
+
+label! {
+    /// What became of a session that was opened before its caller was here.
+    Prepared, "outcome" {
+        /// An announced stream took it.
+        Claimed => "claimed",
+        /// A stream that nobody had announced took it.
+        SpareClaimed => "spare_claimed",
+        /// It ended by itself: nobody came, or the service closed it.
+        Expired => "expired",
+        /// It was closed: too old, an older version of its agent, or the node drains.
+        Dismissed => "dismissed",
+        /// A stream wanted it, and its shard did not give it in time.
+        Missed => "missed",
+    }
+}
+
+label! {
+    /// How a command was answered.
+    Answered, "outcome" {
+        /// It was carried out.
+        Done => "done",
+        /// It was not.
+        Refused => "refused",
+    }
+}
+
+impl Label for Leg {
+    const KEY: &'static str = "leg";
+    const VALUES: &'static [&'static str] = &["caller", "agent"];
+    fn value(self) -> &'static str {
+        Self::VALUES[self as usize]
+    }
+}
+
+impl Label for ReplacedBecause {
+    const KEY: &'static str = "because";
+    const VALUES: &'static [&'static str] = &["lost", "rolled_over"];
+    fn value(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::RolledOver => "rolled_over",
+        }
+    }
+}
+
+impl Label for ToolOutcome {
+    const KEY: &'static str = "outcome";
+    const VALUES: &'static [&'static str] = &["done", "failed", "timed_out", "cancelled"];
+    fn value(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Cancelled => "cancelled",
+        }
     }
 }
 

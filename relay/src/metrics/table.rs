@@ -2,11 +2,13 @@
 
 use std::fmt::Write as _;
 
-use link::event::EndReason;
+use link::event::{EndReason, ReplacedBecause, ToolOutcome};
 
-use super::labels::{Attempt, Connection, Lost, Refused, Speaker, Upgrade};
+use super::labels::{Announced, Answered, Attempt, Connection, Lost, Prepared};
+use super::labels::{Label, Refused, Speaker, Upgrade};
 use super::{Metric, Read, Split, Unit, split};
 use crate::call::output::{Flow, Oddity};
+use crate::stream::Leg;
 
 /// Every metric, in the order of a call's way.
 pub const METRICS: &[Metric] = &[
@@ -58,7 +60,7 @@ pub const METRICS: &[Metric] = &[
         rise: "A model that is slow to connect (uplink), or one that talks far ahead (playout).",
         read: Read::Split(Split {
             key: "flow",
-            values: <Flow as super::Label>::VALUES,
+            values: Flow::VALUES,
             unit: Unit::Milliseconds,
             read: |counters| counters.audio_dropped_ms.all(),
         }),
@@ -86,6 +88,98 @@ pub const METRICS: &[Metric] = &[
         counts: "From the end of the caller's speech to the first audio of the answer leaving.",
         rise: "The model is slow; the relay's share is in the `added` histograms.",
         read: Read::Time(|counters| &counters.reply),
+    },
+    Metric {
+        name: "relay_first_voice_seconds",
+        counts: "From a stream's start to the first audio of its agent leaving, by whether a session was ready when the stream began.",
+        rise: "With `prepared=\"no\"` the model's service is slow; with \"yes\" the greeting was not made in time.",
+        read: Read::TimeSplit {
+            key: "prepared",
+            values: &["no", "yes"],
+            read: |counters| &counters.first_voice,
+        },
+    },
+    Metric {
+        name: "relay_announcements",
+        counts: "Streams that control announced, by what became of it; `prepared` ends up in relay_prepared.",
+        rise: "`full`: more calls are placed than answered, or too small a node; `late`: the link is slower than the carrier.",
+        read: split::<Announced>(|counters| counters.announcements.all()),
+    },
+    Metric {
+        name: "relay_prepared",
+        counts: "Sessions that were opened before their caller was here, by what became of them.",
+        rise: "`expired`: calls that are announced and never come, or a service that closes idle sessions; `missed`: a shard without time.",
+        read: split::<Prepared>(|counters| counters.prepared.all()),
+    },
+    Metric {
+        name: "relay_announced_waiting",
+        counts: "Calls whose agent is dialled and whose stream is on its way.",
+        rise: "Traffic; without streams, calls that are placed and not answered.",
+        read: Read::Gauge(|gauges| i64::try_from(gauges.announced).unwrap_or(i64::MAX)),
+    },
+    Metric {
+        name: "relay_spares_ready",
+        counts: "Sessions that are kept open for streams that nobody announces.",
+        rise: "RELAY_SPARE_AGENTS, times agents; below it for long, the service refuses or closes them.",
+        read: Read::Gauge(|gauges| i64::try_from(gauges.spares).unwrap_or(i64::MAX)),
+    },
+    Metric {
+        name: "relay_sockets_open",
+        counts: "WebSockets that are open, by leg; a call has one and at least one.",
+        rise: "Traffic; above what calls, announcements and spares need, a bug: tell us.",
+        read: Read::Level {
+            key: Leg::KEY,
+            values: Leg::VALUES,
+            read: |counters| &counters.sockets,
+        },
+    },
+    Metric {
+        name: "relay_agents_lost",
+        counts: "Sessions of the model that were lost, or could not be opened, while their call went on.",
+        rise: "The model's service, or the way to it.",
+        read: Read::Total(|counters| &counters.agents_lost),
+    },
+    Metric {
+        name: "relay_agents_replaced",
+        counts: "Sessions of the model that took the place of another in a call, by why.",
+        rise: "`lost`: the model's service; `rolled_over`: long calls.",
+        read: split::<ReplacedBecause>(|counters| counters.agents_replaced.all()),
+    },
+    Metric {
+        name: "relay_agent_gap_seconds",
+        counts: "How long nobody heard the caller when a session was replaced; 0 for a roll-over.",
+        rise: "The model's service is slow to open sessions.",
+        read: Read::Time(|counters| &counters.agent_gap),
+    },
+    Metric {
+        name: "relay_turns_forgotten",
+        counts: "Turns that a new session was not told about, because no summary held them.",
+        rise: "Summaries fail: look at `relay_oddities`.",
+        read: Read::Total(|counters| &counters.turns_forgotten),
+    },
+    Metric {
+        name: "relay_keys",
+        counts: "Keys that callers pressed.",
+        rise: "Traffic.",
+        read: Read::Total(|counters| &counters.keys),
+    },
+    Metric {
+        name: "relay_tools",
+        counts: "Uses of tools by agents, by how they went.",
+        rise: "`failed`, `timed_out`: the tool's server.",
+        read: split::<ToolOutcome>(|counters| counters.tools.all()),
+    },
+    Metric {
+        name: "relay_tool_seconds",
+        counts: "From the request of a tool to its result.",
+        rise: "The tool's server is slow; callers wait meanwhile.",
+        read: Read::Time(|counters| &counters.tool_time),
+    },
+    Metric {
+        name: "relay_commands",
+        counts: "Commands to running calls that wanted an answer, by what it was.",
+        rise: "`refused`: commands for calls that are over, or that ask for what cannot be done.",
+        read: split::<Answered>(|counters| counters.commands.all()),
     },
     Metric {
         name: "relay_turns",
@@ -168,12 +262,14 @@ pub fn page() -> String {
     for metric in METRICS {
         let name = metric.name;
         let labels = match metric.read {
-            Read::Split(split) => format!(" {{{}={}}}", split.key, split.values.join("|")),
+            Read::Split(Split { key, values, .. })
+            | Read::TimeSplit { key, values, .. }
+            | Read::Level { key, values, .. } => format!(" {{{key}={}}}", values.join("|")),
             Read::Total(_) | Read::Time(_) | Read::Gauge(_) => String::new(),
         };
         let suffix = match metric.read {
             Read::Total(_) | Read::Split(_) => "_total",
-            Read::Time(_) | Read::Gauge(_) => "",
+            Read::Time(_) | Read::TimeSplit { .. } | Read::Level { .. } | Read::Gauge(_) => "",
         };
         let (counts, rise) = (metric.counts, metric.rise);
         let _ = write!(page, "{name}{suffix}{labels}\n    {counts}\n    A rise: {rise}\n");
@@ -187,7 +283,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::metrics::{Counters, Gauges, Metrics};
+    use crate::metrics::{Counters, Gauges, Metrics, OpenSocket};
 
     #[test]
     fn a_scrape_adds_up_what_the_threads_counted() {
@@ -197,6 +293,8 @@ mod tests {
             counters.frames.of(Flow::Playout).add(n);
             counters.audio_dropped_ms.of(Flow::Uplink).add(n * 100);
             counters.reply.observe(Duration::from_millis(250));
+            counters.first_voice[1].observe(Duration::from_millis(250));
+            std::mem::forget(OpenSocket::new(counters.clone(), Leg::Agent));
         }
         let gauges = || Gauges { calls: 7, ..Gauges::default() };
         let page = Arc::new(Metrics::new(threads.to_vec(), gauges)).scrape().unwrap();
@@ -209,6 +307,10 @@ mod tests {
             "relay_reply_seconds_bucket{le=\"0.2\"} 0",
             "relay_reply_seconds_bucket{le=\"0.3\"} 2",
             "relay_calls 7",
+            "relay_first_voice_seconds_count{prepared=\"yes\"} 2",
+            "relay_first_voice_seconds_bucket{le=\"0.3\",prepared=\"yes\"} 2",
+            "relay_sockets_open{leg=\"agent\"} 2",
+            "relay_sockets_open{leg=\"caller\"} 0",
         ] {
             assert!(page.lines().any(|found| found == line), "{line} is missing in\n{page}");
         }

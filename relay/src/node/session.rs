@@ -6,22 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use link::frame::{Channel, Decoder, Frame, FrameError};
-use link::id::{CallId, CommandId, Gen};
-use link::message::{ALPN, Command, Hello, Load, SERVER_NAME, ToControl, ToRelay, VERSION};
-use link::ticket::KeySet;
+use link::message::{ALPN, Hello, Load, SERVER_NAME, ToControl, ToRelay, VERSION};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use tokio::time::timeout;
 
-use super::{Link, Phase, deliver};
+use super::{Link, Phase};
 use crate::call::moment::Moment;
 use crate::gate::Door;
-use crate::known::Signatures;
-use crate::mailbox::Letter;
 use crate::metrics::labels::Attempt;
-use crate::shard::ToShard;
 
 /// Why a connection ended, or never was.
 pub(super) enum Broken {
@@ -192,66 +187,6 @@ impl Link {
                 }
                 (_, Ok(message)) => self.hear(message)?,
             }
-        }
-    }
-
-    fn hear(&self, message: ToRelay) -> Result<(), Broken> {
-        let known = &self.around.known;
-        match message {
-            ToRelay::TicketKeys { keys } => match KeySet::new(&keys) {
-                Ok(set) => known.set_keys(set),
-                Err(error) => tracing::error!(%error, "pushed ticket keys are not taken"),
-            },
-            ToRelay::Signatures { values } => known.set_signatures(Signatures::OneOf(values)),
-            ToRelay::Agent(spec) => self.hear_agent(*spec),
-            ToRelay::Synced => {
-                known.set_synced();
-                self.around.gate.open();
-                tracing::info!(agents = known.agent_count(), "synced with control");
-            }
-            ToRelay::Ack { through } => self.committed(through),
-            ToRelay::Command { call, generation, id, command } => {
-                self.command(call, generation, id, command);
-            }
-            ToRelay::Refused { why } => return Err(Broken::Refused(why)),
-            ToRelay::Welcome { .. } | ToRelay::Announce(_) | ToRelay::Unknown => {
-                self.around.counters.link_unknown.one()
-            }
-        }
-        Ok(())
-    }
-
-    fn hear_agent(&self, spec: link::agent::AgentSpec) {
-        let (agent, version) = (spec.name.clone(), spec.version);
-        if let Some(problem) = spec.problems().first() {
-            tracing::error!(%agent, version, %problem, "a pushed agent is not taken");
-        } else if let Err(error) = self.around.known.keep_agent(spec) {
-            tracing::error!(%agent, version, %error, "a pushed agent is not taken");
-        }
-    }
-
-    fn committed(&self, through: link::id::EventNumber) {
-        let receipts = self.ring.borrow_mut().acknowledge(through);
-        for receipt in receipts {
-            deliver(&self.around.post, receipt);
-        }
-        self.show_waiting();
-    }
-
-    fn command(&self, call: CallId, generation: Gen, id: Option<CommandId>, command: Command) {
-        if command == Command::Unknown {
-            return self.around.counters.link_unknown.one();
-        }
-        let carried = self.around.gate.register().find(&call);
-        match carried {
-            Some(carried) if carried.generation == generation => {
-                let letter = Letter::Command(id, command);
-                let message = ToShard::Letter { call, generation, letter };
-                if self.around.post.send(carried.shard, message).is_err() {
-                    tracing::warn!(shard = carried.shard, "a shard takes no messages");
-                }
-            }
-            _ => tracing::debug!(%call, %generation, "a command for a call that is not here"),
         }
     }
 

@@ -11,13 +11,12 @@ use tokio::time::timeout;
 
 use super::{Post, Shard, ToShard};
 use crate::admit::{self, Admitted, Refusal, START_BYTES_MAX, START_WITHIN};
-use crate::bridge;
 use crate::call::input::Command;
 use crate::clock;
 use crate::gate::Seat;
 use crate::mailbox::{Letter, Mailbox};
 use crate::metrics::labels::{Lost, Refused};
-use crate::telemetry::CallLog;
+use crate::telemetry::{CallLog, CallRef};
 use crate::wire::opening::{self, Opening, Start};
 use crate::ws::{CloseCode, Message, Socket, SocketError};
 
@@ -25,13 +24,18 @@ use crate::ws::{CloseCode, Message, Socket, SocketError};
 /// panic.
 struct Entry {
     shard: Rc<Shard>,
-    key: (CallId, Gen),
+    call: CallRef,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.shard.setup.gate.register().leave(&self.key.0, self.key.1);
-        self.shard.mailboxes.borrow_mut().remove(&self.key);
+        let Self { shard, call } = self;
+        shard.setup.gate.register().leave(&call.id, call.generation);
+        let mailbox = shard.mailboxes.borrow_mut().remove(&(call.id.clone(), call.generation));
+        // Whoever wanted something of the call hears that it is too late.
+        for letter in mailbox.iter().flat_map(|mailbox| mailbox.empty()) {
+            shard.outlet().return_letter(call, &letter, "the call is over");
+        }
     }
 }
 
@@ -46,7 +50,8 @@ impl Shard {
             Ok(admitted) => {
                 let shard = self.clone();
                 self.carry(admitted, async move |admitted, mailbox, log| {
-                    bridge::run(&shard, socket, admitted, &mailbox, log).await;
+                    let call = shard.call_for(&admitted).await;
+                    call.run(socket, admitted, mailbox, log).await;
                 })
                 .await;
                 drop(seat);
@@ -65,10 +70,10 @@ impl Shard {
         admitted: Admitted,
         drive: impl AsyncFnOnce(Admitted, Rc<Mailbox>, CallLog),
     ) {
-        let key = (admitted.claims.call.clone(), admitted.claims.generation);
-        let mailbox = Rc::new(Mailbox::default());
-        self.mailboxes.borrow_mut().insert(key.clone(), mailbox.clone());
-        let _entry = Entry { shard: self.clone(), key };
+        let (call, mailbox) = (admitted.call_ref(), Rc::new(Mailbox::default()));
+        let key = (call.id.clone(), call.generation);
+        self.mailboxes.borrow_mut().insert(key, mailbox.clone());
+        let _entry = Entry { shard: self.clone(), call };
         let log = CallLog::new(self.setup.outlet.clone(), &admitted);
         drive(admitted, mailbox, log).await;
     }
@@ -111,7 +116,7 @@ impl Shard {
                         let early = messages.filter_map(|message| match message {
                             Message::Text(text) => Some(text.to_owned()),
                             // The socket says again that it is closed when it is read next.
-                            Message::Binary(_) | Message::Closed { .. } => None,
+                            Message::Binary(_) | Message::Pong | Message::Closed { .. } => None,
                         });
                         return Poll::Ready(Ok((start, early.collect())));
                     }

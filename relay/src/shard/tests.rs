@@ -11,14 +11,16 @@ use super::*;
 use crate::admit::Admitted;
 use crate::call::output::Milestone;
 use crate::telemetry::Noted;
+use crate::tools::guard::Allowed;
 
-struct Bench {
-    shard: Rc<Shard>,
-    gate: Arc<Gate>,
-    events: mpsc::Receiver<Noted>,
+/// A shard by itself, and what it tells.
+pub(crate) struct Bench {
+    pub(crate) shard: Rc<Shard>,
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) events: mpsc::Receiver<Noted>,
 }
 
-fn bench() -> Bench {
+pub(crate) fn bench() -> Bench {
     let (house, events) = mpsc::channel(64);
     let (to_shard, _) = mpsc::channel(1);
     let (clock, gate) = (Clock::start(), Arc::new(Gate::new(8)));
@@ -35,12 +37,16 @@ fn bench() -> Bench {
         tls: None,
         forward: None,
         agent_tls: tls::client_config(None).unwrap(),
+        tools: Tools::new(Allowed::default(), tls::client_config(None).unwrap()),
         playout_lead: Duration::from_millis(400),
+        spare_agents: 0,
+        shards: 1,
     };
     Bench { shard: Rc::new(Shard::new(setup)), gate, events }
 }
 
-fn admitted(call: &str) -> Admitted {
+/// A stream of this call, as admission gives it.
+pub(crate) fn admitted(call: &str) -> Admitted {
     let spec = serde_json::json!({
         "name": "front-desk", "instructions": "x", "provider": {"kind": "openai_realtime"},
     });
@@ -77,7 +83,7 @@ impl Bench {
     }
 }
 
-async fn socket_and_peer() -> (Socket, TcpStream) {
+pub(crate) async fn socket_and_peer() -> (Socket, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (peer, ours) = tokio::join!(TcpStream::connect(address), listener.accept());

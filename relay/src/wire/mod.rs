@@ -20,7 +20,6 @@ use std::sync::Arc;
 use link::agent::{AgentSpec, Provider};
 use link::secret::Secret;
 
-use crate::call::Interruption;
 use crate::call::input::{AgentEvent, CallerEvent};
 use crate::call::output::{AgentMessage, CallerMessage};
 
@@ -143,14 +142,6 @@ pub fn door(agent: &AgentSpec) -> Door<'_> {
         Provider::OpenaiRealtime { url, model, api_key } => {
             Door { url: openai_realtime::url(url, model), bearer: api_key }
         }
-    }
-}
-
-/// Who stops an answer of the agent when the caller speaks.
-#[must_use]
-pub fn interruption(agent: &AgentSpec) -> Interruption {
-    match &agent.provider {
-        Provider::OpenaiRealtime { .. } => openai_realtime::INTERRUPTION,
     }
 }
 

@@ -26,13 +26,8 @@ use serde_json::Value;
 pub use self::events::read;
 
 use super::{push_json, push_number};
-use crate::call::Interruption;
 use crate::call::input::{Answering, Audio};
 use crate::call::output::AgentMessage;
-
-/// The session is stated with `interrupt_response`, so the service stops by itself; a cancel on
-/// top races with that and is refused.
-pub const INTERRUPTION: Interruption = Interruption::ByService;
 
 /// What is said on one socket.
 #[derive(Debug)]

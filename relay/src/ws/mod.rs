@@ -18,6 +18,7 @@ pub use self::close::{CloseCode, SocketError, Violation};
 pub use self::read::{Message, Messages, ReadBuffer};
 pub use self::write::{Backlog, Text, WriteBuffer};
 
+use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
@@ -27,7 +28,8 @@ use tokio::io::AsyncWrite;
 
 use self::read::Incoming;
 use self::write::Owed;
-use crate::stream::Stream;
+use crate::metrics::OpenSocket;
+use crate::stream::{DetachedStream, Stream};
 
 /// Which end of the connection this is; only the client masks what it sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,8 +67,8 @@ impl Limits {
 
 /// One WebSocket after its handshake.
 #[derive(Debug)]
-pub struct Socket {
-    stream: Stream,
+pub struct Socket<S = Stream> {
+    stream: S,
     role: Role,
     limits: Limits,
     /// Tells this socket's bytes in a shared [`WriteBuffer`] from another's.
@@ -79,7 +81,13 @@ pub struct Socket {
     /// Bytes that the stream has taken and not passed on yet (TLS records in rustls' buffer).
     unflushed: usize,
     writing: Writing,
+    /// Counts the socket while it is open.
+    open: Option<OpenSocket>,
 }
+
+/// A socket that belongs to no reactor: on its way from one shard to another, with everything that
+/// was read or not yet written.
+pub type DetachedSocket = Socket<DetachedStream>;
 
 /// The writing half.
 #[derive(Debug)]
@@ -107,7 +115,23 @@ impl Socket {
             kept: BytesMut::new(),
             unflushed: 0,
             writing: Writing::Open,
+            open: None,
         }
+    }
+
+    /// Counts the socket until it is dropped.
+    #[must_use]
+    pub fn counted(mut self, open: OpenSocket) -> Self {
+        self.open = Some(open);
+        self
+    }
+
+    /// Takes the socket out of its reactor. What was said in this wake must have been flushed.
+    ///
+    /// # Errors
+    /// When the system refuses; the connection is closed then.
+    pub fn detach(self) -> io::Result<DetachedSocket> {
+        self.map_stream(Stream::detach)
     }
 
     /// Begins the closing handshake, or answers the peer's; nothing can be said after it. The
@@ -117,7 +141,8 @@ impl Socket {
         self.owed.close(code, reason);
     }
 
-    /// Asks the peer for a sign of life with the next flush; any message that comes is one.
+    /// Asks the peer for a sign of life with the next flush; any message that comes is one, and the
+    /// answer is a [`Message::Pong`].
     pub fn ping(&mut self) {
         self.owed.ping();
     }
@@ -148,6 +173,25 @@ impl Socket {
             }
         }
         Poll::Ready(())
+    }
+}
+
+impl DetachedSocket {
+    /// Gives the socket to the reactor of the calling thread.
+    ///
+    /// # Errors
+    /// When the system refuses; the connection is closed then.
+    pub fn attach(self) -> io::Result<Socket> {
+        self.map_stream(DetachedStream::attach)
+    }
+}
+
+impl<S> Socket<S> {
+    fn map_stream<T>(self, change: impl FnOnce(S) -> io::Result<T>) -> io::Result<Socket<T>> {
+        let Self { stream, role, limits, id, incoming, owed, kept, unflushed, writing, open } =
+            self;
+        let stream = change(stream)?;
+        Ok(Socket { stream, role, limits, id, incoming, owed, kept, unflushed, writing, open })
     }
 }
 

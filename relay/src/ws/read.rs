@@ -47,6 +47,14 @@ impl ReadBuffer {
         Poll::Ready(Ok(room.filled().len()))
     }
 
+    /// Notes a pong, unless the last message is one: a peer that sends nothing but pongs must not
+    /// make the list grow with them.
+    fn take_pong(&mut self, range: Range<usize>) {
+        if !self.items.last().is_some_and(|item| item.kind == Kind::Pong) {
+            self.items.push(Item { kind: Kind::Pong, place: Place::Read, range });
+        }
+    }
+
     fn messages(&self) -> Messages<'_> {
         Messages { bytes: &self.bytes, joined: &self.joined, items: self.items.iter() }
     }
@@ -65,6 +73,8 @@ pub enum Message<'b> {
     Text(&'b str),
     /// Bytes. No message of Twilio or OpenAI is one.
     Binary(&'b [u8]),
+    /// The answer to a ping: a sign of life. However many come in one read, they are one.
+    Pong,
     /// The peer says goodbye; always the last. The answer waits for the next flush.
     Closed {
         /// Its code; [`CloseCode::NONE`] when it gave none.
@@ -99,6 +109,7 @@ impl<'b> Iterator for Messages<'b> {
         Some(match item.kind {
             Kind::Text => Message::Text(text()),
             Kind::Binary => Message::Binary(payload),
+            Kind::Pong => Message::Pong,
             Kind::Close(code) => Message::Closed { code, reason: text() },
         })
     }
@@ -115,6 +126,7 @@ struct Item {
 enum Kind {
     Text,
     Binary,
+    Pong,
     Close(CloseCode),
 }
 
@@ -127,7 +139,7 @@ enum Place {
 
 impl Socket {
     /// Reads once and gives the messages that are complete with it; at least one. Pings are
-    /// answered with the next flush, pongs are dropped. Call it until it is pending, then flush:
+    /// answered with the next flush. Call it until it is pending, then flush:
     /// also a read that gave nothing may have left an answer to send.
     ///
     /// # Errors
@@ -307,7 +319,7 @@ impl Incoming {
                 }
             }
             (Opcode::Ping, _) => reader.owed.pong(payload),
-            (Opcode::Pong, _) => {}
+            (Opcode::Pong, _) => reader.buffer.take_pong(range),
             (Opcode::Close, _) => {
                 let code = parse_close(payload)?;
                 let reason = range.start + payload.len().min(2)..range.end;

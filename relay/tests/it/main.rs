@@ -15,6 +15,7 @@ mod snr;
 mod tools_http;
 mod ws_dial;
 mod ws_interop;
+mod ws_move;
 mod ws_peer;
 mod ws_property;
 mod ws_protocol;

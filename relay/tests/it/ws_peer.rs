@@ -38,6 +38,7 @@ const HUNG: Duration = Duration::from_secs(60);
 pub(crate) enum Said {
     Text(String),
     Binary(Vec<u8>),
+    Pong,
     Closed(u16, String),
 }
 
@@ -46,6 +47,7 @@ impl From<Message<'_>> for Said {
         match message {
             Message::Text(text) => Self::Text(text.into()),
             Message::Binary(bytes) => Self::Binary(bytes.into()),
+            Message::Pong => Self::Pong,
             Message::Closed { code, reason } => Self::Closed(code.0, reason.into()),
         }
     }
@@ -215,6 +217,7 @@ pub(crate) fn frames_of(ours: Role, mut bytes: &[u8]) -> Vec<Seen> {
 /// What one conversation showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Observed {
+    /// Without pongs: those of one read are one, so that their number depends on the reads.
     pub(crate) said: Vec<Said>,
     /// How our socket ended, displayed.
     pub(crate) ending: String,
@@ -255,6 +258,7 @@ pub(crate) async fn converse(role: Role, pieces: &[&[u8]], first_already_read: b
             },
         }
     };
+    said.retain(|said| *said != Said::Pong);
     ours.finish().await;
     let mut sent = Vec::new();
     peer.read_to_end(&mut sent).await.unwrap();

@@ -32,7 +32,7 @@ fn frames(role: Role, said: &Said, cuts: &[prop::sample::Index]) -> Vec<u8> {
     let (opcode, payload) = match said {
         Said::Text(text) => (TEXT, text.as_bytes()),
         Said::Binary(bytes) => (BINARY, bytes.as_slice()),
-        Said::Closed(..) => unreachable!("not drawn"),
+        Said::Pong | Said::Closed(..) => unreachable!("not drawn"),
     };
     let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(payload.len() + 1)).collect();
     cuts.sort_unstable();

@@ -159,7 +159,7 @@ async fn a_message_that_is_too_long_is_refused_by_its_header() {
 }
 
 #[tokio::test]
-async fn pings_are_answered_in_order_and_pongs_are_ignored() {
+async fn pings_are_answered_in_order_and_pongs_change_nothing() {
     let long = [0xFE; 125];
     let ten: Vec<(u8, &[u8])> = vec![(FIN | PING, b"payload"); 10];
     let mut answered = Case::new("ten pings", &ten);

@@ -1,12 +1,11 @@
 //! The caller speaks while the agent does.
 
-use super::script::{Script, spec, speech};
-use crate::call::input::Outcome;
-use crate::call::{CallSpec, Interruption};
+use super::script::{Script, speech};
+use crate::call::input::{AgentFormat, Answering, Outcome};
 
 #[test]
 fn clear_comes_first_then_the_cut_at_what_was_heard() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.response_started("r1").audio("r1", "i1", &speech(2_000));
     t.saying("r1", "i1", "one two three four five six seven eight");
     t.at_ms(300).mark(1).mark(2).mark(3).forget();
@@ -20,7 +19,7 @@ fn clear_comes_first_then_the_cut_at_what_was_heard() {
 
 #[test]
 fn words_that_were_heard_are_kept() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.response_started("r1").saying("r1", "i1", "Harbor Bikes,");
     t.audio("r1", "i1", &speech(600)).saying("r1", "i1", " how can I");
     t.audio("r1", "i1", &speech(600)).saying("r1", "i1", " help?");
@@ -35,12 +34,14 @@ fn words_that_were_heard_are_kept() {
 
 #[test]
 fn the_relay_cancels_only_when_the_service_does_not() {
-    let mut t = Script::live(CallSpec { interruption: Interruption::ByRelay, ..spec() });
+    let mut t = Script::live();
+    t.configured_to(Some(AgentFormat::Ulaw), Answering::ByRelay);
     t.response_started("r1").audio("r1", "i1", &speech(500)).forget();
     t.speech_started();
     assert_eq!(t.lines()[..3], ["clear", "cancel r1", "truncate i1.0 at 0"]);
 
-    let mut t = Script::live(CallSpec { interruption: Interruption::ByRelay, ..spec() });
+    let mut t = Script::live();
+    t.configured_to(Some(AgentFormat::Ulaw), Answering::ByRelay);
     t.response_started("r1").audio("r1", "i1", &speech(500)).ended("r1", Outcome::Completed);
     t.forget().speech_started();
     assert_eq!(t.lines_with("cancel"), [""; 0], "an answer that is over is not cancelled");
@@ -61,7 +62,7 @@ fn marks_that_a_clear_throws_back_prove_nothing() {
 
 #[test]
 fn late_deltas_are_dropped_after_barge_in() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.response_started("r1").audio("r1", "i1", &speech(500)).speech_started().forget();
     t.audio("r1", "i1", &speech(500)).expect(["note: tolerated LateAudio"]);
     t.saying("r1", "i1", "late").audio_ended("r1", "i1").expect([]);
@@ -71,14 +72,14 @@ fn late_deltas_are_dropped_after_barge_in() {
 
 #[test]
 fn an_answer_that_is_cut_before_its_first_sample_is_late_from_there_on() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.response_started("r1").speech_started().expect([]);
     t.audio("r1", "i1", &speech(60)).expect(["note: tolerated LateAudio"]);
 }
 
 #[test]
 fn parts_that_were_heard_in_full_are_not_cut() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.response_started("r1").audio("r1", "i1", &speech(60)).audio_ended("r1", "i1");
     t.audio("r1", "i2", &speech(120)).audio_ended("r1", "i2");
     t.audio("r1", "i3", &speech(60)).forget();
@@ -95,7 +96,7 @@ fn parts_that_were_heard_in_full_are_not_cut() {
 
 #[test]
 fn who_speaks_into_silence_interrupts_nothing() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.speech_started().expect([]);
     let mut t = Script::speaking(120);
     t.mark(2).forget();
@@ -104,7 +105,7 @@ fn who_speaks_into_silence_interrupts_nothing() {
 
 #[test]
 fn what_was_heard_in_full_but_is_not_over_is_cut_where_it_is() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.response_started("r1").audio("r1", "i1", &speech(120)).mark(2).forget();
     t.speech_started().expect([
         "truncate i1.0 at 120",
@@ -115,7 +116,7 @@ fn what_was_heard_in_full_but_is_not_over_is_cut_where_it_is() {
 
 #[test]
 fn playout_begins_at_once_after_a_cut() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.response_started("r1").audio("r1", "i1", &speech(2_000)).speech_started();
     t.ended("r1", Outcome::Cancelled).response_started("r2").forget();
     t.audio("r2", "i2", &speech(2_000));

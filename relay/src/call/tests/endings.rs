@@ -1,14 +1,11 @@
 //! How calls end when nothing is wrong with the agent.
 
-use std::time::Duration;
-
-use super::script::{Script, spec, speech};
-use crate::call::CallSpec;
+use super::script::{Script, speech};
 use crate::call::input::{CallerEvent, Command, Input, Loss, Outcome};
 
 /// The agent says goodbye in 120 ms and asks to hang up.
 fn goodbye() -> Script {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.response_started("r1").audio("r1", "i1", &speech(120)).audio_ended("r1", "i1");
     t.tool("r1", "c1", "hang_up");
     t
@@ -35,7 +32,7 @@ fn a_goodbye_whose_answer_still_runs_is_waited_for() {
 
 #[test]
 fn a_goodbye_without_a_word_ends_with_its_answer() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.response_started("r1").tool("r1", "c1", "hang_up").expect([]);
     t.ended("r1", Outcome::Completed).expect(["note: ending 1: agent_hung_up"]);
 }
@@ -78,7 +75,7 @@ fn who_speaks_into_a_goodbye_calls_it_off() {
 
 #[test]
 fn a_goodbye_of_an_answer_that_was_cut_is_none() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.response_started("r1").audio("r1", "i1", &speech(120)).speech_started().forget();
     t.tool("r1", "c1", "hang_up");
     assert_eq!(t.lines_with("result").len(), 1);
@@ -94,7 +91,7 @@ fn a_goodbye_stands_when_the_agent_is_gone() {
 
 #[test]
 fn control_that_does_not_answer_is_waited_for_300_ms() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.hang_up().expect(["note: ending 1: operator_hung_up"]);
     t.recorded(7).at_ms(399).expect([]);
     t.at_ms(400).expect(["close caller: Normal", "close A", "end: operator_hung_up"]);
@@ -113,9 +110,11 @@ fn a_hang_up_is_silent_at_once() {
 
 #[test]
 fn the_longest_call_ends() {
-    let mut t = Script::live(CallSpec { call_max: Duration::from_secs(30), ..spec() });
-    t.at_ms(29_999).expect([]);
-    t.at_ms(30_000).expect(["note: ending 1: time_limit"]);
+    let mut t = Script::live_with(|agent| agent.limits.call_seconds_max = 30);
+    t.at_ms(29_999).forget();
+    t.at_ms(30_000).expect(["say goodbye"]);
+    t.response_started("r1").audio("r1", "i1", &speech(60)).ended("r1", Outcome::Completed);
+    t.forget().mark(1).expect(["note: agent turn i1 \"\" 60/60", "note: ending 1: time_limit"]);
 }
 
 #[test]
@@ -132,9 +131,9 @@ fn a_stop_ends_the_stream_and_keeps_what_was_heard() {
 
 #[test]
 fn a_lost_caller_is_not_closed_again() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.caller(CallerEvent::Lost).expect(["close A", "end: caller_lost"]);
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.caller(CallerEvent::Violated).expect(["close A", "end: caller_protocol"]);
 }
 
@@ -160,7 +159,7 @@ fn a_drain_sends_the_stream_elsewhere_and_keeps_what_was_heard() {
 
 #[test]
 fn five_broken_messages_of_the_caller_are_tolerated() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     for _ in 0..5 {
         t.caller(CallerEvent::Malformed).expect(["note: tolerated CallerMalformed"]);
     }
@@ -174,7 +173,7 @@ fn five_broken_messages_of_the_caller_are_tolerated() {
 
 #[test]
 fn what_was_decided_stands_when_the_caller_is_faster() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.hang_up().forget();
     t.caller(CallerEvent::Stopped);
     t.expect(["close caller: Normal", "close A", "end: operator_hung_up"]);
@@ -182,7 +181,7 @@ fn what_was_decided_stands_when_the_caller_is_faster() {
 
 #[test]
 fn nothing_follows_the_end() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.caller(CallerEvent::Stopped).forget();
     t.started().caller_says(1).mark(1).caller(CallerEvent::Lost).hang_up().recorded(1);
     t.opened().response_started("r1").audio("r1", "i1", &speech(60)).put(Input::Drain);

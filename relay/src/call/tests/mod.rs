@@ -4,10 +4,15 @@
 mod script;
 
 mod barge_in;
+mod commands;
 mod endings;
 mod failures;
+mod limits;
 mod opening;
 mod playout;
+mod prepared;
+mod sessions;
 mod simulation;
+mod tools;
 mod turns;
 mod uplink;

@@ -1,12 +1,14 @@
 //! The agent's voice on its way to the ear.
 
-use super::script::{Script, spec, speech};
+use std::time::Duration;
+
+use super::script::{Script, pcm, quiet, speech};
 use crate::call::CallSpec;
 use crate::call::input::{AgentFormat, Outcome, Side};
 
 #[test]
 fn the_first_chunk_leaves_with_the_first_delta_and_each_has_its_mark() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.response_started("r1").expect([]);
     t.audio("r1", "i1", &speech(40)).expect(["play 320", "mark 1"]);
     t.audio("r1", "i1", &speech(120)).expect(["play 480", "mark 2", "play 480", "mark 3"]);
@@ -14,7 +16,7 @@ fn the_first_chunk_leaves_with_the_first_delta_and_each_has_its_mark() {
 
 #[test]
 fn at_most_the_lead_is_ahead_of_the_ear() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.response_started("r1").audio("r1", "i1", &speech(2_000));
     assert_eq!(t.lines_with("play").len(), 6, "six chunks of 60 ms fit into 400 ms");
     t.at_ms(100 + 19).expect([]);
@@ -24,29 +26,28 @@ fn at_most_the_lead_is_ahead_of_the_ear() {
 
 #[test]
 fn another_lead_is_kept_as_well() {
-    let mut t =
-        Script::live(CallSpec { playout_lead: std::time::Duration::from_millis(1_000), ..spec() });
+    let mut t = Script::live_as(CallSpec { playout_lead: Duration::from_millis(1_000), ..quiet() });
     t.response_started("r1").audio("r1", "i1", &speech(2_000));
     assert_eq!(t.lines_with("play").len(), 16);
 }
 
 #[test]
 fn the_last_samples_are_played_when_the_audio_ends() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.response_started("r1").audio("r1", "i1", &speech(61)).expect(["play 480", "mark 1"]);
     t.audio_ended("r1", "i1").expect(["play 8", "mark 2"]);
 }
 
 #[test]
 fn the_last_samples_are_played_when_only_the_answer_ends() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.response_started("r1").audio("r1", "i1", &speech(61)).forget();
     t.ended("r1", Outcome::Completed).expect(["play 8", "mark 2"]);
 }
 
 #[test]
 fn a_short_rest_leaves_before_the_ear_runs_dry() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.response_started("r1").audio("r1", "i1", &speech(90)).expect(["play 480", "mark 1"]);
     t.at_ms(100 + 39).expect([]);
     t.at_ms(100 + 40).expect(["play 240", "mark 2"]);
@@ -77,7 +78,7 @@ fn a_mark_that_nobody_set_is_counted() {
 
 #[test]
 fn a_second_part_follows_the_first_and_is_counted_by_itself() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.response_started("r1").audio("r1", "i1", &speech(70)).forget();
     t.audio("r1", "i2", &speech(100)).expect(["play 80", "mark 2", "play 480", "mark 3"]);
     t.mark(3).forget();
@@ -87,14 +88,14 @@ fn a_second_part_follows_the_first_and_is_counted_by_itself() {
 
 #[test]
 fn audio_of_a_part_that_another_has_followed_is_out_of_place() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.response_started("r1").audio("r1", "i1", &speech(60)).audio("r1", "i2", &speech(60));
     t.forget().audio("r1", "i1", &speech(60)).expect(["note: tolerated AgentMalformed"]);
 }
 
 #[test]
 fn audio_that_cannot_be_read_is_counted_and_leaves_nothing_behind() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.response_started("r1")
         .base64_audio("r1", "i1", "!")
         .expect(["note: tolerated AgentMalformed"]);
@@ -104,13 +105,13 @@ fn audio_that_cannot_be_read_is_counted_and_leaves_nothing_behind() {
 
 #[test]
 fn audio_of_an_answer_that_never_began_is_late() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.audio("r9", "i1", &speech(60)).expect(["note: tolerated LateAudio"]);
 }
 
 #[test]
 fn nothing_leaves_while_the_callers_socket_is_stalled() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.response_started("r1").stalled(Side::Caller);
     t.audio("r1", "i1", &speech(120)).at_ms(1_000).expect([]);
     t.drained(Side::Caller).expect(["play 480", "mark 1", "play 480", "mark 2"]);
@@ -118,7 +119,7 @@ fn nothing_leaves_while_the_callers_socket_is_stalled() {
 
 #[test]
 fn more_than_a_minute_is_cancelled_dropped_and_cut_where_it_was_heard() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.response_started("r1").audio("r1", "i1", &speech(60_000)).forget();
     // 360 ms have left already.
     t.audio("r1", "i1", &speech(400)).expect(["cancel r1", "note: dropped 40 of Playout"]);
@@ -135,7 +136,7 @@ fn more_than_a_minute_is_cancelled_dropped_and_cut_where_it_was_heard() {
 
 #[test]
 fn without_any_proof_playout_waits_for_a_mark() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.response_started("r1").audio("r1", "i1", &speech(10_000)).at_ms(9_000);
     let sent = t.played().len() / 8;
     assert!((2_400..2_500).contains(&sent), "{sent} ms: the lead and two seconds");
@@ -145,7 +146,7 @@ fn without_any_proof_playout_waits_for_a_mark() {
 
 #[test]
 fn a_pcm_agent_is_heard_in_mu_law_for_as_long_as_it_spoke() {
-    let mut t = Script::new(CallSpec { agent_audio: AgentFormat::Pcm24k, ..spec() });
+    let mut t = Script::new(pcm());
     t.started().opened().configured_as(Some(AgentFormat::Pcm24k)).response_started("r1").forget();
     // 60 ms in halves that do not even keep samples whole.
     let pcm = [0_u8; 24 * 2 * 60];

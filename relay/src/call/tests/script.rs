@@ -11,22 +11,28 @@
 //! | `dial A`, `close A`, `close caller: Normal`, `end: ..` | done to sockets, and the end |
 //! | `note: ..` | told to the outside |
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use link::agent::{AgentAudio, AgentSpec};
+use link::id::CommandId;
 
 use crate::call::input::{
     AgentEvent, AgentFormat, Answering, Audio, CallerEvent, Command, Input, Loss, MarkId, Outcome,
-    RecordId, Severity, Side, Slot,
+    RecordId, Severity, Side, Slot, ToolId, ToolResult,
 };
 use crate::call::moment::Moment;
 use crate::call::output::{
     AgentMessage, AgentTurn, CallerMessage, Cue, Milestone, Outbox, Output, Recalled,
 };
-use crate::call::{Call, CallSpec, Interruption, Opening};
+use crate::call::{Call, CallSpec};
 
 /// A call that is played by a script.
 pub(super) struct Script {
     pub(super) call: Call,
     now: Moment,
+    slot: Slot,
+    is_deaf: bool,
     chunk: u64,
     record: Record,
 }
@@ -38,6 +44,8 @@ struct Record {
     played: Vec<u8>,
     appended: Vec<u8>,
     marks: Vec<MarkId>,
+    pings: Vec<Slot>,
+    first_voice: Option<(Duration, bool)>,
     ends: u32,
 }
 
@@ -46,16 +54,43 @@ pub(super) fn speech(ms: usize) -> Vec<u8> {
     (0..ms * 8).map(|n| (n % 251) as u8).collect()
 }
 
-/// A call's spec as these tests have it: mu-law, a greeting, 400 ms of lead, a clip of 120 ms.
+/// A call's spec as these tests have it: mu-law, a greeting, every tool, 400 ms of lead, a clip of
+/// 120 ms for the end and one of 60 ms for a moment's patience.
 pub(super) fn spec() -> CallSpec {
+    spec_with(|_| {})
+}
+
+/// The same, with something changed about the agent.
+pub(super) fn spec_with(change: impl FnOnce(&mut AgentSpec)) -> CallSpec {
+    let mut agent: AgentSpec = serde_json::from_value(serde_json::json!({
+        "name": "front-desk", "instructions": "You answer the phone.", "greeting": "Greet.",
+        "provider": {"kind": "openai_realtime"},
+        "tools": [
+            {"kind": "hang_up"},
+            {"kind": "transfer", "destinations": [{"name": "sales", "to": "+4930123456"}]},
+            {"kind": "send_dtmf"},
+            {"kind": "http", "name": "find_slot", "description": "", "url": "https://x.example"},
+        ],
+    }))
+    .unwrap();
+    change(&mut agent);
     CallSpec {
-        agent_audio: AgentFormat::Ulaw,
-        opening: Opening::AgentGreets,
-        interruption: Interruption::ByService,
-        call_max: Duration::from_secs(3_600),
+        agent: Arc::new(agent),
         playout_lead: Duration::from_millis(400),
         sorry: &[0x55; 960],
+        moment: &[0x66; 480],
+        spread: 0,
     }
+}
+
+/// A spec whose agent waits for the caller.
+pub(super) fn quiet() -> CallSpec {
+    spec_with(|agent| agent.greeting = None)
+}
+
+/// A spec whose agent speaks PCM, and greets.
+pub(super) fn pcm() -> CallSpec {
+    spec_with(|agent| agent.audio = AgentAudio::Pcm24k)
 }
 
 impl Script {
@@ -63,19 +98,32 @@ impl Script {
     pub(super) fn new(spec: CallSpec) -> Self {
         let now = Moment::from_micros(5_000_000);
         let record = Record::default();
-        Self { call: Call::new(spec, now), now, chunk: 0, record }
+        Self { call: Call::new(spec, now), now, slot: Slot::A, is_deaf: false, chunk: 0, record }
     }
 
-    /// A call whose agent is ready at 100 ms, and which nobody has said anything in.
-    pub(super) fn live(spec: CallSpec) -> Self {
-        let mut t = Self::new(CallSpec { opening: Opening::CallerSpeaks, ..spec });
+    /// A call whose agent waits for the caller, is ready at 100 ms, and has said nothing.
+    pub(super) fn live() -> Self {
+        Self::live_with(|_| {})
+    }
+
+    /// The same, with something changed about the agent.
+    pub(super) fn live_with(change: impl FnOnce(&mut AgentSpec)) -> Self {
+        Self::live_as(spec_with(|agent| {
+            agent.greeting = None;
+            change(agent);
+        }))
+    }
+
+    /// The same, by a spec whose agent waits for the caller and speaks mu-law.
+    pub(super) fn live_as(spec: CallSpec) -> Self {
+        let mut t = Self::new(spec);
         t.started().at_ms(100).opened().configured().forget();
         t
     }
 
     /// A call in which answer `r1` says `ms` of speech in item `i1`, all of it made at once.
     pub(super) fn speaking(ms: usize) -> Self {
-        let mut t = Self::live(spec());
+        let mut t = Self::live();
         t.response_started("r1").audio("r1", "i1", &speech(ms)).audio_ended("r1", "i1");
         t.ended("r1", Outcome::Completed);
         t
@@ -132,6 +180,11 @@ impl Script {
         &self.record.appended
     }
 
+    /// When the agent was first heard after the stream began, and whether it was prepared.
+    pub(super) fn first_voice(&self) -> Option<(Duration, bool)> {
+        self.record.first_voice
+    }
+
     /// The marks that were sent since the last time.
     pub(super) fn take_marks(&mut self) -> Vec<MarkId> {
         std::mem::take(&mut self.record.marks)
@@ -140,6 +193,17 @@ impl Script {
     /// Anything that happens.
     pub(super) fn put(&mut self, input: Input<'_>) -> &mut Self {
         self.call.handle(input, self.now, &mut self.record);
+        self.call.check();
+        // As a live socket does; whoever plays a dead one says so.
+        while let Some(slot) = self.record.pings.pop().filter(|_| !self.is_deaf) {
+            self.call.handle(Input::Agent(slot, AgentEvent::Alive), self.now, &mut self.record);
+        }
+        self
+    }
+
+    /// From here on, agents do not answer pings.
+    pub(super) fn deaf(&mut self) -> &mut Self {
+        self.is_deaf = true;
         self
     }
 
@@ -163,6 +227,13 @@ impl Script {
         let text = base64(ulaw);
         let audio = Audio::Base64(&text);
         self.put(Input::Caller(CallerEvent::Media { at_ms: chunk * 20, chunk, audio }))
+    }
+
+    /// One frame of the caller, at a place of the carrier's time.
+    pub(super) fn caller_at(&mut self, chunk: u64, at_ms: u64) -> &mut Self {
+        let text = base64(&[9; 160]);
+        let audio = Audio::Base64(&text);
+        self.put(Input::Caller(CallerEvent::Media { at_ms, chunk, audio }))
     }
 
     pub(super) fn mark(&mut self, id: u32) -> &mut Self {
@@ -193,7 +264,13 @@ impl Script {
     // What the agent's side does.
 
     pub(super) fn agent(&mut self, event: AgentEvent<'_>) -> &mut Self {
-        self.put(Input::Agent(Slot::A, event))
+        self.put(Input::Agent(self.slot, event))
+    }
+
+    /// From here on, what an agent says comes on this socket.
+    pub(super) fn on(&mut self, slot: Slot) -> &mut Self {
+        self.slot = slot;
+        self
     }
 
     pub(super) fn opened(&mut self) -> &mut Self {
@@ -206,11 +283,16 @@ impl Script {
     }
 
     pub(super) fn configured_as(&mut self, format: Option<AgentFormat>) -> &mut Self {
-        self.agent(AgentEvent::Configured {
-            uplink: format,
-            playout: format,
-            answering: Answering::ByService,
-        })
+        self.configured_to(format, Answering::ByService)
+    }
+
+    /// The session is stated, and who answers in it.
+    pub(super) fn configured_to(
+        &mut self,
+        format: Option<AgentFormat>,
+        answering: Answering,
+    ) -> &mut Self {
+        self.agent(AgentEvent::Configured { uplink: format, playout: format, answering })
     }
 
     pub(super) fn speech_started(&mut self) -> &mut Self {
@@ -251,8 +333,22 @@ impl Script {
     }
 
     pub(super) fn tool(&mut self, response: &str, call: &str, name: &str) -> &mut Self {
-        let arguments = "{}".into();
+        self.tool_with(response, call, name, "{}")
+    }
+
+    pub(super) fn tool_with(
+        &mut self,
+        response: &str,
+        call: &str,
+        name: &str,
+        arguments: &str,
+    ) -> &mut Self {
+        let arguments = arguments.into();
         self.agent(AgentEvent::ToolCalled { response, call, name, arguments })
+    }
+
+    pub(super) fn tool_done(&mut self, id: u32, output: &str) -> &mut Self {
+        self.put(Input::Tool(ToolId(id), ToolResult::Done(output)))
     }
 
     pub(super) fn ended(&mut self, response: &str, outcome: Outcome<'_>) -> &mut Self {
@@ -271,6 +367,12 @@ impl Script {
 
     pub(super) fn hang_up(&mut self) -> &mut Self {
         self.put(Input::Command { id: None, command: &Command::HangUp })
+    }
+
+    /// A command that wants its answer.
+    pub(super) fn command(&mut self, command: &Command) -> &mut Self {
+        let id = CommandId::new("cmd_1").unwrap();
+        self.put(Input::Command { id: Some(&id), command })
     }
 
     pub(super) fn recorded(&mut self, record: u32) -> &mut Self {
@@ -297,8 +399,16 @@ impl Outbox for Record {
         assert_eq!(self.ends, 0, "nothing follows the end: {output:?}");
         let line = match output {
             Output::ToCaller(message) => self.tell_caller(&message),
+            Output::ToAgent(slot, AgentMessage::Ping) => {
+                self.pings.push(slot);
+                return;
+            }
             Output::ToAgent(Slot::A, message) => self.tell_agent(&message),
-            Output::ToAgent(Slot::B, message) => panic!("no second agent was dialled: {message:?}"),
+            Output::ToAgent(Slot::B, message) => format!("B: {}", self.tell_agent(&message)),
+            Output::Note(Milestone::FirstVoice { after, prepared }) => {
+                self.first_voice = Some((after, prepared));
+                return;
+            }
             Output::RunTool(id, request) => {
                 format!("run {} {}: {} {}", id.0, request.call, request.name, request.arguments)
             }
@@ -364,7 +474,7 @@ impl Record {
             AgentMessage::Speak(Cue::Farewell) => "say goodbye".into(),
             AgentMessage::Recall(recalled) => recall(recalled),
             AgentMessage::Summarise => "summarise".into(),
-            AgentMessage::Ping => "ping".into(),
+            AgentMessage::Ping => unreachable!("kept apart from the lines"),
             AgentMessage::Cancel { response } => format!("cancel {response}"),
             AgentMessage::Truncate { item, part, heard_ms } => {
                 format!("truncate {item}.{part} at {heard_ms}")
@@ -400,10 +510,7 @@ fn told(milestone: &Milestone<'_>) -> String {
             let to = transfer_to.map(|to| format!(" to {}", to.as_str())).unwrap_or_default();
             format!("ending {}: {}{to}{detail}", record.0, reason.as_str())
         }
-        Milestone::FirstVoice { after, prepared } => {
-            let how = if *prepared { " prepared" } else { "" };
-            format!("first voice{how} after {}", after.as_millis())
-        }
+        Milestone::FirstVoice { .. } => unreachable!("kept apart from the lines"),
         Milestone::AgentLost { detail } => format!("agent lost: {detail}"),
         Milestone::AgentReplaced { because, gap, turns, detail } => {
             format!("agent replaced: {because:?} gap {} turns {turns} {detail}", gap.as_millis())

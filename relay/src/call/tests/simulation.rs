@@ -8,14 +8,14 @@ use std::collections::VecDeque;
 
 use proptest::prelude::*;
 
-use super::script::{base64, spec};
+use super::script::{base64, quiet};
 use crate::call::input::{
     AgentEvent, AgentFormat, Audio, CallerEvent, Command, Input, MarkId, Outcome, RecordId, Side,
     Slot,
 };
 use crate::call::moment::Moment;
 use crate::call::output::{AgentMessage, CallerMessage, Milestone, Outbox, Output};
-use crate::call::{Call, CallSpec, Opening};
+use crate::call::{Call, CallSpec};
 
 /// Something that the model or the caller does.
 #[derive(Debug, Clone)]
@@ -167,7 +167,7 @@ const CLIP: [u8; 960] = [255; 960];
 
 impl World {
     fn new(trip_ms: u64) -> Self {
-        let spec = CallSpec { opening: Opening::CallerSpeaks, sorry: &CLIP, ..spec() };
+        let spec = CallSpec { sorry: &CLIP, moment: &[], ..quiet() };
         let call = Call::new(spec, Moment::default());
         let phone = Phone::new(trip_ms);
         let mut world =
@@ -256,7 +256,7 @@ impl World {
             }
             Ender::AgentLost => {
                 self.put(Input::Drained(Side::Caller));
-                let cause = crate::call::input::Loss::Closed;
+                let cause = crate::call::input::Loss::Dismissed;
                 self.agent(AgentEvent::Lost { cause, detail: "x" });
                 self.wait(3_000);
                 assert_eq!(self.phone.ear[255], CLIP.len(), "the clip was heard in full");

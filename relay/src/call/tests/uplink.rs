@@ -1,12 +1,11 @@
 //! The caller's voice on its way to the agent.
 
-use super::script::{Script, spec, speech};
-use crate::call::CallSpec;
+use super::script::{Script, pcm, spec, speech};
 use crate::call::input::{AgentFormat, Audio, CallerEvent, Side, Slot};
 
 #[test]
 fn audio_passes_as_the_text_that_it_came_as() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.caller_audio(&[9; 160]).expect(["append 160 as it came"]);
     t.caller_audio(&[9; 37]).expect(["append 37 as it came"]);
 }
@@ -37,7 +36,7 @@ fn held_audio_leaves_in_pieces_of_200_ms() {
 
 #[test]
 fn one_second_is_held_while_the_agents_socket_is_stalled() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.stalled(Side::Agent(Slot::A));
     for n in 0..50 {
         t.caller_says(n);
@@ -61,11 +60,11 @@ fn a_stall_before_the_session_is_ours_changes_nothing() {
 
 #[test]
 fn media_that_comes_twice_or_out_of_order_is_dropped() {
-    let mut t = Script::live(spec());
+    let mut t = Script::live();
     t.caller_chunk(4, &[1; 160]).expect(["append 160 as it came"]);
     t.caller_chunk(4, &[1; 160]).expect(["note: tolerated StrayMedia"]);
     t.caller_chunk(3, &[1; 160]).expect(["note: tolerated StrayMedia"]);
-    t.caller_chunk(9, &[1; 160]).expect(["append 160 as it came"]);
+    t.caller_chunk(5, &[1; 160]).expect(["append 160 as it came"]);
 }
 
 #[test]
@@ -81,10 +80,46 @@ fn audio_that_cannot_be_read_counts_as_malformed() {
 
 #[test]
 fn a_pcm_agent_gets_three_samples_for_one() {
-    let mut t = Script::new(CallSpec { agent_audio: AgentFormat::Pcm24k, ..spec() });
+    let mut t = Script::new(pcm());
     t.started().opened().caller_says(0xFF).forget();
     t.configured_as(Some(AgentFormat::Pcm24k));
     assert_eq!(t.lines_with("append"), ["append pcm 480"]);
     t.caller_says(0xFF).caller_says(0xFF).expect(["append pcm 480", "append pcm 480"]);
     assert!(t.appended().iter().all(|byte| *byte == 0), "silence stays silence");
+}
+
+#[test]
+fn a_gap_in_the_carriers_time_is_filled_with_silence() {
+    let mut t = Script::live();
+    t.caller_at(1, 0).caller_at(2, 20).forget();
+    t.caller_at(3, 140).expect([
+        "note: tolerated FilledGap",
+        "append 800",
+        "append 160 as it came",
+    ]);
+    t.caller_at(4, 160).expect(["append 160 as it came"]);
+    // Less than two frames is jitter of the stamps, and a stamp that goes back moves nothing.
+    t.caller_at(5, 219)
+        .caller_at(6, 210)
+        .expect(["append 160 as it came", "append 160 as it came"]);
+}
+
+#[test]
+fn a_long_gap_is_filled_with_two_seconds() {
+    let mut t = Script::live();
+    t.caller_at(1, 0).forget().caller_at(2, 60_020);
+    assert_eq!(t.appended().len(), 160 + 16_000 + 160);
+}
+
+#[test]
+fn a_carrier_that_sends_nothing_is_heard_as_silence_for_two_seconds() {
+    let mut t = Script::live();
+    t.caller_at(1, 0).forget();
+    t.after_ms(399).expect([]);
+    t.after_ms(1).expect(["append 1600", "append 1600"]);
+    t.after_ms(1_600).forget();
+    t.after_ms(10_000).expect([]);
+    // What was put in meanwhile is not put in again.
+    t.caller_at(2, 12_020);
+    assert_eq!(t.lines_with("append"), ["append 160 as it came"]);
 }

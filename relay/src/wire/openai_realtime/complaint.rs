@@ -54,7 +54,9 @@ fn severity(code: Option<&str>, message: &str) -> Severity {
 pub(super) fn retry(code: &str) -> Retry {
     match severity(Some(code), "") {
         Severity::Fatal => Retry::IsUseless,
-        Severity::Benign | Severity::Refused | Severity::Over => Retry::MayHelp,
+        Severity::Benign | Severity::TooEarly | Severity::Refused | Severity::Over => {
+            Retry::MayHelp
+        }
     }
 }
 
@@ -62,7 +64,7 @@ pub(super) fn retry(code: &str) -> Retry {
 /// model, a header.
 const CODES: [(&str, Severity); 10] = [
     ("response_cancel_not_active", Severity::Benign),
-    ("conversation_already_has_active_response", Severity::Benign),
+    ("conversation_already_has_active_response", Severity::TooEarly),
     ("input_audio_buffer_commit_empty", Severity::Benign),
     ("session_expired", Severity::Over),
     ("beta_api_shape_disabled", Severity::Fatal),

@@ -167,7 +167,7 @@ fn errors_are_as_bad_as_they_are() {
         ("response_cancel_not_active", "Benign", "response_cancel_not_active"),
         (
             "conversation_already_has_active_response",
-            "Benign",
+            "TooEarly",
             "conversation_already_has_active_response",
         ),
         ("input_audio_buffer_commit_empty", "Benign", "input_audio_buffer_commit_empty"),

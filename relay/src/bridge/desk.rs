@@ -1,0 +1,92 @@
+//! A call's outbox: every wish is a frame in a buffer, or something done to a socket. Frames go
+//! straight into the shard's write buffers.
+
+use crate::call::input::{AgentEvent, CallerEvent, Slot};
+use crate::call::output::{AgentMessage, CallerMessage, CloseWhy, Outbox, Output};
+use crate::ws::{CloseCode, WriteBuffer};
+
+use super::agents::Speaker;
+use super::legs::{Legs, Readiness};
+use super::line::Line;
+
+/// A call's outbox.
+pub(super) struct Desk<'a> {
+    legs: &'a mut Legs,
+    to_caller: &'a mut WriteBuffer,
+    to_agent: &'a mut [WriteBuffer; 2],
+}
+
+impl<'a> Desk<'a> {
+    /// An outbox that writes into these buffers.
+    pub(super) fn new(
+        legs: &'a mut Legs,
+        to_caller: &'a mut WriteBuffer,
+        to_agent: &'a mut [WriteBuffer; 2],
+    ) -> Self {
+        Self { legs, to_caller, to_agent }
+    }
+
+    /// Whether what a socket says is still for the call.
+    pub(super) fn hears(&self, speaker: Speaker) -> bool {
+        self.legs.agents.hears(speaker)
+    }
+
+    /// Counts what the caller says.
+    pub(super) fn heard_caller(&mut self, event: &CallerEvent<'_>) {
+        self.legs.wake.frames_up += u64::from(matches!(event, CallerEvent::Media { .. }));
+    }
+
+    /// Counts what an agent says.
+    pub(super) fn heard_agent(&mut self, event: &AgentEvent<'_>) {
+        self.legs.wake.deltas += u64::from(matches!(event, AgentEvent::Audio { .. }));
+        if matches!(event, AgentEvent::Configured { .. }) {
+            self.legs.readiness = Readiness::HasBeen;
+        }
+    }
+
+    fn tell_caller(&mut self, message: &CallerMessage<'_>) {
+        // Nothing is said to a caller who is not here; a call that does is caught by its tests.
+        let Some(Line { socket, wire, .. }) = &mut self.legs.caller else { return };
+        socket.text(self.to_caller, |text| wire.write(message, text));
+        let wake = &mut self.legs.wake;
+        wake.frames_down += u64::from(matches!(message, CallerMessage::Media(_)));
+        wake.is_urgent |= matches!(message, CallerMessage::Clear);
+    }
+
+    fn tell_agent(&mut self, slot: Slot, message: &AgentMessage<'_>) {
+        let is_said = self.legs.agents.say(slot, message, &mut self.to_agent[slot as usize]);
+        let is_audio = matches!(message, AgentMessage::Audio(_));
+        self.legs.wake.appends += u64::from(is_said && is_audio);
+    }
+
+    fn close_caller(&mut self, why: CloseWhy) {
+        if let Some(caller) = &mut self.legs.caller {
+            caller.socket.close(close_code(why), "");
+        }
+    }
+}
+
+impl Outbox for Desk<'_> {
+    fn put(&mut self, output: Output<'_>) {
+        let Legs { agents, errands, log, ended, .. } = &mut *self.legs;
+        match output {
+            Output::ToCaller(message) => self.tell_caller(&message),
+            Output::ToAgent(slot, message) => self.tell_agent(slot, &message),
+            Output::Dial(slot) => agents.dial(slot, &mut self.to_agent[slot as usize]),
+            Output::CloseAgent(slot) => agents.close(slot, &mut self.to_agent[slot as usize]),
+            Output::RunTool(id, request) => errands.run(id, &request),
+            Output::DropTool(id) => errands.drop_one(id),
+            Output::Note(milestone) => log.note(&milestone),
+            Output::CloseCaller(why) => self.close_caller(why),
+            Output::End(reason) => *ended = Some(reason),
+        }
+    }
+}
+
+fn close_code(why: CloseWhy) -> CloseCode {
+    match why {
+        CloseWhy::Normal => CloseCode::NORMAL,
+        CloseWhy::Protocol => CloseCode::PROTOCOL,
+        CloseWhy::GoingAway => CloseCode::GOING_AWAY,
+    }
+}

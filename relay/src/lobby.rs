@@ -1,0 +1,139 @@
+//! Who is expected, and where their agent waits: an index over all shards. Pure.
+//!
+//! What waits is a call without a caller, driven by its shard (`shard/anteroom.rs`). Here stands
+//! which shard has it, so that a stream finds it wherever it lands. An entry is taken by the stream
+//! that claims it, or out when what it stands for is gone ([`Waits`](crate::gate::Waits)).
+
+use std::collections::HashMap;
+
+use link::id::{CallId, Gen};
+use link::ticket::Claims;
+
+use crate::known::AgentKey;
+use crate::metrics::labels::Announced;
+
+/// The number of something that waits, unique in the life of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WaitId(pub u64);
+
+/// Something that waits, for whoever claims it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Which.
+    pub id: WaitId,
+    /// The shard that has it.
+    pub shard: usize,
+    /// What it was opened for.
+    pub kind: Kind,
+}
+
+/// What a session was opened for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One stream.
+    Announced,
+    /// Any stream of its agent.
+    Spare,
+}
+
+/// The index.
+#[derive(Debug, Default)]
+pub struct Lobby {
+    announced: HashMap<(CallId, Gen), (Found, AgentKey)>,
+    /// Oldest first; sessions that are ready, no others.
+    spares: HashMap<AgentKey, Vec<Found>>,
+    spares_count: usize,
+    last: u64,
+}
+
+impl Lobby {
+    /// A number for something that is to wait.
+    pub fn number(&mut self) -> WaitId {
+        self.last += 1;
+        WaitId(self.last)
+    }
+
+    /// Enters a stream that is on its way.
+    ///
+    /// # Errors
+    /// When it is entered already, or `max` are.
+    pub fn announce(
+        &mut self,
+        stream: (CallId, Gen),
+        agent: AgentKey,
+        shard: usize,
+        max: usize,
+    ) -> Result<WaitId, Announced> {
+        if self.announced.contains_key(&stream) {
+            return Err(Announced::Twice);
+        }
+        if self.announced.len() >= max {
+            return Err(Announced::Full);
+        }
+        let found = Found { id: self.number(), shard, kind: Kind::Announced };
+        self.announced.insert(stream, (found, agent));
+        Ok(found.id)
+    }
+
+    /// Enters a session that is ready for any stream of its agent.
+    pub fn offer(&mut self, id: WaitId, agent: AgentKey, shard: usize) {
+        self.spares.entry(agent).or_default().push(Found { id, shard, kind: Kind::Spare });
+        self.spares_count += 1;
+    }
+
+    /// Takes what waits for a stream: what was announced for it, or a spare of its agent, of the
+    /// stream's own shard if there is one.
+    pub fn claim(&mut self, claims: &Claims, shard: usize) -> Option<Found> {
+        let agent = AgentKey::of_claims(claims);
+        let stream = (claims.call.clone(), claims.generation);
+        if let Some((found, prepared)) = self.announced.remove(&stream)
+            && prepared == agent
+        {
+            return Some(found);
+        }
+        let spares = self.spares.get_mut(&agent)?;
+        let n = spares.iter().position(|spare| spare.shard == shard).unwrap_or(0);
+        let found = spares.remove(n);
+        self.spares_count -= 1;
+        if spares.is_empty() {
+            self.spares.remove(&agent);
+        }
+        Some(found)
+    }
+
+    /// Takes out what waits no more.
+    pub fn forget_announced(&mut self, id: WaitId, stream: &(CallId, Gen)) {
+        if self.announced.get(stream).is_some_and(|(found, _)| found.id == id) {
+            self.announced.remove(stream);
+        }
+    }
+
+    /// Takes out a spare that is gone.
+    pub fn forget_spare(&mut self, id: WaitId, agent: &AgentKey) {
+        let Some(spares) = self.spares.get_mut(agent) else { return };
+        let before = spares.len();
+        spares.retain(|spare| spare.id != id);
+        self.spares_count -= before - spares.len();
+        if spares.is_empty() {
+            self.spares.remove(agent);
+        }
+    }
+
+    /// Streams that are on their way.
+    #[must_use]
+    pub fn announced(&self) -> usize {
+        self.announced.len()
+    }
+
+    /// Those of one shard.
+    #[must_use]
+    pub fn announced_on(&self, shard: usize) -> usize {
+        self.announced.values().filter(|(found, _)| found.shard == shard).count()
+    }
+
+    /// Spares that are ready.
+    #[must_use]
+    pub fn spares(&self) -> usize {
+        self.spares_count
+    }
+}
