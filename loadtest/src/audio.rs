@@ -193,6 +193,17 @@ pub fn stereo_wav(caller: &[u8], agent: &[u8]) -> Result<Vec<u8>, AudioError> {
     Ok(wav.into_inner())
 }
 
+/// Reads the second channel of a WAV file of 16-bit samples: the agent, in a file of
+/// [`stereo_wav`].
+///
+/// # Errors
+/// When it is no such file.
+pub(crate) fn right_channel(wav: &[u8]) -> Result<Vec<i16>, AudioError> {
+    let mut reader = hound::WavReader::new(Cursor::new(wav))?;
+    let samples = reader.samples::<i16>().skip(1).step_by(2);
+    Ok(samples.collect::<Result<Vec<_>, _>>()?)
+}
+
 /// Brings samples to the phone's rate; those that have it already are not touched, so that a
 /// clip of 8 kHz stays bit-exact.
 fn to_8k(samples: &[i16], rate: SampleRate) -> Result<Vec<i16>, AudioError> {
@@ -236,6 +247,9 @@ mod tests {
         assert_eq!(Speech::from_wav(&wav).unwrap(), speech);
         let wav = stereo_wav(&[], speech.ulaw()).unwrap();
         assert_eq!(Speech::from_wav(&wav).unwrap(), Speech::from_ulaw(&vec![0xFF; 2_400]));
+        let mut wanted = Vec::new();
+        codec::g711::ulaw_decode(speech.ulaw(), &mut wanted);
+        assert_eq!(right_channel(&wav).unwrap(), wanted);
     }
 
     #[test]

@@ -1,11 +1,12 @@
-//! What is said in the demo's call, by both sides, and who answers.
+//! What all scenes have in common: who calls whom, who answers, and the words that have a sound.
 
 use serde_json::json;
 
 use super::Audio;
+use super::scene::Play;
 use crate::audio::Clip;
 use crate::carrier::{CallOrder, Step};
-use crate::model::{Answer, Script, Turn};
+use crate::model::{Answer, Turn};
 
 /// The public name of the demo's system; the fakes know where it really is.
 pub(crate) const ORIGIN: &str = "https://linecard.test";
@@ -18,7 +19,7 @@ const CALLER: [&str; 3] = [
 ];
 
 /// What the agent answers the phone with.
-const GREETING: &str = "Hello, this is Harbor Bikes. How can I help you?";
+pub(crate) const GREETING: &str = "Hello, this is Harbor Bikes. How can I help you?";
 
 /// The agent's answers. The first lasts 14 s, so that there is something to interrupt.
 const AGENT: [&str; 3] = [
@@ -29,44 +30,67 @@ const AGENT: [&str; 3] = [
     "Thank you for calling. Goodbye!",
 ];
 
-/// What the fake model says: the long answer is the one that is interrupted.
-pub(crate) fn script() -> Script {
-    let asset = |name: &str| Clip::Asset(name.to_owned());
-    let answers = [
-        Answer::spoken(AGENT[0], asset("agent-1")),
-        Answer::spoken(AGENT[1], asset("agent-2")),
-        Answer::spoken(AGENT[2], asset("agent-3")).then_calls("hang_up"),
-    ];
-    let turn = |(caller, answer): (&str, Answer)| Turn { caller: caller.to_owned(), answer };
-    Script {
-        greeting: Answer::spoken(GREETING, asset("agent-greeting")),
-        turns: CALLER.into_iter().zip(answers).map(turn).collect(),
-        more: Answer::words("Is there anything else?"),
-    }
+/// The agent's greeting, spoken.
+pub(crate) fn greeting() -> Answer {
+    Answer::spoken(GREETING, Clip::Asset("agent-greeting".into()))
 }
 
-/// What the caller does.
-pub(crate) fn order() -> CallOrder {
-    let clip = |number: usize| Clip::Asset(format!("caller-{number}"));
-    let text = |number: usize| CALLER[number - 1].to_owned();
+/// The agent's answer with this number, from 1, spoken.
+pub(crate) fn agent(number: usize) -> Answer {
+    Answer::spoken(AGENT[number - 1], Clip::Asset(format!("agent-{number}")))
+}
+
+/// What the caller says in a turn, from 1.
+pub(crate) fn words(number: usize) -> String {
+    CALLER[number - 1].to_owned()
+}
+
+/// The caller's turn with this number, from 1, and what is answered.
+pub(crate) fn turn(number: usize, answer: Answer) -> Turn {
+    Turn { caller: words(number), answer }
+}
+
+/// The caller says the turn with this number, from 1.
+pub(crate) fn say(number: usize) -> Step {
+    Step::Say { clip: Clip::Asset(format!("caller-{number}")), text: words(number) }
+}
+
+/// The caller says something that has no sound of its own.
+pub(crate) fn say_words(text: &str) -> Step {
+    Step::Say { clip: Clip::Words(text.to_owned()), text: text.to_owned() }
+}
+
+/// The caller says the turn with this number, from 1, into what the agent is saying.
+pub(crate) fn interrupt(after_ms: u64, number: usize) -> Step {
+    let clip = Clip::Asset(format!("caller-{number}"));
+    Step::Interrupt { after_ms, clip, text: words(number) }
+}
+
+/// The caller waits for the agent to finish.
+pub(crate) fn listen(quiet_ms: u64) -> Step {
+    Step::WaitForAgent { quiet_ms }
+}
+
+/// Somebody calls.
+pub(crate) fn order(caller: Vec<Step>) -> CallOrder {
     CallOrder {
         from: "+15551230001".into(),
         to: "+15551230002".into(),
         voice_url: format!("{ORIGIN}/v1/twilio/voice"),
         status_url: Some(format!("{ORIGIN}/v1/twilio/status")),
-        caller: vec![
-            Step::WaitForAgent { quiet_ms: 400 },
-            Step::Say { clip: clip(1), text: text(1) },
-            Step::Interrupt { after_ms: 2_600, clip: clip(2), text: text(2) },
-            Step::WaitForAgent { quiet_ms: 400 },
-            Step::Say { clip: clip(3), text: text(3) },
-        ],
+        caller,
     }
 }
 
-/// The agent file of the demo.
-pub(crate) fn agent_file(model_url: Option<&str>, audio: Audio) -> String {
+/// The agent file of a scene.
+pub(crate) fn agent_file(
+    model_url: Option<&str>,
+    audio: Audio,
+    play: &Play,
+    tools_address: &str,
+) -> String {
     let url = model_url.map_or(String::new(), |url| format!("url = {}\n", json!(url)));
+    let tools = play.tools.replace("{tools}", tools_address);
     format!(
         r#"default = "front-desk"
 
@@ -80,42 +104,12 @@ The workshop closes an hour earlier. When the caller says goodbye, say goodbye a
 greeting = "Say exactly: {GREETING}"
 voice = "marin"
 audio = "{}"
-tools = [{{ kind = "hang_up" }}]
-
+tools = [{tools}]
+{}
 [agent.provider]
 kind = "openai_realtime"
 {url}"#,
-        audio.as_str()
+        audio.as_str(),
+        play.agent,
     )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_agent_file_is_a_spec_without_problems() {
-        let text = agent_file(Some("ws://127.0.0.1:9/v1/realtime"), Audio::Pcm24k);
-        #[derive(serde::Deserialize)]
-        struct File {
-            agent: Vec<link::agent::AgentSpec>,
-        }
-        let file: File = toml::from_str(&text).unwrap();
-        assert_eq!(file.agent[0].problems(), []);
-        assert_eq!(file.agent[0].audio, link::agent::AgentAudio::Pcm24k);
-        let file: File = toml::from_str(&agent_file(None, Audio::Mulaw)).unwrap();
-        assert_eq!(file.agent[0].problems(), []);
-    }
-
-    #[test]
-    fn every_sound_of_the_demo_is_built_in() {
-        for turn in script().turns {
-            turn.answer.clip.unwrap().load().unwrap();
-        }
-        for step in order().caller {
-            if let Step::Say { clip, .. } | Step::Interrupt { clip, .. } = step {
-                assert!(clip.load().unwrap().ms() > 1_000);
-            }
-        }
-    }
 }

@@ -7,8 +7,11 @@ use serde_json::Value;
 use super::events::{Event, Events};
 use super::screen::Screen;
 use super::stage::Stage;
-use super::{call, web};
-use crate::carrier::CallRecord;
+use super::tools::ToolRequest;
+use super::{Audio, call, web};
+use crate::audio::right_channel;
+use crate::carrier::{CallRecord, Step};
+use crate::model::{SessionRecord, Summary};
 
 /// Everything that was seen of the call.
 #[derive(Debug, Default)]
@@ -19,6 +22,38 @@ pub(crate) struct Seen {
     pub(crate) record: CallRecord,
     /// Whether the real model answered, of which less can be known.
     pub(crate) real_model: bool,
+    /// The audio format between relay and model.
+    pub(crate) audio: Audio,
+    /// What the fake model saw; `None` with the real one.
+    pub(crate) summary: Option<Summary>,
+    /// What the fake model's sessions were told and said.
+    pub(crate) sessions: Vec<SessionRecord>,
+    /// What the demo's tool server was asked.
+    pub(crate) tool_requests: Vec<ToolRequest>,
+    /// What the phone played.
+    pub(crate) recording: Recording,
+}
+
+/// The recording of a call.
+#[derive(Debug, Default)]
+pub(crate) struct Recording {
+    /// When it began, in microseconds since 1970.
+    pub(crate) began_us: u64,
+    /// What the caller heard: 8 samples a millisecond.
+    pub(crate) agent: Vec<i16>,
+}
+
+impl Recording {
+    /// How much of the agent's side between two moments is sound, in milliseconds.
+    pub(crate) fn agent_loud_ms(&self, from_us: u64, to_us: u64) -> usize {
+        let at = |us: u64| {
+            let sample = us.saturating_sub(self.began_us) * 8 / 1_000;
+            usize::try_from(sample).unwrap_or(usize::MAX).min(self.agent.len())
+        };
+        let (from, to) = (at(from_us), at(to_us));
+        let heard = self.agent.get(from..to).unwrap_or_default();
+        heard.chunks(8 * 20).filter(|frame| codec::level::dbfs(frame) > -50.0).count() * 20
+    }
 }
 
 impl Seen {
@@ -43,13 +78,13 @@ impl Seen {
 pub(crate) async fn follow(
     stage: &Stage,
     screen: &Screen,
-    real_model: bool,
+    caller: Vec<Step>,
+    mut seen: Seen,
 ) -> anyhow::Result<Seen> {
     let mut events = Events::open(stage.relay()?, stage.api_key()).await?;
-    let body = web::post(stage.twilio()?, "/_fake/calls", &call::order()).await?;
+    let body = web::post(stage.twilio()?, "/_fake/calls", &call::order(caller)).await?;
     let answer: Value = serde_json::from_slice(&body)?;
     let sid = answer["sid"].as_str().unwrap_or_default();
-    let mut seen = Seen { real_model, ..Seen::default() };
     let mut shown = 0;
     while !seen.is_over() {
         let path = format!("/_fake/calls/{sid}?after={shown}");
@@ -74,8 +109,34 @@ pub(crate) async fn follow(
         screen.event(&event);
         seen.events.push(event);
     }
+    seen.recording = recording(stage, &seen.record).await?;
     Ok(seen)
+}
+
+/// Fetches what the phone played.
+async fn recording(stage: &Stage, record: &CallRecord) -> anyhow::Result<Recording> {
+    let path = format!("/_fake/calls/{}/audio", record.sid);
+    let wav = web::get(stage.twilio()?, &path, &[]).await?;
+    let began_us = record.streams.first().map_or(0, |stream| stream.opened_at_us);
+    Ok(Recording { began_us, agent: right_channel(&wav)? })
 }
 
 /// How long the end is listened to.
 const AFTERWARDS: Duration = Duration::from_millis(300);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sound_is_found_where_it_is() {
+        let mut agent = vec![0; 8 * 1_000];
+        agent.extend([3_000, -3_000].repeat(4 * 200));
+        agent.extend([0; 8 * 500]);
+        let recording = Recording { began_us: 5_000_000, agent };
+        assert_eq!(recording.agent_loud_ms(5_000_000, 6_000_000), 0);
+        assert_eq!(recording.agent_loud_ms(5_900_000, 9_000_000), 200);
+        assert_eq!(recording.agent_loud_ms(6_100_000, 6_140_000), 40);
+        assert_eq!(recording.agent_loud_ms(9_000_000, 6_000_000), 0);
+    }
+}

@@ -1,16 +1,19 @@
 //! One phone call through everything, on this machine, without any account: control, relay, a
 //! fake Twilio and a fake model in real processes. What `make demo` runs.
 //!
-//! `call::script` says what is spoken, `stage` starts the processes, `follow` watches the
-//! call from both ends, `screen` shows it, `checks` judges it.
+//! `scene` says what can be shown and `scenes` what is spoken in each, `stage` starts the
+//! processes, `follow` watches the call from both ends, `screen` shows it, `checks` judges it.
 
 mod call;
 mod checks;
 mod events;
 mod follow;
 mod measure;
+mod scene;
+mod scenes;
 mod screen;
 mod stage;
+mod tools;
 mod web;
 
 use std::path::{Path, PathBuf};
@@ -21,12 +24,18 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use self::checks::Verdict;
+use self::follow::Seen;
 use self::screen::Screen;
 use self::stage::Stage;
+
+pub use self::scene::Scene;
 
 /// How the demo is run.
 #[derive(Debug, Clone, Args)]
 pub struct DemoArgs {
+    /// What is shown.
+    #[arg(long, value_enum, default_value_t = Scene::Call)]
+    scene: Scene,
     /// Where the relay and control binaries are; beside this one when not given.
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
@@ -48,9 +57,10 @@ pub struct DemoArgs {
 }
 
 /// The audio format between relay and model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Audio {
     /// The phone's own bytes, passed through.
+    #[default]
     Mulaw,
     /// 16-bit PCM at 24 kHz, transcoded both ways.
     Pcm24k,
@@ -71,13 +81,49 @@ impl Audio {
 /// # Errors
 /// When something could not even be started.
 pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
+    let scenes = args.scene.each();
+    if args.real_model && args.scene != Scene::Call {
+        anyhow::bail!("--real-model shows the scene `call` only: the others need a script");
+    }
+    if args.keep && scenes.len() > 1 {
+        anyhow::bail!("--keep needs a single scene");
+    }
     let screen = Screen::new();
     let key = api_key(&args)?;
+    let mut results = Vec::new();
+    for scene in &scenes {
+        let mut args = args.clone();
+        if scenes.len() > 1 {
+            // Each scene's files in a folder of their own.
+            for folder in [&mut args.save, &mut args.capture].into_iter().flatten() {
+                folder.push(scene.name());
+            }
+        }
+        let passed = show(&args, *scene, key.clone(), &screen).await;
+        let passed = match passed {
+            Ok(passed) => passed,
+            Err(error) if scenes.len() > 1 => {
+                screen.broke(&error);
+                false
+            }
+            Err(error) => return Err(error),
+        };
+        results.push((scene.name(), passed));
+    }
+    if results.len() > 1 {
+        screen.results(&results);
+    }
+    let passed = results.iter().all(|(_, passed)| *passed);
+    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Shows one scene; gives whether everything in it was as it should be.
+async fn show(args: &DemoArgs, scene: Scene, key: String, screen: &Screen) -> anyhow::Result<bool> {
     let interrupted = crate::cli::stopped();
     tokio::pin!(interrupted);
-    let mut stage = Stage::new(&args, key)?;
+    let mut stage = Stage::new(args, scene.play(), key)?;
     let outcome = tokio::select! {
-        outcome = perform(&args, &mut stage, &screen) => outcome,
+        outcome = perform(args, scene, &mut stage, screen) => outcome,
         _ = &mut interrupted => {
             stage.strike().await;
             anyhow::bail!("interrupted");
@@ -91,12 +137,11 @@ pub async fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
         screen.logs(&stage.tails());
     }
     if args.keep && outcome.is_ok() {
-        screen.kept(&stage);
+        screen.kept(&stage, scene.play().caller);
         let _ = interrupted.await;
     }
     stage.strike().await;
-    outcome?;
-    Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    outcome.map(|_| passed)
 }
 
 /// The provider's key: of the real model it must be given, of the fake one it only must be
@@ -113,10 +158,17 @@ fn api_key(args: &DemoArgs) -> anyhow::Result<String> {
 
 /// The whole demo but its clearing away, so that nothing is left running whatever fails in
 /// here.
-async fn perform(args: &DemoArgs, stage: &mut Stage, screen: &Screen) -> anyhow::Result<Verdict> {
-    screen.title(args);
+async fn perform(
+    args: &DemoArgs,
+    scene: Scene,
+    stage: &mut Stage,
+    screen: &Screen,
+) -> anyhow::Result<Verdict> {
+    let play = scene.play();
+    screen.title(args, &play);
     stage.set(screen).await?;
-    let watching = follow::follow(stage, screen, args.real_model);
+    let nothing = Seen { real_model: args.real_model, audio: args.audio, ..Seen::default() };
+    let watching = follow::follow(stage, screen, play.caller, nothing);
     let seen = tokio::time::timeout(PATIENCE, watching)
         .await
         .context("the call did not come to an end within a minute")
@@ -124,9 +176,9 @@ async fn perform(args: &DemoArgs, stage: &mut Stage, screen: &Screen) -> anyhow:
     if let Some(fallen) = stage.fallen() {
         anyhow::bail!(fallen);
     }
-    let seen = seen?;
-    let summary = stage.model_summary().await?;
-    let verdict = checks::judge(&seen, summary.as_ref());
+    let mut seen = seen?;
+    stage.witnesses(&mut seen).await?;
+    let verdict = Verdict((play.judge)(&seen));
     screen.summary(&seen, &verdict);
     if let Some(folder) = &args.save {
         let path = save(stage, &seen.record.sid, folder).await?;

@@ -9,9 +9,10 @@ use std::path::Path;
 use super::checks::{Verdict, played_of};
 use super::events::Event;
 use super::follow::Seen;
+use super::scene::Play;
 use super::stage::Stage;
 use super::{DemoArgs, call, measure};
-use crate::carrier::{CallRecord, StreamEnd, What};
+use crate::carrier::{CallRecord, Step, StreamEnd, What};
 use crate::clock::wall_us;
 
 /// The terminal.
@@ -70,9 +71,25 @@ impl Screen {
     }
 
     /// The headline.
-    pub(crate) fn title(&self, args: &DemoArgs) {
+    pub(crate) fn title(&self, args: &DemoArgs, play: &Play) {
+        self.began_us.set(None);
         let model = if args.real_model { "the real model" } else { "a fake model" };
-        self.say(Ink::Bold, &format!("Linecard demo: one phone call, a fake Twilio, {model}"));
+        self.say(Ink::Bold, &format!("Linecard demo: {}; a fake Twilio, {model}", play.about));
+    }
+
+    /// A scene that could not be played to its end.
+    pub(crate) fn broke(&self, error: &anyhow::Error) {
+        self.say(Ink::Red, &format!("the scene broke off: {error:#}"));
+    }
+
+    /// How every scene went.
+    pub(crate) fn results(&self, results: &[(String, bool)]) {
+        println!("\n+{:-<76}", " scenes ");
+        for (name, passed) in results {
+            let (ink, word) = if *passed { (Ink::Green, "ok    ") } else { (Ink::Red, "FAILED") };
+            println!("| {}  {name}", self.paint(ink, word));
+        }
+        println!("+{:-<76}", "");
     }
 
     /// A step of the preparation.
@@ -143,7 +160,7 @@ impl Screen {
     }
 
     /// What stays.
-    pub(crate) fn kept(&self, stage: &Stage) {
+    pub(crate) fn kept(&self, stage: &Stage, caller: Vec<Step>) {
         println!();
         self.say(Ink::Bold, "Everything is still running (Ctrl-C ends it):");
         for (name, ports) in stage.overview() {
@@ -154,7 +171,7 @@ impl Screen {
         println!("  logs, data   {}", stage.folder().display());
         println!("  events       curl -sSN http://{relay}/v1/events?after=0 \\");
         println!("                 -H 'Authorization: Bearer {}'", stage.api_key());
-        let order = serde_json::to_string(&call::order()).unwrap_or_default();
+        let order = serde_json::to_string(&call::order(caller)).unwrap_or_default();
         println!("  another call curl -sS http://{twilio}/_fake/calls -d '{order}'");
     }
 }
@@ -176,6 +193,19 @@ fn event_line(event: &Event) -> (Ink, String, String) {
             let (heard, sent, generated) = (ms("heard_ms"), ms("sent_ms"), ms("generated_ms"));
             let what = format!("heard {heard} ms, sent {sent} ms, generated {generated} ms");
             say(Ink::Yellow, "barge-in", what)
+        }
+        "agent.replaced" => {
+            let (because, gap) = (event.text("because"), ms("gap_ms"));
+            let turns = event.number("turns").unwrap_or_default();
+            let what = format!("replaced ({because}): a gap of {gap} ms, {turns} turns told again");
+            say(Ink::Yellow, "agent", what)
+        }
+        "tool" => {
+            let (name, outcome) = (event.text("name"), event.text("outcome"));
+            say(Ink::Plain, "tool", format!("{name}: {outcome} after {} ms", ms("after_ms")))
+        }
+        "call.transferred" => {
+            say(Ink::Bold, "call", format!("transferred to {}", event.text("to")))
         }
         "stream.refused" => say(Ink::Red, "stream", format!("refused: {}", event.text("why"))),
         "stream.ended" => say(Ink::Dim, "stream", format!("ended: {}", event.text("reason"))),

@@ -11,14 +11,18 @@ use anyhow::{Context as _, bail};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
+use super::follow::Seen;
+use super::scene::Play;
 use super::screen::Screen;
+use super::tools::ToolServer;
 use super::{DemoArgs, call, web};
-use crate::model::Summary;
 use crate::system;
 
 /// Everything that runs behind the demo.
 pub(crate) struct Stage {
     args: DemoArgs,
+    play: Play,
+    tools: Option<ToolServer>,
     provider_key: String,
     api_key: String,
     auth_token: String,
@@ -49,7 +53,7 @@ impl Stage {
     ///
     /// # Errors
     /// When a folder cannot be made.
-    pub(crate) fn new(args: &DemoArgs, provider_key: String) -> anyhow::Result<Self> {
+    pub(crate) fn new(args: &DemoArgs, play: Play, provider_key: String) -> anyhow::Result<Self> {
         let folder = std::env::temp_dir().join(format!("linecard-demo-{}", std::process::id()));
         std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         for wanted in [&args.capture, &args.save].into_iter().flatten() {
@@ -58,6 +62,8 @@ impl Stage {
         }
         Ok(Self {
             args: args.clone(),
+            play,
+            tools: None,
             provider_key,
             api_key: format!("demo-{}", uuid::Uuid::new_v4().simple()),
             auth_token: uuid::Uuid::new_v4().simple().to_string(),
@@ -74,8 +80,13 @@ impl Stage {
         screen.progress("starting the fakes");
         let model = self.start_model().await?;
         self.start_twilio().await?;
+        let tools = ToolServer::start().await?;
+        let tools_address = tools.address().to_string();
+        self.tools = Some(tools);
         let agents = self.folder.join("agents.toml");
-        std::fs::write(&agents, call::agent_file(model.as_deref(), self.args.audio))?;
+        let audio = self.args.audio;
+        let file = call::agent_file(model.as_deref(), audio, &self.play, &tools_address);
+        std::fs::write(&agents, file)?;
         screen.progress("starting control");
         self.start_control(&agents).await?;
         screen.progress("starting the relay");
@@ -94,9 +105,12 @@ impl Stage {
             return Ok(None);
         }
         let script = self.folder.join("script.json");
-        std::fs::write(&script, serde_json::to_vec(&call::script())?)?;
+        std::fs::write(&script, serde_json::to_vec(&self.play.script)?)?;
         let mut args = words("fake-model --listen 127.0.0.1:0 --script");
         args.push(script.display().to_string());
+        if let Some(seconds) = self.play.session_limit {
+            args.extend(["--session-limit".into(), seconds.to_string()]);
+        }
         if let Some(folder) = &self.args.capture {
             args.extend(["--capture".into(), folder.join("openai.jsonl").display().to_string()]);
         }
@@ -152,6 +166,8 @@ impl Stage {
             ("RELAY_JOIN_TOKEN_FILE", self.join_token().display().to_string()),
             ("RELAY_CONTROL_HTTP_URL", format!("http://{}", self.address("control", "http")?)),
             ("RELAY_DRAIN_SECONDS", "2".into()),
+            // The demo's tool server is on this machine, where no tool may be otherwise.
+            ("RELAY_TOOLS_ALLOW", "127.0.0.1".into()),
         ];
         let program = self.binary("relay")?;
         self.start(Casting { name: "relay", program, args: Vec::new(), env }).await?;
@@ -255,18 +271,29 @@ impl Stage {
         &self.auth_token
     }
 
-    /// What the fake model saw; `None` with the real one.
+    /// Fetches what the fake model and the tool server saw. Sessions are over a moment after the
+    /// call; one that stays open is shown as it is.
     ///
     /// # Errors
     /// When the fake model does not answer.
-    pub(crate) async fn model_summary(&self) -> anyhow::Result<Option<Summary>> {
+    pub(crate) async fn witnesses(&self, seen: &mut Seen) -> anyhow::Result<()> {
+        seen.tool_requests = self.tools.as_ref().map(ToolServer::requests).unwrap_or_default();
         if self.args.real_model {
-            return Ok(None);
+            return Ok(());
         }
         let url = field(&self.players[0].line, "url")?;
         let address = url.trim_start_matches("ws://").trim_end_matches("/v1/realtime").parse()?;
-        let body = web::get(address, "/_fake/summary", &[]).await?;
-        Ok(Some(serde_json::from_slice(&body)?))
+        for _ in 0..CLOSE_TRIES {
+            let sessions = web::get(address, "/_fake/sessions", &[]).await?;
+            seen.sessions = serde_json::from_slice(&sessions)?;
+            if seen.sessions.iter().all(|session| session.closed_at_us.is_some()) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let summary = web::get(address, "/_fake/summary", &[]).await?;
+        seen.summary = Some(serde_json::from_slice(&summary)?);
+        Ok(())
     }
 
     /// Every process with what it said when it was ready.
@@ -342,6 +369,9 @@ const START: Duration = Duration::from_secs(15);
 
 /// How long a process may take to end when it is asked.
 const POLITE: Duration = Duration::from_secs(4);
+
+/// A session has two seconds to end after its call.
+const CLOSE_TRIES: u32 = 20;
 
 /// As many lines as a person looks at.
 const TAIL_LINES: usize = 30;
