@@ -114,14 +114,15 @@ fn scan_media(text: &str) -> Option<Media<'_>> {
     loop {
         match scan.key()? {
             // Another event: the guard has moved the cursor, and nobody uses it any more.
-            "event" if scan.string()? == "media" => is_media = true,
+            // So it is when a field comes twice, here and below: serde says what that means.
+            "event" if !is_media && scan.string()? == "media" => is_media = true,
             "sequenceNumber" => {
                 scan.number()?;
             }
             "streamSid" => {
                 scan.string()?;
             }
-            "media" => media = Some(scan_body(&mut scan)?),
+            "media" if media.is_none() => media = Some(scan_body(&mut scan)?),
             _ => return None,
         }
         if !scan.more()? {
@@ -133,22 +134,23 @@ fn scan_media(text: &str) -> Option<Media<'_>> {
 }
 
 fn scan_body<'a>(scan: &mut Scan<'a>) -> Option<Media<'a>> {
-    let (mut track, mut chunk, mut at_ms, mut payload) = ("inbound", None, None, None);
+    let (mut track, mut chunk, mut at_ms, mut payload) = (None, None, None, None);
     scan.open()?;
     loop {
         match scan.key()? {
-            "track" => track = scan.string()?,
-            "chunk" => chunk = Some(scan.number()?),
-            "timestamp" => at_ms = Some(scan.number()?),
+            "track" if track.is_none() => track = Some(scan.string()?),
+            "chunk" if chunk.is_none() => chunk = Some(scan.number()?),
+            "timestamp" if at_ms.is_none() => at_ms = Some(scan.number()?),
             // Its alphabet is checked in any case.
-            "payload" => payload = Some(scan.unchecked_string()?),
+            "payload" if payload.is_none() => payload = Some(scan.unchecked_string()?),
             _ => return None,
         }
         if !scan.more()? {
             break;
         }
     }
-    Some(Media { track: track.into(), chunk: chunk?, at_ms: at_ms?, payload: payload?.into() })
+    let track = track.unwrap_or("inbound").into();
+    Some(Media { track, chunk: chunk?, at_ms: at_ms?, payload: payload?.into() })
 }
 
 /// Any message, by serde: first what it is, then what it says.

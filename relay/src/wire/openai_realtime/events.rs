@@ -25,12 +25,15 @@ fn scan_audio(text: &str) -> Option<AudioDelta<'_>> {
     scan.open()?;
     loop {
         match scan.key()? {
-            "type" if scan.string()? == AUDIO_DELTA => is_audio = true,
-            "response_id" => response = Some(scan.string()?),
-            "item_id" => item = Some(scan.string()?),
-            "content_index" => part = Some(u32::try_from(scan.number()?).ok()?),
+            // Another kind, or a field that comes twice: serde says what that means.
+            "type" if !is_audio && scan.string()? == AUDIO_DELTA => is_audio = true,
+            "response_id" if response.is_none() => response = Some(scan.string()?),
+            "item_id" if item.is_none() => item = Some(scan.string()?),
+            "content_index" if part.is_none() => {
+                part = Some(u32::try_from(scan.number()?).ok()?);
+            }
             // Its alphabet is checked when it is decoded.
-            "delta" => delta = Some(scan.unchecked_string()?),
+            "delta" if delta.is_none() => delta = Some(scan.unchecked_string()?),
             // The second is padding, which is sent and not documented.
             "event_id" | "obfuscation" => {
                 scan.string()?;
