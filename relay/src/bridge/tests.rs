@@ -12,6 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::Role as TheirRole;
 use super::*;
 use crate::bridge::agents::Agents;
 use crate::call::input::Loss;
+use crate::call::output::AgentMessage;
 use crate::shard::tests::{Bench, admitted, bench, socket_and_peer};
 
 use crate::stream::Leg;
@@ -165,6 +166,30 @@ async fn a_lost_socket_is_lost_once_and_its_slot_is_free() {
     assert_eq!(next(&mut agents, &mut buffers).await, Next::Lost(Loss::Unreachable));
 }
 
+#[tokio::test]
+async fn a_ping_is_answered_by_a_sign_of_life() {
+    let bench = bench();
+    let (listener, agent) = service().await;
+    let mut agents = Agents::new(&bench.shard, &agent);
+    let mut buffers = Buffers::default();
+    agents.dial(Slot::A, &mut buffers.to_agent[0]);
+    let (heard, mut peer) = tokio::join!(next(&mut agents, &mut buffers), accept(&listener));
+    assert_eq!(heard, Next::Connected);
+    agents.say(Slot::A, &AgentMessage::Ping, &mut buffers.to_agent[0]);
+    assert!(poll_fn(|cx| Poll::Ready(agents.flush(cx, &mut buffers.to_agent).is_none())).await);
+    // Their library answers pings by itself, when it is read.
+    let heard = tokio::select! {
+        heard = next(&mut agents, &mut buffers) => heard,
+        other = peer.next() => {
+            assert!(matches!(other, Some(Ok(Their::Ping(_)))), "{other:?}");
+            peer.flush().await.unwrap();
+            next(&mut agents, &mut buffers).await
+        }
+    };
+    let Next::Said(_, said) = heard else { panic!("{heard:?}") };
+    assert_eq!(said, ["a pong"]);
+}
+
 /// What comes next from either slot.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
@@ -183,6 +208,7 @@ async fn next(agents: &mut Agents, buffers: &mut Buffers) -> Next {
                 Heard::Messages(speaker, messages) => {
                     let text = |message| match message {
                         Message::Text(text) => text.to_owned(),
+                        Message::Pong => "a pong".to_owned(),
                         other => panic!("{other:?}"),
                     };
                     Next::Said(speaker, messages.map(text).collect())

@@ -168,6 +168,8 @@ pub struct Counters {
     pub announcements: PerLabel<labels::Announced>,
     /// Sessions that were opened before their caller was here, by what became of them.
     pub prepared: PerLabel<labels::Prepared>,
+    /// Calls that moved to their caller's shard.
+    pub handed_over: Count,
     /// Open sockets.
     pub sockets: [Level; 2],
     /// Sessions that were lost, or could not be opened, in a call that went on.
@@ -217,6 +219,7 @@ impl Default for Counters {
             first_voice: [Times::new(WAITS), Times::new(WAITS)],
             announcements: PerLabel::default(),
             prepared: PerLabel::default(),
+            handed_over: Count::default(),
             sockets: [Level::default(), Level::default()],
             agents_lost: Count::default(),
             agents_replaced: PerLabel::default(),

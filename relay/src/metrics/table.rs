@@ -112,6 +112,12 @@ pub const METRICS: &[Metric] = &[
         read: split::<Prepared>(|counters| counters.prepared.all()),
     },
     Metric {
+        name: "relay_handed_over",
+        counts: "Prepared calls that moved to their caller's shard, sockets and all; part of relay_prepared's `claimed` and `spare_claimed`.",
+        rise: "Traffic: with n shards, some (n - 1)/n of the prepared calls.",
+        read: Read::Total(|counters| &counters.handed_over),
+    },
+    Metric {
         name: "relay_announced_waiting",
         counts: "Calls whose agent is dialled and whose stream is on its way.",
         rise: "Traffic; without streams, calls that are placed and not answered.",

@@ -198,7 +198,10 @@ impl Shard {
         // A call that comes too late is dropped with the answer, and its sockets with it.
         let HandedOver(call) = timeout(CLAIM_WITHIN, answer).await.ok()?.ok()??;
         match call.attach(self) {
-            Ok(bridge) => Some(bridge),
+            Ok(bridge) => {
+                self.counters().handed_over.one();
+                Some(bridge)
+            }
             Err(error) => {
                 tracing::warn!(%error, "a call that was handed over is lost; its agent is dialled");
                 None
@@ -254,3 +257,6 @@ async fn wait(entry: Entry, chair: Rc<Chair>) {
 /// How long a stream waits for a call that another shard has. The caller hears nothing meanwhile,
 /// and dialling anew takes some 300 ms: a shard that needs longer than this has too much to do.
 const CLAIM_WITHIN: Duration = Duration::from_millis(40);
+
+#[cfg(test)]
+mod tests;

@@ -18,11 +18,13 @@ pub(crate) struct Bench {
     pub(crate) shard: Rc<Shard>,
     pub(crate) gate: Arc<Gate>,
     pub(crate) events: mpsc::Receiver<Noted>,
+    /// What is said to the shards of the node: this one, and one that does not answer.
+    pub(crate) inboxes: [mpsc::Receiver<ToShard>; 2],
 }
 
 pub(crate) fn bench() -> Bench {
     let (house, events) = mpsc::channel(64);
-    let (to_shard, _) = mpsc::channel(1);
+    let ((to_this, this), (to_other, other)) = (mpsc::channel(8), mpsc::channel(8));
     let (clock, gate) = (Clock::start(), Arc::new(Gate::new(8)));
     gate.open();
     let setup = Setup {
@@ -31,7 +33,7 @@ pub(crate) fn bench() -> Bench {
         identity: Identity { node: NodeId::new("n1").unwrap(), started: WallTime(0) },
         known: Arc::new(Known::nothing()),
         gate: gate.clone(),
-        post: Post::new(vec![to_shard]),
+        post: Post::new(vec![to_this, to_other]),
         outlet: Outlet::new(0, Arc::default(), house, clock),
         gauge: Arc::default(),
         tls: None,
@@ -39,10 +41,10 @@ pub(crate) fn bench() -> Bench {
         agent_tls: tls::client_config(None).unwrap(),
         tools: Tools::new(Allowed::default(), tls::client_config(None).unwrap()),
         playout_lead: Duration::from_millis(400),
-        spare_agents: 0,
+        spare_agents: 1,
         shards: 1,
     };
-    Bench { shard: Rc::new(Shard::new(setup)), gate, events }
+    Bench { shard: Rc::new(Shard::new(setup)), gate, events, inboxes: [this, other] }
 }
 
 /// A stream of this call, as admission gives it.

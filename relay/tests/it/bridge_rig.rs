@@ -3,8 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use std::net::SocketAddr;
+
 use codec::base64;
 use futures_util::{SinkExt as _, StreamExt as _};
+use link::id::{CallId, Gen};
+use relay::stream::Stream;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, timeout_at};
@@ -12,6 +16,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use crate::process_rig::{Alone, NODE, Relay, start, within};
 
@@ -61,39 +66,62 @@ impl Rig {
     pub(crate) async fn new(format: Format) -> Self {
         let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("ws://{}/v1/realtime", door.local_addr().unwrap());
-        Self::start(door, &url, format, "").await
+        Self::start(door, &url, format, "", &[]).await
+    }
+
+    /// The same with more lines in the agent's table, and more settings.
+    pub(crate) async fn with(more: &str, settings: &[(&str, &str)]) -> Self {
+        let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/v1/realtime", door.local_addr().unwrap());
+        Self::start(door, &url, Format::Ulaw, more, settings).await
     }
 
     /// A relay whose model is somebody else, and greets.
     pub(crate) async fn towards(url: &str, format: Format) -> Self {
         let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self::start(door, url, format, "greeting = \"Say hello.\"\n").await
+        Self::start(door, url, format, "greeting = \"Say hello.\"\n", &[]).await
     }
 
-    async fn start(door: TcpListener, url: &str, format: Format, more: &str) -> Self {
+    async fn start(
+        door: TcpListener,
+        url: &str,
+        format: Format,
+        more: &str,
+        settings: &[(&str, &str)],
+    ) -> Self {
         let mut alone = Alone::new(door.local_addr().unwrap());
+        let tools = match more.contains("tools = ") {
+            true => "",
+            false => "tools = [{ kind = \"end_call\" }]\n",
+        };
         let agents = format!(
             "[[agent]]\nname = \"front-desk\"\ninstructions = \"You answer the phone.\"\n{more}\
-             audio = \"{}\"\ntools = [{{ kind = \"end_call\" }}]\n\
+             audio = \"{}\"\n{tools}\
              [agent.provider]\nkind = \"openai_realtime\"\nurl = \"{url}\"\n\
              model = \"a model\"\napi_key = \"sk-test\"\n",
             format.setting(),
         );
         let agents = alone.file("agents-here.toml", &agents);
         alone.set("RELAY_AGENT_FILE", &agents);
+        for (name, value) in settings {
+            alone.set(name, value);
+        }
         let relay = alone.start().await;
         Self { alone, relay, door, format }
     }
 
     /// A caller whose stream has begun.
     pub(crate) async fn caller(&self) -> Caller {
-        let tcp = TcpStream::connect(self.relay.public).await.unwrap();
-        let request = format!("ws://relay.test/v1/m/{NODE}").into_client_request().unwrap();
-        let (socket, _) = within(tokio_tungstenite::client_async(request, tcp)).await.unwrap();
-        let mut caller = Caller { socket, chunk: 0 };
-        caller.say(r#"{"event":"connected","protocol":"Call","version":"1.0.0"}"#).await;
-        caller.say(&start(&self.alone.ticket(|_| {}))).await;
-        caller
+        Caller::begin(self.relay.public, None, &self.alone.ticket(|_| {})).await
+    }
+
+    /// A caller whose stream is of this generation of a call.
+    pub(crate) async fn caller_of(&self, call: &str, generation: u32) -> Caller {
+        let ticket = self.alone.ticket(|claims| {
+            claims.call = CallId::new(call).unwrap();
+            claims.generation = Gen(generation);
+        });
+        Caller::begin(self.relay.public, None, &ticket).await
     }
 
     /// The connection that the relay opens to the model.
@@ -110,8 +138,8 @@ impl Rig {
             assert!(!request.headers().contains_key("openai-beta"));
             Ok(response)
         };
-        let tcp = self.connection().await;
-        let socket = within(tokio_tungstenite::accept_hdr_async(tcp, check)).await.unwrap();
+        let stream = Stream::Plain(self.connection().await);
+        let socket = within(tokio_tungstenite::accept_hdr_async(stream, check)).await.unwrap();
         Model { socket, format: self.format, responses: 0 }
     }
 
@@ -142,6 +170,20 @@ pub(crate) enum Told {
 }
 
 impl Caller {
+    /// Opens a stream at a relay and begins it with a ticket.
+    pub(crate) async fn begin(relay: SocketAddr, signature: Option<&str>, ticket: &str) -> Self {
+        let tcp = TcpStream::connect(relay).await.unwrap();
+        let mut request = format!("ws://relay.test/v1/m/{NODE}").into_client_request().unwrap();
+        if let Some(signature) = signature {
+            request.headers_mut().insert("x-twilio-signature", signature.parse().unwrap());
+        }
+        let (socket, _) = within(tokio_tungstenite::client_async(request, tcp)).await.unwrap();
+        let mut caller = Self { socket, chunk: 0 };
+        caller.say(r#"{"event":"connected","protocol":"Call","version":"1.0.0"}"#).await;
+        caller.say(&start(ticket)).await;
+        caller
+    }
+
     pub(crate) async fn say(&mut self, text: &str) {
         self.socket.send(Message::text(text)).await.unwrap();
     }
@@ -236,12 +278,18 @@ impl Caller {
 
 /// The model's end of a session.
 pub(crate) struct Model {
-    socket: WebSocketStream<TcpStream>,
+    socket: WebSocketStream<Stream>,
     format: Format,
     responses: u64,
 }
 
 impl Model {
+    /// The model's end of a connection, whatever is asked for.
+    pub(crate) async fn meet(stream: Stream) -> Self {
+        let socket = within(tokio_tungstenite::accept_async(stream)).await.unwrap();
+        Self { socket, format: Format::Ulaw, responses: 0 }
+    }
+
     pub(crate) async fn say(&mut self, event: Value) {
         self.socket.send(Message::text(event.to_string())).await.unwrap();
     }
@@ -331,6 +379,12 @@ impl Model {
 
     pub(crate) async fn close(&mut self) {
         self.socket.close(None).await.unwrap();
+    }
+
+    /// Closes with a code.
+    pub(crate) async fn close_with(&mut self, code: u16) {
+        let frame = CloseFrame { code: code.into(), reason: "".into() };
+        self.socket.close(Some(frame)).await.unwrap();
     }
 }
 

@@ -1,10 +1,12 @@
 //! Integration tests of the relay, one binary.
 
 mod admission_stream;
+mod announced;
 mod bridge_audio;
 mod bridge_calls;
 mod bridge_rig;
 mod bridge_strict;
+mod bridge_tools;
 mod config_mistakes;
 mod forward;
 mod node_link;
@@ -12,6 +14,8 @@ mod node_rig;
 mod process_life;
 mod process_rig;
 mod snr;
+mod sockets_closed;
+mod spares;
 mod tools_http;
 mod ws_dial;
 mod ws_interop;

@@ -4,7 +4,7 @@
 
 use link::event::{CallEvent, EndReason, NodeEvent};
 use link::frame::Channel;
-use link::id::{EventNumber, Gen};
+use link::id::{CallId, CommandId, EventNumber, Gen};
 use link::message::{Command, ToRelay, Version};
 
 use crate::node_rig::{Authority, Control, SIGNATURE, Session};
@@ -110,6 +110,46 @@ async fn a_command_ends_its_call_once_the_decision_is_committed() {
     let events = session.events_until(is_end).await;
     let CallEvent::StreamEnded { reason, .. } = &events.last().unwrap().event else { panic!() };
     assert_eq!(*reason, EndReason::OperatorHungUp);
+}
+
+#[tokio::test]
+async fn every_command_that_wants_an_answer_gets_one() {
+    let (control, model) = (Control::start(), Model::start().await);
+    let (relay, mut session) = control.relay(model.address).await;
+    let mut carrier = begin(&relay, &control, "c_1").await;
+    let is_ready = |event: &CallEvent| matches!(event, CallEvent::AgentReady { .. });
+    session.events_until(is_ready).await;
+    let order = |call: &str, id: &str, command| ToRelay::Command {
+        call: CallId::new(call).unwrap(),
+        generation: Gen(0),
+        id: Some(CommandId::new(id).unwrap()),
+        command,
+    };
+    let inject = || Command::Inject { text: "It rains.".into() };
+    session.say(&order("c_1", "cmd_1", inject())).await;
+    assert_eq!(answer(&mut session, "cmd_1").await, ("c_1".into(), None));
+    session.say(&order("c_gone", "cmd_2", inject())).await;
+    let not_here = Some("the call is not on this node".to_owned());
+    assert_eq!(answer(&mut session, "cmd_2").await, ("c_gone".into(), not_here.clone()));
+    session.say(&order("c_1", "cmd_3", Command::Unknown)).await;
+    let unknown = Some("this relay does not know the command".to_owned());
+    assert_eq!(answer(&mut session, "cmd_3").await, ("c_1".into(), unknown));
+    carrier.hang_up().await;
+    session.events_until(is_end).await;
+    relay.until_metric("relay_calls 0").await;
+    session.say(&order("c_1", "cmd_4", Command::HangUp)).await;
+    assert_eq!(answer(&mut session, "cmd_4").await, ("c_1".into(), not_here));
+    relay.until_metric("relay_commands_total{outcome=\"done\"} 1").await;
+    relay.until_metric("relay_commands_total{outcome=\"refused\"} 3").await;
+}
+
+/// How a command is answered, and as whose call's.
+async fn answer(session: &mut Session, command: &str) -> (String, Option<String>) {
+    let is_it = |event: &CallEvent| matches!(event, CallEvent::CommandDone { id, .. } if id.as_str() == command);
+    let events = session.events_until(is_it).await;
+    let event = events.into_iter().find(|event| is_it(&event.event)).unwrap();
+    let CallEvent::CommandDone { refused, .. } = event.event else { unreachable!() };
+    (event.call.unwrap().id.to_string(), refused)
 }
 
 #[tokio::test]

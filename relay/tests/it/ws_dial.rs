@@ -44,6 +44,11 @@ impl Pki {
         Self { dir }
     }
 
+    /// The file that a relay trusts the authority by.
+    pub(crate) fn ca(&self) -> String {
+        self.dir.path().join("ca.pem").to_str().unwrap().to_owned()
+    }
+
     pub(crate) fn server(&self) -> Arc<ServerConfig> {
         tls::server_config(&self.dir.path().join("cert.pem"), &self.dir.path().join("key.pem"))
             .unwrap()

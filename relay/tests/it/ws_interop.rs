@@ -124,6 +124,8 @@ async fn our_ping_is_answered_by_them() {
         while said.len() < 2 {
             said.extend(ours.next().await.unwrap());
         }
-        assert_eq!(said, [Said::Pong, Said::Text("and a text".into())]);
+        // Which of them answers first is their library's affair.
+        assert!(said.contains(&Said::Pong), "{said:?}");
+        assert!(said.contains(&Said::Text("and a text".into())), "{said:?}");
     }
 }
