@@ -15,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::carrier::{CarrierSettings, FakeTwilio, Resolve, Step};
+use crate::chaos::{self, ChaosArgs};
 use crate::demo::{self, DemoArgs};
 use crate::model::{self, FakeModel, ModelSettings, Script};
 use crate::proxy::{Fault, FaultProxy, Plan, ProxySettings};
@@ -34,6 +35,8 @@ enum Task {
     Demo(DemoArgs),
     /// Many calls against one relay: added latency, losses, CPU and memory.
     Run(RunArgs),
+    /// Many calls whose model is cut off again and again: each must go on, and forget nothing.
+    Chaos(ChaosArgs),
     /// A fake OpenAI Realtime server that refuses what the real one refuses.
     FakeModel(FakeModelArgs),
     /// A fake Twilio: REST, signed webhooks, TwiML, phones in real time.
@@ -117,6 +120,7 @@ pub fn main() -> ExitCode {
     let done = match task {
         Task::Run(args) => run::run(&args),
         Task::Demo(args) => house().and_then(|house| house.block_on(demo::run(args))),
+        Task::Chaos(args) => house().and_then(|house| house.block_on(chaos::run(args))),
         Task::FakeModel(args) => house().and_then(|house| house.block_on(fake_model(args))),
         Task::FakeTwilio(args) => house().and_then(|house| house.block_on(fake_twilio(args))),
         Task::Proxy(args) => house().and_then(|house| house.block_on(proxy(args))),

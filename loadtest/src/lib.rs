@@ -2,7 +2,8 @@
 //! call and a load test. Nothing here shares wire code with the relay.
 //!
 //! Read [`model`] for the fake OpenAI Realtime server, [`carrier`] for the fake Twilio, [`proxy`]
-//! for a network that fails on purpose, [`demo`] for one call through all of it, [`run`] for many.
+//! for a network that fails on purpose, [`demo`] for one call through all of it, [`run`] for many, [`chaos`] for
+//! many that lose their model again and again.
 
 #![expect(
     clippy::disallowed_methods,
@@ -11,6 +12,7 @@
 
 pub mod audio;
 pub mod carrier;
+pub mod chaos;
 pub mod cli;
 pub mod demo;
 pub mod model;

@@ -78,6 +78,11 @@ impl FakeTwilio {
         self.board.records()
     }
 
+    /// Forgets a call that is over: its recording is large.
+    pub fn forget(&self, sid: &str) {
+        self.board.calls.lock().unwrap_or_else(PoisonError::into_inner).remove(sid);
+    }
+
     /// Waits until a call's record is as wanted; gives it. `None` when there is no such call.
     pub async fn until(
         &self,

@@ -8,7 +8,8 @@ use crate::audio::{AudioError, Clip, FRAME_BYTES, Speech};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Step {
-    /// Listens until the agent has spoken and then been quiet. Gives up after 30 s.
+    /// Listens until the agent has spoken and then been quiet. Gives up when patience is at its
+    /// end.
     WaitForAgent {
         /// How long the agent must be quiet, in milliseconds.
         #[serde(default = "half_a_second")]
@@ -22,8 +23,8 @@ pub enum Step {
         #[serde(default)]
         text: String,
     },
-    /// Listens until the agent has been speaking for a while, and speaks into it. Gives up
-    /// waiting after 30 s, and speaks all the same.
+    /// Listens until the agent has been speaking for a while, and speaks into it. Whose patience
+    /// is at its end speaks all the same.
     Interrupt {
         /// How much of the agent's speech is listened to, in milliseconds.
         after_ms: u64,
@@ -35,6 +36,11 @@ pub enum Step {
     },
     /// Says nothing for a while.
     Wait {
+        /// How long, in milliseconds.
+        ms: u64,
+    },
+    /// Sets for how long the agent is waited for from here on; 30 s before.
+    Patience {
         /// How long, in milliseconds.
         ms: u64,
     },
@@ -89,6 +95,7 @@ pub(crate) enum Act {
 pub(crate) struct Caller {
     steps: std::vec::IntoIter<Loaded>,
     now: State,
+    patience_ms: u64,
 }
 
 /// A step with its sound.
@@ -132,13 +139,14 @@ impl Caller {
                 }
                 Step::WaitForAgent { .. }
                 | Step::Wait { .. }
+                | Step::Patience { .. }
                 | Step::Press { .. }
                 | Step::HangUp
                 | Step::LoseNetwork => Loaded::Other(step),
             })
         };
         let steps: Vec<Loaded> = steps.into_iter().map(load).collect::<Result<_, AudioError>>()?;
-        Ok(Self { steps: steps.into_iter(), now: State::Idle })
+        Ok(Self { steps: steps.into_iter(), now: State::Idle, patience_ms: PATIENCE_MS })
     }
 
     /// Lives through 20 ms. What comes back holds at most one sound.
@@ -188,6 +196,7 @@ impl Caller {
                 self.now = State::Hearing { step, waited_ms: 0, agent_spoke: false };
             }
             Loaded::Other(Step::Wait { ms }) => self.now = State::Waiting { ms },
+            Loaded::Other(Step::Patience { ms }) => self.patience_ms = ms,
             Loaded::Other(Step::Press { digit }) => acts.push(Act::Press(digit)),
             Loaded::Other(Step::HangUp) => acts.push(Act::HangUp),
             Loaded::Other(Step::LoseNetwork) => acts.push(Act::LoseNetwork),
@@ -200,7 +209,7 @@ impl Caller {
         let State::Hearing { step, waited_ms, agent_spoke } = &mut self.now else { return };
         *waited_ms += FRAME_MS;
         *agent_spoke |= ear.quiet_ms < FRAME_MS && ear.utterance_ms > 0;
-        let too_long = *waited_ms >= PATIENCE_MS;
+        let too_long = *waited_ms >= self.patience_ms;
         let heard = match step {
             Loaded::Interrupt { after_ms, .. } => ear.utterance_ms >= *after_ms,
             Loaded::Other(Step::WaitForAgent { quiet_ms }) => {
@@ -270,6 +279,9 @@ mod tests {
         let acts: Vec<Act> = (0..1_501).flat_map(|_| caller.frame(QUIET)).collect();
         assert!(acts.contains(&Act::GiveUp));
         assert!(acts.contains(&Act::HangUp));
+        let mut hasty = self::caller(r#"[{"do":"patience","ms":60},{"do":"wait_for_agent"}]"#);
+        let acts: Vec<Act> = (0..4).flat_map(|_| hasty.frame(QUIET)).collect();
+        assert!(acts.contains(&Act::GiveUp));
     }
 
     #[test]

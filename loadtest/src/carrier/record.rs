@@ -101,7 +101,7 @@ pub enum What {
         /// Speech that was thrown away, in milliseconds.
         dropped_ms: u64,
     },
-    /// The caller waited 30 s for the agent in vain.
+    /// The caller waited for the agent in vain.
     GaveUp,
     /// The stream ended.
     StreamEnded {

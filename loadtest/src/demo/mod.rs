@@ -14,7 +14,7 @@ mod scenes;
 mod screen;
 mod stage;
 mod tools;
-mod web;
+pub(crate) mod web;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

@@ -100,6 +100,15 @@ impl ItemRecord {
         }
     }
 
+    /// The words, of an item that was cut as many as its audio has room for: a real model has the
+    /// audio itself.
+    pub(crate) fn heard_text(&self) -> &str {
+        let (Some(cut_ms), Some(made_ms)) = (self.cut_ms, self.made_ms) else { return &self.text };
+        let share = self.text.len() as u64 * cut_ms / made_ms.max(1);
+        let end = usize::try_from(share).unwrap_or(usize::MAX);
+        &self.text[..self.text.floor_char_boundary(end)]
+    }
+
     /// Whether the model said it aloud, so that it can be cut.
     pub(crate) fn is_spoken(&self) -> bool {
         self.kind == ItemKind::Agent && !self.by_client

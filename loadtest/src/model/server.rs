@@ -39,7 +39,8 @@ pub(crate) struct Shared {
 #[derive(Default)]
 struct Sessions {
     ledgers: Vec<Ledger>,
-    open: BTreeMap<String, mpsc::Sender<Leave>>,
+    /// By the id, with the address of the client's end.
+    open: BTreeMap<String, (String, mpsc::Sender<Leave>)>,
 }
 
 impl FakeModel {
@@ -89,7 +90,16 @@ impl FakeModel {
     /// Ends an open session by its id; gives whether there was one.
     pub fn end(&self, session: &str, how: Leave) -> bool {
         let sessions = lock(&self.shared.sessions);
-        sessions.open.get(session).is_some_and(|order| order.try_send(how).is_ok())
+        sessions.open.get(session).is_some_and(|(_, order)| order.try_send(how).is_ok())
+    }
+
+    /// Ends the open session of the client with this address; gives whether there was one.
+    pub fn end_of(&self, client: std::net::SocketAddr, how: Leave) -> bool {
+        let client = client.to_string();
+        let sessions = lock(&self.shared.sessions);
+        let mut open = sessions.open.values();
+        let order = open.find(|(peer, _)| *peer == client).map(|(_, order)| order);
+        order.is_some_and(|order| order.try_send(how).is_ok())
     }
 
     /// Lets nobody in for a while: upgrades are answered with 503.
@@ -176,10 +186,10 @@ impl Shared {
     pub(super) fn open(&self, ledger: &Ledger) -> mpsc::Receiver<Leave> {
         // One order is enough: a session ends once.
         let (order, orders) = mpsc::channel(1);
-        let id = ledger.read(|record| record.id.clone());
+        let (id, peer) = ledger.read(|record| (record.id.clone(), record.peer.clone()));
         let mut sessions = lock(&self.sessions);
         sessions.ledgers.push(ledger.clone());
-        sessions.open.insert(id, order);
+        sessions.open.insert(id, (peer, order));
         orders
     }
 

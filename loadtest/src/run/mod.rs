@@ -10,11 +10,11 @@ mod callers;
 mod measured;
 mod model;
 mod models;
-mod process;
-mod relay;
-mod report;
+pub(crate) mod process;
+pub(crate) mod relay;
+pub(crate) mod report;
 mod stamp;
-mod tickets;
+pub(crate) mod tickets;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -146,7 +146,7 @@ fn relay(args: &RunArgs, tickets: &Tickets, model: SocketAddr) -> anyhow::Result
         Some(path) => path.clone(),
         None => std::env::current_exe()?.with_file_name("relay"),
     };
-    Relay::start(&program, tickets, model, args.audio)
+    Relay::start(&program, tickets, &relay::agent_file(model, args.audio))
 }
 
 /// From the last call's start until everything is as it stays.

@@ -17,6 +17,8 @@ use crate::system;
 pub(crate) struct Relay {
     /// Its public port.
     pub(crate) address: SocketAddr,
+    /// Its admin port; `None` of one that ran already.
+    pub(crate) admin: Option<SocketAddr>,
     /// Its process.
     pub(crate) pid: u32,
     ours: Option<Ours>,
@@ -31,7 +33,7 @@ struct Ours {
 impl Relay {
     /// Takes one that runs already.
     pub(crate) fn running(address: SocketAddr, pid: u32) -> Self {
-        Self { address, pid, ours: None }
+        Self { address, admin: None, pid, ours: None }
     }
 
     /// Starts one that runs alone.
@@ -41,14 +43,13 @@ impl Relay {
     pub(crate) fn start(
         program: &Path,
         tickets: &Tickets,
-        model: SocketAddr,
-        audio: Audio,
+        agent_file: &str,
     ) -> anyhow::Result<Self> {
         let folder = std::env::temp_dir().join(format!("linecard-load-{}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
         let (keys, agents) = (folder.join("keys.json"), folder.join("agents.toml"));
         std::fs::write(&keys, tickets.verifying().to_string())?;
-        std::fs::write(&agents, agent_file(model, audio))?;
+        std::fs::write(&agents, agent_file)?;
         let log = File::create(folder.join("relay.log"))?;
         let mut child = Command::new(program)
             .env("RELAY_LISTEN", "127.0.0.1:0")
@@ -69,9 +70,12 @@ impl Relay {
         let mut ours = Ours { child, folder };
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line)?;
-        let public = line.split_whitespace().find_map(|word| word.strip_prefix("public="));
-        let Some(public) = public else { bail!("the relay did not come up:\n{}", ours.log()) };
-        Ok(Self { address: public.parse()?, pid, ours: Some(ours) })
+        let port = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name));
+        let (Some(public), Some(admin)) = (port("public="), port("admin=")) else {
+            bail!("the relay did not come up:\n{}", ours.log())
+        };
+        let (address, admin) = (public.parse()?, Some(admin.parse()?));
+        Ok(Self { address, admin, pid, ours: Some(ours) })
     }
 
     /// What it logged; nothing of one that ran already.
@@ -103,7 +107,7 @@ impl Drop for Ours {
 }
 
 /// The relay's agent file: one agent, whose model is the fake one.
-fn agent_file(model: SocketAddr, audio: Audio) -> String {
+pub(crate) fn agent_file(model: SocketAddr, audio: Audio) -> String {
     format!(
         "default = \"{AGENT}\"\n\n[[agent]]\nname = \"{AGENT}\"\ninstructions = \"Be brief.\"\n\
          audio = \"{}\"\n\n[agent.provider]\nkind = \"openai_realtime\"\n\

@@ -61,6 +61,14 @@ impl Tickets {
     /// # Errors
     /// When an id does not fit.
     pub(crate) fn issue(&self, call_sid: &str) -> anyhow::Result<String> {
+        self.issue_for(call_sid, AGENT)
+    }
+
+    /// A ticket for one call with this agent.
+    ///
+    /// # Errors
+    /// When an id does not fit.
+    pub(crate) fn issue_for(&self, call_sid: &str, agent: &str) -> anyhow::Result<String> {
         let now = i64::try_from(wall_us() / 1_000_000)?;
         Ok(self.key.issue(&Claims {
             purpose: Purpose::Media,
@@ -69,7 +77,7 @@ impl Tickets {
             tenant: TenantId::new("default")?,
             node: self.node.clone(),
             generation: Gen(0),
-            agent: AgentName::new(AGENT)?,
+            agent: AgentName::new(agent)?,
             agent_version: 1,
             jti: uuid::Uuid::new_v4().simple().to_string(),
             issued_at: now,

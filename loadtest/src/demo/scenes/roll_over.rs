@@ -1,4 +1,4 @@
-//! The model ends sessions after twelve seconds, the relay replaces them after six: the caller
+//! The model ends sessions after eighteen seconds, the relay replaces them after six: the caller
 //! hears nothing of either.
 
 use super::super::call;
@@ -33,7 +33,7 @@ pub(crate) fn play() -> Play {
         ],
         tools: r#"{ kind = "hang_up" }"#,
         agent: "\n[agent.session]\nroll_over_seconds = 6\n",
-        session_limit: Some(12),
+        session_limit: Some(18),
         judge,
     }
 }

@@ -174,34 +174,43 @@ impl Conversation {
         tools.is_some_and(|tools| tools.iter().any(|offered| offered["name"] == tool))
     }
 
-    /// Begins a text beside the conversation: what was said in it, in its order. Nobody else is
-    /// told, and no other answer waits for it.
+    /// Begins a text beside the conversation. Nobody else is told, and no other answer waits.
     fn write_beside(&mut self, wish: Wish, now: Duration, out: &mut Vec<Value>) {
-        let text = self.ledger.read(|record| {
-            let said = record.items.iter().filter(|item| !item.text.is_empty());
-            let line = |item: &ItemRecord| match item.kind {
-                ItemKind::Caller => format!("The caller said: {}", item.text),
-                ItemKind::Agent => format!("The agent said: {}", item.text),
-                ItemKind::System => item.text.clone(),
-                ItemKind::Call => format!("A tool was called with {}", item.text),
-                ItemKind::Output => format!("It gave {}", item.text),
-            };
-            said.map(line).collect::<Vec<_>>().join("\n")
-        });
-        let text = if text.is_empty() { "Nothing was said.".to_owned() } else { text };
         let ids = (self.ids.next("resp"), self.ids.next("item"));
-        self.note_response(&ids.0, &text, &wish, now);
+        self.note_response(&ids.0, "", &wish, now);
         let most = self.tokens_max(&wish);
-        let reply = TextReply::begin(ids, wish.metadata, most, text, now, out);
+        let reply = TextReply::begin(ids, wish.metadata, most, now, out);
         self.beside.push(reply);
+    }
+
+    /// What was said in the conversation, in its order: all that a text beside it can be about.
+    fn summary(&self) -> String {
+        let line = |item: &ItemRecord| {
+            let text = item.heard_text();
+            match item.kind {
+                ItemKind::Caller => format!("The caller said: {text}"),
+                ItemKind::Agent => format!("The agent said: {text}"),
+                ItemKind::System => text.to_owned(),
+                ItemKind::Call => format!("A tool was called with {text}"),
+                ItemKind::Output => format!("It gave {text}"),
+            }
+        };
+        let lines = self.ledger.read(|record| {
+            let said = record.items.iter().filter(|item| !item.heard_text().is_empty());
+            said.map(line).collect::<Vec<_>>()
+        });
+        if lines.is_empty() { "Nothing was said.".to_owned() } else { lines.join("\n") }
     }
 
     /// Finishes the texts that are whole by now.
     pub(super) fn finish_beside(&mut self, now: Duration, out: &mut Vec<Value>) {
-        for reply in self.beside.extract_if(.., |reply| reply.next() <= now) {
-            reply.finish(out);
+        while let Some(at) = self.beside.iter().position(|reply| reply.next() <= now) {
+            let text = self.summary();
+            let reply = self.beside.remove(at);
+            reply.finish(&text, out);
             self.ledger.response(reply.id(), |response| {
                 response.status = Some("completed".into());
+                response.text = text;
             });
         }
     }

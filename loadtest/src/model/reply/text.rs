@@ -12,7 +12,6 @@ pub(crate) struct TextReply {
     item: String,
     metadata: Value,
     max_output_tokens: Value,
-    text: String,
     done_at: Duration,
 }
 
@@ -22,13 +21,12 @@ impl TextReply {
         (response, item): (String, String),
         metadata: Value,
         max_output_tokens: Value,
-        text: String,
         now: Duration,
         out: &mut Vec<Value>,
     ) -> Self {
         let done_at = now + WRITING;
-        let reply = Self { response, item, metadata, max_output_tokens, text, done_at };
-        let response = reply.response("in_progress", Value::Null, json!([]));
+        let reply = Self { response, item, metadata, max_output_tokens, done_at };
+        let response = reply.response("in_progress", Value::Null, json!([]), 0);
         out.push(json!({"type": "response.created", "response": response}));
         reply
     }
@@ -44,7 +42,7 @@ impl TextReply {
     }
 
     /// Writes all of it. `conversation.item.added` is missing: no conversation has it.
-    pub(crate) fn finish(&self, out: &mut Vec<Value>) {
+    pub(crate) fn finish(&self, text: &str, out: &mut Vec<Value>) {
         let added = self.message("in_progress", json!([]));
         out.push(json!({
             "type": "response.output_item.added", "response_id": self.response,
@@ -54,33 +52,34 @@ impl TextReply {
         part["part"] = json!({"type": "text", "text": ""});
         out.push(part);
         // Two deltas, so that nobody takes the first one for the whole.
-        let middle = self.text.len() / 2;
-        let middle = (middle..=self.text.len()).find(|at| self.text.is_char_boundary(*at));
-        let (first, second) = self.text.split_at(middle.unwrap_or_default());
+        let middle = text.len() / 2;
+        let middle = (middle..=text.len()).find(|at| text.is_char_boundary(*at));
+        let (first, second) = text.split_at(middle.unwrap_or_default());
         for words in [first, second].into_iter().filter(|words| !words.is_empty()) {
             let mut delta = self.within("response.output_text.delta");
             delta["delta"] = words.into();
             out.push(delta);
         }
         let mut done = self.within("response.output_text.done");
-        done["text"] = self.text.as_str().into();
+        done["text"] = text.into();
         out.push(done);
         let mut part = self.within("response.content_part.done");
-        part["part"] = json!({"type": "text", "text": self.text});
+        part["part"] = json!({"type": "text", "text": text});
         out.push(part);
-        let item = self.message("completed", json!([{"type": "output_text", "text": self.text}]));
+        let item = self.message("completed", json!([{"type": "output_text", "text": text}]));
         out.push(json!({
             "type": "response.output_item.done", "response_id": self.response,
             "output_index": 0, "item": item,
         }));
-        let response = self.response("completed", Value::Null, json!([item]));
+        let tokens = text.len() as u64 / 4;
+        let response = self.response("completed", Value::Null, json!([item]), tokens);
         out.push(json!({"type": "response.done", "response": response}));
     }
 
     /// Ends it without a word.
     pub(crate) fn cancel(&self, out: &mut Vec<Value>) {
         let details = json!({"type": "cancelled", "reason": "client_cancelled"});
-        let response = self.response("cancelled", details, json!([]));
+        let response = self.response("cancelled", details, json!([]), 0);
         out.push(json!({"type": "response.done", "response": response}));
     }
 
@@ -101,9 +100,8 @@ impl TextReply {
     }
 
     /// The answer as a whole; the conversation's id is `null`.
-    fn response(&self, status: &str, details: Value, output: Value) -> Value {
+    fn response(&self, status: &str, details: Value, output: Value, tokens: u64) -> Value {
         let over = status != "in_progress";
-        let tokens = self.text.len() as u64 / 4;
         let usage = json!({
             "total_tokens": 150 + tokens, "input_tokens": 150, "output_tokens": tokens,
             "input_token_details": {
@@ -133,10 +131,8 @@ mod tests {
         let mut out = Vec::new();
         let ids = ("resp_1".to_owned(), "item_1".to_owned());
         let metadata = json!({"kind": "summary"});
-        let text = "Grüße an alle.".to_owned();
-        let reply =
-            TextReply::begin(ids, metadata.clone(), "inf".into(), text, Duration::ZERO, &mut out);
-        reply.finish(&mut out);
+        let reply = TextReply::begin(ids, metadata.clone(), "inf".into(), Duration::ZERO, &mut out);
+        reply.finish("Grüße an alle.", &mut out);
         assert_eq!(out[0]["response"]["conversation_id"], Value::Null);
         let words: String = out.iter().filter_map(|event| event["delta"].as_str()).collect();
         assert_eq!(words, "Grüße an alle.");
