@@ -84,14 +84,38 @@ async fn a_caller_who_hangs_up_closes_the_model() {
 }
 
 #[tokio::test]
-async fn a_model_that_closes_is_followed_by_the_clip() {
+async fn a_model_that_dismisses_us_is_followed_by_the_clip() {
     let rig = Rig::new(Format::Ulaw).await;
     let (mut caller, mut model) = rig.call().await;
-    model.close().await;
+    model.close_with(1_008).await;
     let (heard, code) = caller.listen_to_the_end().await;
     assert!(heard == SORRY, "{} of {} bytes", heard.len(), SORRY.len());
     assert_eq!(code, 1000);
     rig.relay.until_metric("relay_streams_ended_total{reason=\"agent_failed\"} 1").await;
+}
+
+#[tokio::test]
+async fn a_model_that_is_lost_is_replaced_by_one_that_knows_what_was_said() {
+    let rig = Rig::new(Format::Ulaw).await;
+    let (mut caller, mut model) = rig.call().await;
+    model.answer([&[0x22; 480][..]]).await;
+    assert_eq!(caller.listen(480).await, [0x22; 480]);
+    rig.relay.until_metric("relay_turns_total{role=\"agent\"} 1").await;
+    model.close_with(1_011).await;
+
+    let mut successor = rig.model().await;
+    successor.settle().await;
+    let told = successor.next_event().await.unwrap();
+    assert_eq!(told["type"], "conversation.item.create", "the turn first: {told}");
+    caller.media(&[0x11; 160]).await;
+    while !successor.hear(1).await.ends_with(&[0x11; 160]) {}
+    successor.answer([&[0x33; 480][..]]).await;
+    let mut heard = caller.listen(480).await;
+    // The clip that covers the gap may come first.
+    while !heard.ends_with(&[0x33; 480]) {
+        heard.extend(caller.listen(1).await);
+    }
+    rig.relay.until_metric("relay_agents_replaced_total{because=\"lost\"} 1").await;
 }
 
 #[tokio::test]

@@ -377,10 +377,6 @@ impl Model {
         self.end(answer, "completed").await;
     }
 
-    pub(crate) async fn close(&mut self) {
-        self.socket.close(None).await.unwrap();
-    }
-
     /// Closes with a code.
     pub(crate) async fn close_with(&mut self, code: u16) {
         let frame = CloseFrame { code: code.into(), reason: "".into() };

@@ -99,12 +99,10 @@ async fn a_pcm_conversation_breaks_no_rule_of_the_service() {
 }
 
 #[tokio::test]
-async fn every_fault_of_the_service_ends_the_call_with_its_reason() {
+async fn a_fault_that_lasts_ends_the_call_with_its_reason() {
     let faults = [
         (Fault::RefuseUpgrade, "agent_refused"),
         (Fault::Quota, "agent_refused"),
-        (Fault::CloseMidCall, "agent_failed"),
-        (Fault::Vanish, "agent_failed"),
         (Fault::FailResponses, "agent_failed"),
         (Fault::Mute, "agent_unreachable"),
     ];
@@ -117,6 +115,25 @@ async fn every_fault_of_the_service_ends_the_call_with_its_reason() {
         assert_eq!(code, 1000, "{fault:?}");
         let metric = format!("relay_streams_ended_total{{reason=\"{reason}\"}} 1");
         rig.relay.until_metric(&metric).await;
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn a_call_outlives_its_sessions() {
+    join_all([Fault::CloseMidCall, Fault::Vanish].map(async |fault| {
+        let settings = ModelSettings { fault, ..ModelSettings::default() };
+        let model = FakeModel::start(settings).await.unwrap();
+        let rig = Rig::towards(&model.url(), Format::Ulaw).await;
+        let mut caller = rig.caller().await;
+        let replaced = "relay_agents_replaced_total{because=\"lost\"} 2";
+        tokio::select! {
+            () = rig.relay.until_metric(replaced) => {}
+            end = caller.listen_to_the_end() => panic!("{fault:?}: {end:?}"),
+        }
+        assert_eq!(model.summary().complaints, [], "{fault:?}: the service refused something");
+        caller.hang_up().await;
+        rig.relay.until_metric("relay_streams_ended_total{reason=\"caller_hung_up\"} 1").await;
     }))
     .await;
 }
