@@ -98,9 +98,6 @@ impl Call {
         self.playout.answer_ended(Some(response));
         // Nobody waits for an answer that was cut, so it may fail.
         if let Some(ended) = self.turns.on_ended(response) {
-            if ended.ask == Ask::Greeting && ended.result == Yield::Speech {
-                self.open_floor(out);
-            }
             self.judge(ended, outcome, now, out);
         }
         self.on_goodbye_complete(response, now);
@@ -125,6 +122,12 @@ impl Call {
                 out.put(Output::Note(Milestone::Tolerated(Oddity::IncompleteAnswer)));
             }
             (Outcome::Completed, Yield::Tool | Yield::Speech) => self.turns.forgive(),
+            // Nobody has said anything that a silence could be the answer to.
+            (Outcome::Completed | Outcome::Cancelled, Yield::Nothing)
+                if ended.ask == Ask::Greeting =>
+            {
+                self.ask_again(ended, "empty_greeting", now, out);
+            }
             // A model may have nothing to say; a cut answer is followed by the next.
             (Outcome::Completed, Yield::Nothing) | (Outcome::Cancelled, _) => {}
         }
@@ -166,7 +169,12 @@ impl Call {
             // All that comes of it is here.
             Yield::Tool | Yield::Speech => {}
         }
-        if self.opening == Opening::Greeting && !self.playout.is_silent() {
+    }
+
+    /// A greeting that is made, cut or given up is not waited for: nothing of it may ever be heard.
+    pub(super) fn end_opening(&mut self, out: &mut impl Outbox) {
+        let is_over = self.opening == Opening::Greeting && !self.turns.expects(&Ask::Greeting);
+        if is_over && self.link.speaker().is_some() {
             self.open_floor(out);
         }
     }

@@ -25,6 +25,7 @@ impl Call {
         out: &mut impl Outbox,
     ) {
         self.link.close(out);
+        self.uplink.shut();
         self.drop_tools(out);
         self.timers.keep_only(&[Timer::CallLimit, Timer::Pace]);
         match &mut self.phase {

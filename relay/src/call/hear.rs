@@ -56,6 +56,8 @@ impl Call {
                 self.open_floor(out);
                 self.hear_anybody(now);
             }
+            // A clip is no greeting: the agent still has the first word.
+            Proof::ClipHeard => self.hear_anybody(now),
             Proof::Dead => {}
             Proof::Stray => out.put(Output::Note(Milestone::Tolerated(Oddity::StrayMark))),
         }

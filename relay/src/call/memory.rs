@@ -21,8 +21,22 @@ pub(super) struct Memory {
     order: u32,
     /// Turns that were completed since the last summary.
     unsummed: u32,
-    /// The place through which the summary reaches that is being made.
-    summing: Option<u32>,
+    /// The summary that is being made.
+    summing: Option<Summing>,
+    /// Summaries that may still come, and that another one has been taken for.
+    stale: u32,
+}
+
+/// A summary that is being made. A service answers no request by its name, so one that is late is
+/// not told from the next; whatever comes is taken to reach only as far as the first of them.
+#[derive(Debug)]
+struct Summing {
+    /// The place through which it reaches.
+    through: u32,
+    /// How often it was asked for.
+    asked: u32,
+    /// Whether it is not late yet.
+    is_awaited: bool,
 }
 
 /// Something at its place.
@@ -172,9 +186,13 @@ impl Memory {
 
     /// Whether it is time to sum up; from here on a summary is being made.
     pub(super) fn begin_summary(&mut self, every: u32) -> bool {
-        let is_due = every > 0 && self.unsummed >= every && self.summing.is_none();
+        let is_awaited = self.summing.as_ref().is_some_and(|summing| summing.is_awaited);
+        let is_due = every > 0 && self.unsummed >= every && !is_awaited;
         if is_due {
-            self.summing = Some(self.order);
+            let first = Summing { through: self.order, asked: 0, is_awaited: true };
+            let summing = self.summing.get_or_insert(first);
+            summing.asked += 1;
+            summing.is_awaited = true;
             self.unsummed = 0;
         }
         is_due
@@ -182,7 +200,12 @@ impl Memory {
 
     /// A summary is made, or could not be: it takes the place of what it sums up.
     pub(super) fn summarised(&mut self, summary: Option<&str>) {
-        let Some(through) = self.summing.take() else { return };
+        if self.stale > 0 {
+            self.stale -= 1;
+            return;
+        }
+        let Some(Summing { through, asked, .. }) = self.summing.take() else { return };
+        self.stale = asked - 1;
         let Some(summary) = summary.filter(|text| !text.is_empty()) else { return };
         let end = summary.floor_char_boundary(SUMMARY_BYTES_MAX);
         self.summary = Some(summary[..end].into());
@@ -190,9 +213,17 @@ impl Memory {
         self.drop_orphans();
     }
 
+    /// The summary takes long: it may be asked for again.
+    pub(super) fn summary_is_late(&mut self) {
+        if let Some(summing) = &mut self.summing {
+            summing.is_awaited = false;
+        }
+    }
+
     /// Nobody makes the summary any more.
     pub(super) fn give_up_summary(&mut self) {
         self.summing = None;
+        self.stale = 0;
     }
 
     /// Nobody says anything any more: turns whose words never came are noted without.

@@ -315,7 +315,7 @@ impl Call {
                 Timer::RollOver => self.on_roll_over_due(now, out),
                 Timer::Liveness => self.on_liveness(now, out),
                 Timer::Answer => self.on_answer_deadline(now, out),
-                Timer::Summary => self.memory.give_up_summary(),
+                Timer::Summary => self.memory.summary_is_late(),
                 Timer::Tool => self.on_tool_deadline(now, out),
                 Timer::Keys => self.on_keys(out),
                 Timer::CarrierGap => self.on_carrier_gap(now, out),
@@ -338,6 +338,7 @@ impl Call {
             self.leave_after_last_words(now, out);
         }
         if self.phase.hears_agent() {
+            self.end_opening(out);
             self.ask_owed(now, out);
             self.roll_over(now, out);
             self.sum_up(now, out);

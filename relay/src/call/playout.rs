@@ -75,8 +75,10 @@ pub(super) enum Added {
 /// What a mark that came back proves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Proof {
-    /// The ear is further.
+    /// The ear is further in what the agent says.
     Heard,
+    /// The ear is further in a recording of ours.
+    ClipHeard,
     /// Nothing: a clear threw it back.
     Dead,
     /// Nothing: it is not out.
@@ -223,14 +225,18 @@ impl Playout {
         let Some(at) = self.marks.iter().position(|mark| mark.id == id) else {
             return Proof::Stray;
         };
+        let mut proof = Proof::ClipHeard;
         for mark in self.marks.drain(..=at) {
             let index = usize::try_from(mark.part - self.parts_gone)
                 .expect("a part's number is less than the parts that a call can hold");
-            let ledger = &mut self.parts[index].ledger;
-            ledger.heard = mark.through;
-            ledger.check();
+            let part = &mut self.parts[index];
+            part.ledger.heard = mark.through;
+            part.ledger.check();
+            if part.source != Source::Clip {
+                proof = Proof::Heard;
+            }
         }
-        Proof::Heard
+        proof
     }
 
     /// Takes the part at the ear once all of it has been heard and nothing more comes.

@@ -219,6 +219,15 @@ impl Turns {
         self.floor = Floor::Quiet;
     }
 
+    /// Whether something is asked for, runs or is owed.
+    pub(super) fn expects(&self, wanted: &Ask) -> bool {
+        let runs = match &self.answer {
+            Answer::Asked(ask) | Answer::Running { ask: Some(ask), .. } => ask == wanted,
+            Answer::Idle | Answer::Running { ask: None, .. } => false,
+        };
+        runs || self.owed.contains(wanted)
+    }
+
     /// Whether one more thing can be owed.
     pub(super) fn has_room(&self) -> bool {
         self.owed.len() < OWED_MAX

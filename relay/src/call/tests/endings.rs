@@ -188,3 +188,10 @@ fn nothing_follows_the_end() {
     t.at_ms(10_000_000).expect([]);
     assert_eq!(t.call.next_timeout(), None);
 }
+
+#[test]
+fn nobody_hears_the_caller_in_a_goodbye_whose_agent_is_gone() {
+    let mut t = goodbye();
+    t.agent_lost(Loss::Closed, "1001").forget();
+    t.caller_says(1).expect([]);
+}

@@ -1,8 +1,10 @@
 //! From the stream's start to the first word.
 
+use link::message::Side as Muted;
+
 use super::script::{Script, quiet, spec, speech};
 use crate::call::input::{
-    AgentEvent, AgentFormat, Answering, Loss, Outcome, Retry, Severity, Slot,
+    AgentEvent, AgentFormat, Answering, Command, Loss, Outcome, Retry, Severity, Slot,
 };
 
 #[test]
@@ -192,4 +194,29 @@ fn the_time_to_the_first_word_is_told() {
     t.at_ms(650).response_started("r1").audio("r1", "i1", &speech(60));
     let told = t.first_voice().map(|(after, prepared)| (after.as_millis(), prepared));
     assert_eq!(told, Some((650, false)));
+}
+
+#[test]
+fn a_clip_that_is_heard_before_the_greeting_does_not_open_the_floor() {
+    let mut t = Script::new(spec());
+    t.started().at_ms(2_500).expect(["note: started", "dial A", "play 480", "mark 1"]);
+    t.opened().configured_to(Some(AgentFormat::Ulaw), Answering::ByRelay).forget();
+    t.mark(1).expect([]);
+    t.response_started("r1").audio("r1", "i1", &speech(60)).forget();
+    t.mark(2).expect(["answer by yourself"]);
+}
+
+#[test]
+fn a_greeting_with_nothing_to_say_is_asked_for_once_more() {
+    let mut t = Script::new(spec());
+    t.started().opened().configured_to(Some(AgentFormat::Ulaw), Answering::ByRelay);
+    t.response_started("r1").ended("r1", Outcome::Completed);
+    assert_eq!(t.lines_with("greet"), ["greet", "greet"]);
+}
+
+#[test]
+fn a_greeting_that_is_muted_opens_the_floor() {
+    let mut t = greeting();
+    t.command(&Command::Mute { side: Muted::Agent, on: true }).forget();
+    t.ended("r1", Outcome::Cancelled).expect(["answer by yourself"]);
 }

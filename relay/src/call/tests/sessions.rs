@@ -293,3 +293,36 @@ fn a_socket_that_gives_no_sign_of_life_is_pinged_and_then_given_up() {
     t.deaf().at_ms(100 + 59_999).expect([]);
     t.at_ms(100 + 60_000).expect(["close A", "note: agent lost: no_sign_of_life", "dial B"]);
 }
+
+#[test]
+fn a_summary_that_is_late_stands_for_no_more_than_it_sums_up() {
+    let mut t = Script::live_with(|agent| {
+        agent.session.summary_turns = 2;
+        agent.limits.silence_seconds_max = 0;
+    });
+    for item in ["u1", "u2"] {
+        t.caller_turn(item).caller_said(item, item).response_started(item);
+        t.ended(item, Outcome::Completed);
+    }
+    assert_eq!(t.lines_with("summarise"), ["summarise"]);
+    t.after_ms(30_000);
+    for item in ["u3", "u4"] {
+        t.caller_turn(item).caller_said(item, item).response_started(item);
+        t.ended(item, Outcome::Completed);
+    }
+    assert_eq!(t.lines_with("summarise"), ["summarise"], "it is asked for again");
+    // The first one, or the second: nobody can tell.
+    t.agent(AgentEvent::Summarised(Some("So far.".into())))
+        .agent(AgentEvent::Summarised(Some("More.".into())));
+    t.agent_lost(Loss::Closed, "1006").forget();
+    reopened(&mut t);
+    assert_eq!(
+        t.lines_with("B: recall"),
+        [
+            "B: recall summary \"So far.\"",
+            "B: recall caller \"u3\"",
+            "B: recall caller \"u4\"",
+            "B: recall that the call continues",
+        ]
+    );
+}
