@@ -25,6 +25,7 @@ use self::step::Script;
 pub fn call(bytes: &[u8]) {
     let Ok(script) = Script::arbitrary_take_rest(Unstructured::new(bytes)) else { return };
     let mut rig = Rig::new(&script.agent);
+    rig.begin(script.begins);
     for step in script.steps.iter().take(STEPS_MAX) {
         if rig.sent.ended {
             break;

@@ -16,7 +16,7 @@ use relay::call::{Call, CallSpec};
 use serde_json::json;
 
 use super::Sent;
-use super::step::{Agent, Carries, Name, Says, Step, ToolEnds, Wish};
+use super::step::{Agent, Begins, Carries, Gone, Name, Says, Step, ToolEnds, Wish};
 
 /// A call, its time, and what the world knows of it.
 pub(super) struct Rig {
@@ -62,14 +62,31 @@ impl Rig {
         }
     }
 
+    /// What happens before the steps.
+    pub(super) fn begin(&mut self, begins: Begins) {
+        match begins {
+            Begins::AsItComes => {}
+            Begins::Called => self.carrier(Carries::Started),
+            Begins::Live => {
+                self.carrier(Carries::Started);
+                self.welcome(Slot::A);
+            }
+            Begins::Announced { greeting } => self.announce(greeting),
+            Begins::Prepared { greeting } => {
+                self.announce(greeting);
+                self.welcome(Slot::A);
+            }
+        }
+    }
+
+    fn announce(&mut self, greeting: bool) {
+        let preparation = if greeting { Preparation::Greeting } else { Preparation::Session };
+        self.hear(Input::Announced(preparation));
+    }
+
     pub(super) fn step(&mut self, step: &Step) {
         match step {
-            Step::Announced { greeting: true } => {
-                self.hear(Input::Announced(Preparation::Greeting));
-            }
-            Step::Announced { greeting: false } => {
-                self.hear(Input::Announced(Preparation::Session));
-            }
+            Step::Announced { greeting } => self.announce(*greeting),
             Step::Speaks { frames } => (0..*frames).for_each(|_| self.frame()),
             Step::Played => {
                 if let Some(mark) = self.sent.marks.pop_front() {
@@ -116,9 +133,9 @@ impl Rig {
             Carries::StrayMark(mark) => CallerEvent::Mark(MarkId(mark)),
             Carries::Key(key) => CallerEvent::Key(char::from(key)),
             Carries::Malformed => CallerEvent::Malformed,
-            Carries::Stopped => CallerEvent::Stopped,
-            Carries::Lost => CallerEvent::Lost,
-            Carries::Violated => CallerEvent::Violated,
+            Carries::Gone(Gone::Stopped) => CallerEvent::Stopped,
+            Carries::Gone(Gone::Lost) => CallerEvent::Lost,
+            Carries::Gone(Gone::Violated) => CallerEvent::Violated,
         };
         self.hear(Input::Caller(event));
     }

@@ -8,6 +8,8 @@ use relay::call::input::{Loss, Outcome, Retry, Severity, Side, Slot};
 pub(super) struct Script {
     /// The agent.
     pub agent: Agent,
+    /// How it begins, before anything odd happens.
+    pub begins: Begins,
     /// What happens to it, in order.
     pub steps: Vec<Step>,
 }
@@ -20,6 +22,21 @@ pub(super) struct Agent {
     pub hedges: bool,
     /// Limits that are met within a script, or those of real calls.
     pub is_hasty: bool,
+}
+
+/// How a call begins.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub(super) enum Begins {
+    /// As the steps say.
+    AsItComes,
+    /// With its caller.
+    Called,
+    /// With its caller, and with an agent that answers.
+    Live,
+    /// Before its caller, who comes as the steps say.
+    Announced { greeting: bool },
+    /// Before its caller, with an agent that answers.
+    Prepared { greeting: bool },
 }
 
 /// Which of the two agent sockets.
@@ -94,6 +111,12 @@ pub(super) enum Carries {
     StrayMark(u32),
     Key(u8),
     Malformed,
+    Gone(Gone),
+}
+
+/// How the carrier goes. One of many things that it may say, so that calls get on.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub(super) enum Gone {
     Stopped,
     Lost,
     Violated,
