@@ -137,3 +137,86 @@ impl Lobby {
         self.spares_count
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use link::id::{AgentName, NodeId, TenantId};
+    use link::ticket::Purpose;
+
+    use super::*;
+
+    fn key(version: u32) -> AgentKey {
+        let name = AgentName::new("front-desk").unwrap();
+        AgentKey { tenant: TenantId::default(), name, version }
+    }
+
+    fn stream(call: &str) -> (CallId, Gen) {
+        (CallId::new(call).unwrap(), Gen(0))
+    }
+
+    fn claims(call: &str, version: u32) -> Claims {
+        let (call, generation) = stream(call);
+        Claims {
+            purpose: Purpose::Media,
+            call,
+            call_sid: "CA1".into(),
+            tenant: TenantId::default(),
+            node: NodeId::new("n1").unwrap(),
+            generation,
+            agent: key(version).name,
+            agent_version: version,
+            jti: "1".into(),
+            issued_at: 0,
+            expires_at: 60,
+        }
+    }
+
+    #[test]
+    fn a_stream_takes_what_was_announced_for_it_before_any_spare() {
+        let mut lobby = Lobby::default();
+        let id = lobby.number();
+        lobby.offer(id, key(1), 0);
+        let announced = lobby.announce(stream("c_1"), key(1), 1, 2).unwrap();
+        assert_eq!(lobby.announce(stream("c_1"), key(1), 0, 2), Err(Announced::Twice));
+        assert_eq!(lobby.announced_on(1), 1);
+        let found = lobby.claim(&claims("c_1", 1), 0).unwrap();
+        assert_eq!((found.id, found.shard, found.kind), (announced, 1, Kind::Announced));
+        assert_eq!((lobby.announced(), lobby.spares()), (0, 1));
+        // Its own end, later, takes nothing of another's.
+        lobby.forget_announced(announced, &stream("c_1"));
+        assert_eq!(lobby.claim(&claims("c_1", 1), 0).map(|found| found.id), Some(id));
+        assert_eq!(lobby.claim(&claims("c_1", 1), 0), None);
+    }
+
+    #[test]
+    fn a_spare_of_the_streams_own_shard_is_taken_first_and_each_once() {
+        let mut lobby = Lobby::default();
+        for shard in [0, 1, 1] {
+            let id = lobby.number();
+            lobby.offer(id, key(1), shard);
+        }
+        let mut take = |shard| lobby.claim(&claims("c_1", 1), shard).map(|found| found.shard);
+        assert_eq!([take(1), take(1), take(1), take(1)], [Some(1), Some(1), Some(0), None]);
+        assert_eq!(lobby.spares(), 0);
+    }
+
+    #[test]
+    fn another_version_of_the_agent_is_not_taken_for_it() {
+        let mut lobby = Lobby::default();
+        let id = lobby.number();
+        lobby.offer(id, key(1), 0);
+        lobby.announce(stream("c_1"), key(1), 0, 2).unwrap();
+        assert_eq!(lobby.claim(&claims("c_1", 2), 0), None);
+        lobby.forget_spare(id, &key(1));
+        assert_eq!(lobby.spares(), 0);
+    }
+
+    #[test]
+    fn announcements_are_bounded() {
+        let mut lobby = Lobby::default();
+        let id = lobby.announce(stream("c_1"), key(1), 0, 1).unwrap();
+        assert_eq!(lobby.announce(stream("c_2"), key(1), 0, 1), Err(Announced::Full));
+        lobby.forget_announced(id, &stream("c_1"));
+        assert!(lobby.announce(stream("c_2"), key(1), 0, 1).is_ok());
+    }
+}

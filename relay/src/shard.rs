@@ -24,7 +24,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use link::id::{CallId, Gen, TenantId};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::LocalSet;
 
 use crate::admit::{Allowance, Identity};
@@ -79,6 +79,8 @@ pub struct Shard {
     mailboxes: RefCell<HashMap<(CallId, Gen), Rc<Mailbox>>>,
     anteroom: RefCell<Anteroom>,
     spare_patience: RefCell<Patience>,
+    /// Calls that were sent away and still close their sockets.
+    leaving: watch::Sender<u32>,
     handshakes: Semaphore,
     refusals_told: RefCell<Allowance>,
 }
@@ -153,6 +155,7 @@ impl Shard {
             mailboxes: RefCell::default(),
             anteroom: RefCell::default(),
             spare_patience: RefCell::default(),
+            leaving: watch::Sender::new(0),
             handshakes: Semaphore::new(HANDSHAKES_MAX),
             refusals_told: RefCell::new(Allowance::new(setup.clock.now())),
             setup,
@@ -201,7 +204,7 @@ impl Shard {
                 Some(ToShard::Claim { id, to }) => self.hand_over(id, to),
                 Some(ToShard::Empty) => self.empty_anteroom(),
                 Some(ToShard::Drain) => self.drain(),
-                Some(ToShard::Stop) | None => return,
+                Some(ToShard::Stop) | None => return self.until_left().await,
             }
         }
     }

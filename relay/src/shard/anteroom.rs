@@ -16,7 +16,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use link::agent::AgentSpec;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
 use super::{Shard, ToShard};
@@ -235,8 +235,34 @@ impl Shard {
     pub(super) fn dismiss(self: &Rc<Self>, id: WaitId) {
         if let Some(mut bridge) = self.take_waiting(id) {
             self.counters().prepared.of(Prepared::Dismissed).one();
-            self.spawn(async move { bridge.close().await });
+            let leaving = Leaving::new(&self.leaving);
+            self.spawn(async move {
+                bridge.close().await;
+                drop(leaving);
+            });
         }
+    }
+
+    /// Waits until those that were sent away have closed their sockets, or a moment is over.
+    pub(super) async fn until_left(&self) {
+        let mut leaving = self.leaving.subscribe();
+        let _ = timeout(LEAVE_WITHIN, leaving.wait_for(|count| *count == 0)).await;
+    }
+}
+
+/// One call that was sent away and still closes its sockets.
+struct Leaving(watch::Sender<u32>);
+
+impl Leaving {
+    fn new(count: &watch::Sender<u32>) -> Self {
+        count.send_modify(|count| *count += 1);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
     }
 }
 
@@ -257,6 +283,8 @@ async fn wait(entry: Entry, chair: Rc<Chair>) {
 /// How long a stream waits for a call that another shard has. The caller hears nothing meanwhile,
 /// and dialling anew takes some 300 ms: a shard that needs longer than this has too much to do.
 const CLAIM_WITHIN: Duration = Duration::from_millis(40);
+/// How long the end of a shard waits for them: a close frame and its answer.
+const LEAVE_WITHIN: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests;

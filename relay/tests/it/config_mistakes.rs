@@ -70,6 +70,7 @@ fn all_mistakes_are_listed_at_once() {
         ("RELAY_TOOLS_ALLOW", "10.0.0.1/8, tools.internal"),
         ("RELAY_SHARDS", "0"),
         ("RELAY_PLAYOUT_LEAD_MS", "1001"),
+        ("RELAY_SPARE_AGENTS", "101"),
         ("RELAY_LOG_FORMAT", "xml"),
     ]);
     let expected = [
@@ -80,6 +81,7 @@ fn all_mistakes_are_listed_at_once() {
         "RELAY_TOOLS_ALLOW",
         "RELAY_SHARDS",
         "RELAY_PLAYOUT_LEAD_MS",
+        "RELAY_SPARE_AGENTS",
         "RELAY_LOG_FORMAT",
     ];
     assert_eq!(names(&found), expected);
