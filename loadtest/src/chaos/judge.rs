@@ -5,6 +5,7 @@
 //! `SETTLED_US` before whatever cut the session: what is on the way at that moment may be lost.
 
 use super::call::{CallSeen, GREETING, Play, SENTENCES, sentence_of};
+use crate::audio::words::head;
 use crate::carrier::{StreamEnd, What};
 use crate::model::{ItemKind, ItemRecord, SessionRecord};
 
@@ -31,7 +32,7 @@ impl Session<'_> {
     /// Whether it was told these words: as a turn, or in a summary of what was said before.
     fn knows(&self, kind: ItemKind, text: &str) -> bool {
         self.record.told().any(|item| {
-            let is_turn = item.kind == kind && item.text.trim_end() == text;
+            let is_turn = item.kind == kind && head(item.text.trim_end()) == text;
             is_turn || (item.kind == ItemKind::System && item.text.contains(text))
         })
     }
@@ -134,7 +135,7 @@ impl Judgement {
         for item in session.record.told().filter(|item| item.kind == ItemKind::Agent) {
             let plays = call.plays.iter().filter(|play| is_part(item, play));
             let share = |play: &Play| {
-                let said = item.text.trim_end().len() as u64;
+                let said = head(item.text.trim_end()).len() as u64;
                 play.whole_ms * said / (play.text.len() as u64).max(1)
             };
             // The recording goes on after the session was told, so the end of a play is no bound.
@@ -169,10 +170,16 @@ impl Judgement {
             self.problems.push(format!("greeted {} times", heard.len()));
         }
         let Some(first) = heard.first() else { return };
-        for response in sessions.iter().flat_map(|session| &session.record.responses) {
-            if response.greeting && response.at_us > first.until_us + SETTLED_US {
-                self.problems.push("a greeting was asked for after one was heard".into());
-            }
+        for session in sessions {
+            let again =
+                session.record.responses.iter().find(|response| {
+                    response.greeting && response.at_us > first.until_us + SETTLED_US
+                });
+            let Some(again) = again else { continue };
+            let told: Vec<&str> = session.record.told().map(|item| item.text.as_str()).collect();
+            let (heard, by) = (first.heard_ms, &again.instructions);
+            let problem = format!("greeted again, {heard} ms were heard: {by:?} after {told:?}");
+            self.problems.push(problem);
         }
     }
 }
@@ -180,7 +187,7 @@ impl Judgement {
 /// Whether an item holds a beginning of what was said.
 fn is_part(item: &ItemRecord, play: &Play) -> bool {
     let text = item.text.trim_end();
-    item.kind == ItemKind::Agent && !text.is_empty() && play.text.starts_with(text)
+    item.kind == ItemKind::Agent && !text.is_empty() && play.text.starts_with(head(text))
 }
 
 /// Whether an item sums up what was said before; the fake model's summaries name who said what.

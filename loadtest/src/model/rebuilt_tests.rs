@@ -129,6 +129,18 @@ fn a_told_turn_without_an_answer_is_what_a_response_answers() {
 }
 
 #[test]
+fn whoever_was_told_of_a_call_does_not_greet() {
+    let mut client = Client::configured();
+    client.say(&message("system", "input_text", "The call continues."));
+    client.say(&json!({"type": "response.create"}));
+    client.pass(5_000);
+    let words = client.find("response.output_audio_transcript.done");
+    assert_eq!(words["transcript"], "Is there anything else?");
+    let greeted = client.conversation.ledger().read(|record| record.responses[0].greeting);
+    assert!(!greeted);
+}
+
+#[test]
 fn words_are_said_that_are_asked_for() {
     let mut client = Client::configured();
     let say = "You answer a phone.\n\nSay exactly: \"One moment, please.\"";

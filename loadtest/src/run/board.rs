@@ -26,6 +26,53 @@ struct CallCell {
     /// The answer that was begun last, from 1, and when its first audio was written.
     reply: AtomicU32,
     reply_us: AtomicU64,
+    /// When the model said last that the caller speaks; 0 when that was answered by a `clear`.
+    speech_us: AtomicU64,
+    /// What the first of both ends said of a cut answer: see [`Cut::pack`].
+    cut: AtomicU64,
+}
+
+/// Where an answer was cut, by one of both ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Cut {
+    /// Who says so.
+    pub(crate) end: End,
+    /// The answer, from 1.
+    pub(crate) reply: u16,
+    /// How much of it was heard, in milliseconds.
+    pub(crate) ms: u64,
+}
+
+/// One of both ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// The caller's ear, when the `clear` arrived.
+    Caller,
+    /// The model, by the relay's `conversation.item.truncate`.
+    Model,
+}
+
+/// What both ends say of a cut answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BothCuts {
+    /// What the caller really heard.
+    pub(crate) played_ms: u64,
+    /// What the relay says was heard.
+    pub(crate) claimed_ms: u64,
+}
+
+impl Cut {
+    /// As one word: the answer, who says so, the milliseconds. Never 0, as answers count from 1.
+    fn pack(self) -> u64 {
+        u64::from(self.reply) << 40 | u64::from(self.end == End::Model) << 39 | self.ms & 0x7F_FFFF
+    }
+
+    /// Out of one word.
+    fn unpack(word: u64) -> Self {
+        let end = if word >> 39 & 1 == 1 { End::Model } else { End::Caller };
+        let reply = u16::try_from(word >> 40 & 0xFFFF).unwrap_or_default();
+        Self { end, reply, ms: word & 0x7F_FFFF }
+    }
 }
 
 /// How far the test is.
@@ -51,6 +98,8 @@ impl Board {
             arrived: AtomicU32::new(0),
             reply: AtomicU32::new(0),
             reply_us: AtomicU64::new(0),
+            speech_us: AtomicU64::new(0),
+            cut: AtomicU64::new(0),
         };
         Self {
             clock: Stopwatch::start(),
@@ -116,6 +165,34 @@ impl Board {
         }
     }
 
+    /// The model is about to say that the caller speaks.
+    pub(crate) fn speech_started(&self, call: u32, at_us: u64) {
+        if let Some(cell) = self.calls.get(call as usize) {
+            cell.speech_us.store(at_us, Ordering::Release);
+        }
+    }
+
+    /// A `clear` has arrived; gives when the model said that the caller speaks, once.
+    pub(crate) fn take_speech(&self, call: u32) -> Option<u64> {
+        let cell = self.calls.get(call as usize)?;
+        Some(cell.speech_us.swap(0, Ordering::AcqRel)).filter(|at_us| *at_us > 0)
+    }
+
+    /// One of both ends says where an answer was cut; whoever is second gets both.
+    pub(crate) fn cut(&self, call: u32, cut: Cut) -> Option<BothCuts> {
+        let cell = self.calls.get(call as usize)?;
+        let before = cell.cut.swap(cut.pack(), Ordering::AcqRel);
+        let other = Some(before).filter(|word| *word > 0).map(Cut::unpack)?;
+        if other.reply != cut.reply || other.end == cut.end {
+            return None;
+        }
+        cell.cut.store(0, Ordering::Release);
+        Some(match cut.end {
+            End::Caller => BothCuts { played_ms: cut.ms, claimed_ms: other.ms },
+            End::Model => BothCuts { played_ms: other.ms, claimed_ms: cut.ms },
+        })
+    }
+
     /// The answer that was begun last, from 1, and when; `None` before the first.
     pub(crate) fn reply(&self, call: u32) -> Option<(u16, u64)> {
         let cell = self.calls.get(call as usize)?;
@@ -141,6 +218,20 @@ mod tests {
         assert_eq!(board.reply(1), None);
         board.reply_begun(1, 3, 99);
         assert_eq!(board.reply(1), Some((3, 99)));
+    }
+
+    #[test]
+    fn both_ends_of_a_cut_are_brought_together() {
+        let board = Board::new(1);
+        let cut = |end, reply, ms| board.cut(0, Cut { end, reply, ms });
+        assert_eq!(cut(End::Caller, 1, 500), None);
+        let both = Some(BothCuts { played_ms: 500, claimed_ms: 480 });
+        assert_eq!(cut(End::Model, 1, 480), both);
+        assert_eq!(cut(End::Model, 2, 60), None);
+        assert_eq!(cut(End::Caller, 3, 70), None);
+        assert_eq!(cut(End::Caller, 3, 70), None);
+        board.speech_started(0, 9);
+        assert_eq!((board.take_speech(0), board.take_speech(0)), (Some(9), None));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::board::Board;
+use super::board::{Board, Cut, End};
 use super::measured::{Figures, note};
 use super::stamp::{BLOCK, Stamp, plain, spelling};
 use crate::demo::Audio;
@@ -150,7 +150,7 @@ impl Caller {
 
     /// Hears audio of the relay.
     pub(crate) fn hear(&mut self, audio: &[u8], now_us: u64, board: &Board, figures: &mut Figures) {
-        let played_us = audio.len() as u64 * 125;
+        let played_us = audio.len() as u64 * BYTE_US;
         self.played_us = self.played_us.max(now_us) + played_us;
         let Some((reply, begun_us)) = board.reply(self.call) else {
             figures.counts.frames_altered_down += 1;
@@ -207,8 +207,21 @@ impl Caller {
         self.marks.push_back((self.played_us.max(now_us), name));
     }
 
-    /// What was not played is thrown away; every mark is due at once.
-    pub(crate) fn clear(&mut self, now_us: u64) {
+    /// What was not played is thrown away; every mark is due at once. How long the `clear` took
+    /// and how much had been played is noted.
+    pub(crate) fn clear(&mut self, now_us: u64, board: &Board, figures: &mut Figures) {
+        if let Some(speech_us) = board.take_speech(self.call)
+            && board.is_measured(speech_us)
+        {
+            note(&mut figures.clear_us, now_us.saturating_sub(speech_us));
+        }
+        let waiting = self.played_us.saturating_sub(now_us) / BYTE_US;
+        let played = u64::from(self.ear.bytes).saturating_sub(waiting);
+        // The position in 24 kHz audio is rounded on the way, and a resampler holds some back.
+        let slack_ms = if self.audio == Audio::Pcm24k { 1 } else { 0 };
+        let ms = played * BYTE_US / 1_000 + slack_ms;
+        figures
+            .truncated(board.cut(self.call, Cut { end: End::Caller, reply: self.ear.reply, ms }));
         self.played_us = now_us;
         self.ear.interrupted = false;
         for (due_us, _) in &mut self.marks {
@@ -222,6 +235,9 @@ impl Caller {
         due.then(|| self.marks.pop_front()).flatten().map(|(_, name)| name)
     }
 }
+
+/// A byte of mu-law is played in 125 microseconds.
+const BYTE_US: u64 = 125;
 
 /// A caller speaks for a second.
 const SPEECH: u32 = 50;
@@ -262,7 +278,7 @@ mod tests {
             until(&mut caller, &mut figures, |mouth| matches!(mouth, Mouth::Speaking { .. }));
         assert_eq!(after, LISTENED);
         assert_eq!((figures.counts.barge_ins, figures.counts.frames_lost_down), (1, 0));
-        caller.clear(20);
+        caller.clear(20, &board, &mut figures);
         board.reply_begun(0, 2, 25);
         for piece in reply(0, 2).chunks(333) {
             caller.hear(piece, 30, &board, &mut figures);
@@ -297,8 +313,20 @@ mod tests {
         assert_eq!(caller.due_mark(101_000).as_deref(), Some("a"));
         caller.hear(&[0; 800], 200_000, &board, &mut figures);
         caller.mark("b".into(), 200_000);
-        caller.clear(210_000);
+        caller.clear(210_000, &board, &mut figures);
         assert_eq!(caller.due_mark(210_000).as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn the_ear_knows_what_was_played_when_it_is_cleared() {
+        let (board, mut figures) = (Board::new(1), Figures::new());
+        let mut caller = Caller::new(0, Audio::Mulaw);
+        board.reply_begun(0, 1, 0);
+        caller.hear(&[0; 8_000], 1_000_000, &board, &mut figures);
+        assert_eq!(board.cut(0, Cut { end: End::Model, reply: 1, ms: 360 }), None);
+        caller.clear(1_400_000, &board, &mut figures);
+        assert!(figures.unclaimed_us.max().abs_diff(40_000) < 100);
+        assert_eq!(figures.counts.overclaimed, 0);
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) calls: u32,
     /// From the first call to the last.
     pub(crate) ramp: Duration,
+    /// Whether the agent speaks first.
+    pub(crate) greeted: bool,
 }
 
 impl Callers {
@@ -85,6 +87,8 @@ struct Line {
     sink: SplitSink<Socket, Message>,
     /// The first frame after the measured time; those before it must arrive.
     counted: Option<u32>,
+    /// When the stream began; `None` once the agent was heard, or where it does not speak first.
+    started_us: Option<u64>,
     /// Messages that the socket did not take.
     refused: u64,
 }
@@ -151,6 +155,7 @@ impl Shard {
             sequence: 1,
             sink,
             counted: None,
+            started_us: self.plan.greeted.then(|| self.board.clock.micros()),
             refused: 0,
         }));
         self.slots.borrow_mut()[call as usize % SLOTS].push(Rc::clone(&line));
@@ -185,13 +190,18 @@ impl Shard {
                 let mut figures = self.figures.borrow_mut();
                 let mut audio = Vec::with_capacity(payload.len());
                 match codec::base64::decode(payload.as_bytes(), &mut audio) {
-                    Ok(()) => line.caller.hear(&audio, now_us, &self.board, &mut figures),
+                    Ok(()) => {
+                        if let Some(started_us) = line.started_us.take() {
+                            note(&mut figures.first_us, now_us.saturating_sub(started_us));
+                        }
+                        line.caller.hear(&audio, now_us, &self.board, &mut figures);
+                    }
                     Err(_) => figures.counts.frames_altered_down += 1,
                 }
             } else if let Some(name) = between(text, "\"name\":\"") {
                 line.caller.mark(name.to_owned(), now_us);
             } else if text.contains("\"clear\"") {
-                line.caller.clear(now_us);
+                line.caller.clear(now_us, &self.board, &mut self.figures.borrow_mut());
             }
             line.echo(now_us);
         }
@@ -219,6 +229,10 @@ impl Shard {
             let lines = self.slots.borrow();
             for line in &lines[slot] {
                 line.borrow_mut().frame(&self.board, phase, &mut figures);
+            }
+            // A carrier sends a mark back when it is reached, not with the next frame.
+            for line in lines.iter().flatten() {
+                line.borrow_mut().echo(now_us);
             }
         }
         self.hang_up().await;

@@ -2,6 +2,8 @@
 
 use hdrhistogram::Histogram;
 
+use super::board::BothCuts;
+
 /// Everything that is counted.
 #[derive(Debug, Clone)]
 pub(crate) struct Figures {
@@ -9,6 +11,12 @@ pub(crate) struct Figures {
     pub(crate) up_us: Histogram<u64>,
     /// From the first audio of an answer at the model to its first media at the caller.
     pub(crate) down_us: Histogram<u64>,
+    /// From `speech_started` at the model to the `clear` at the caller.
+    pub(crate) clear_us: Histogram<u64>,
+    /// What the caller heard of a cut answer, less what the relay says was heard.
+    pub(crate) unclaimed_us: Histogram<u64>,
+    /// From a call's `start` to the first audio of the agent, where the agent speaks first.
+    pub(crate) first_us: Histogram<u64>,
     /// How late the callers' schedule was.
     pub(crate) callers_late_us: Histogram<u64>,
     /// How late the model's schedule was.
@@ -44,6 +52,8 @@ pub(crate) struct Counts {
     pub(crate) barge_ins: u64,
     /// Interruptions that were not followed by a `clear`.
     pub(crate) barge_ins_unheard: u64,
+    /// Cut answers of which the relay says that more was heard than was.
+    pub(crate) overclaimed: u64,
     /// Turns of callers that were never answered.
     pub(crate) unanswered: u64,
 }
@@ -56,6 +66,9 @@ impl Figures {
         Self {
             up_us: empty(),
             down_us: empty(),
+            clear_us: empty(),
+            unclaimed_us: empty(),
+            first_us: empty(),
             callers_late_us: empty(),
             model_late_us: empty(),
             counts: Counts::default(),
@@ -67,6 +80,9 @@ impl Figures {
         for (mine, theirs) in [
             (&mut self.up_us, &other.up_us),
             (&mut self.down_us, &other.down_us),
+            (&mut self.clear_us, &other.clear_us),
+            (&mut self.unclaimed_us, &other.unclaimed_us),
+            (&mut self.first_us, &other.first_us),
             (&mut self.callers_late_us, &other.callers_late_us),
             (&mut self.model_late_us, &other.model_late_us),
         ] {
@@ -85,7 +101,15 @@ impl Figures {
         mine.frames_altered_down += theirs.frames_altered_down;
         mine.barge_ins += theirs.barge_ins;
         mine.barge_ins_unheard += theirs.barge_ins_unheard;
+        mine.overclaimed += theirs.overclaimed;
         mine.unanswered += theirs.unanswered;
+    }
+
+    /// Both ends have said where an answer was cut.
+    pub(crate) fn truncated(&mut self, both: Option<BothCuts>) {
+        let Some(BothCuts { played_ms, claimed_ms }) = both else { return };
+        note(&mut self.unclaimed_us, played_ms.saturating_sub(claimed_ms) * 1_000);
+        self.counts.overclaimed += u64::from(claimed_ms > played_ms);
     }
 }
 

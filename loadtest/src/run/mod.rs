@@ -31,7 +31,7 @@ use self::callers::{Callers, Plan};
 use self::measured::Figures;
 use self::models::Models;
 use self::process::usage;
-use self::relay::Relay;
+use self::relay::{Greets, Relay};
 use self::report::{Readings, Report};
 use self::tickets::Tickets;
 use crate::demo::Audio;
@@ -48,6 +48,9 @@ pub struct RunArgs {
     /// The audio format between relay and model.
     #[arg(long, value_enum, default_value_t = Audio::Mulaw)]
     audio: Audio,
+    /// Lets the agent speak first, and measures how long that takes (mu-law only).
+    #[arg(long)]
+    greeting: bool,
     /// The relay binary; the one beside this one when not given.
     #[arg(long, value_name = "PATH", conflicts_with = "relay")]
     relay_bin: Option<PathBuf>,
@@ -77,6 +80,9 @@ pub struct RunArgs {
 /// When something could not be started.
 #[expect(clippy::print_stdout, reason = "the table is what the command is for")]
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
+    if args.greeting && (args.audio != Audio::Mulaw || args.relay.is_some()) {
+        anyhow::bail!("--greeting needs --audio mulaw and a relay of its own");
+    }
     let files = crate::system::raise_files_limit();
     let needed = u64::from(args.calls) * 2 + 100;
     if files.is_some_and(|files| files < needed) {
@@ -94,7 +100,14 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     let mut relay = relay(args, &tickets, models.address)?;
     let idle = usage(relay.pid)?;
     let ramp = Duration::from_millis(u64::from(args.calls) * 10).max(Duration::from_secs(1));
-    let plan = Plan { relay: relay.address, tickets, audio: args.audio, calls: args.calls, ramp };
+    let plan = Plan {
+        relay: relay.address,
+        tickets,
+        audio: args.audio,
+        calls: args.calls,
+        ramp,
+        greeted: args.greeting,
+    };
     println!("{} calls come up over {} s ...", args.calls, ramp.as_secs());
     let callers = Callers::start(&board, &plan, u32::try_from(threads)?)?;
     std::thread::sleep(ramp + SETTLE);
@@ -146,7 +159,8 @@ fn relay(args: &RunArgs, tickets: &Tickets, model: SocketAddr) -> anyhow::Result
         Some(path) => path.clone(),
         None => std::env::current_exe()?.with_file_name("relay"),
     };
-    Relay::start(&program, tickets, &relay::agent_file(model, args.audio))
+    let greets = if args.greeting { Greets::First } else { Greets::Never };
+    Relay::start(&program, tickets, &relay::agent_file(model, args.audio, greets))
 }
 
 /// From the last call's start until everything is as it stays.

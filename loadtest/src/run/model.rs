@@ -5,16 +5,21 @@
 
 use serde_json::{Value, json};
 
-use super::board::Board;
-use super::caller::REPLY_BLOCKS;
+use super::board::{Board, Cut, End};
 use super::measured::{Figures, note};
-use super::stamp::{BLOCK, SPELLED_BITS, Stamp, is_loud_pcm24k, plain};
+use super::stamp::{BLOCK, SPELLED_BITS, Stamp, is_loud_pcm24k};
 use crate::demo::Audio;
+
+mod reply;
+
+use self::reply::Reply;
 
 /// A session.
 #[derive(Debug)]
 pub(crate) struct Session {
     audio: Audio,
+    /// The session as it is shown: what all updates together say.
+    shown: Value,
     /// Which call it is; learned from the audio.
     call: Option<u32>,
     spelled: u32,
@@ -24,6 +29,8 @@ pub(crate) struct Session {
     speech: Speech,
     replies: u16,
     reply: Option<Reply>,
+    /// The item of the last answer.
+    last_item: String,
     ids: u32,
 }
 
@@ -34,23 +41,16 @@ enum Speech {
     Speaking { quiet: u32 },
 }
 
-/// An answer in the making.
-#[derive(Debug)]
-struct Reply {
-    number: u16,
-    response: String,
-    item: String,
-    made: u32,
-    due_us: u64,
-    /// Whether its beginning was announced.
-    begun: bool,
-}
-
 impl Session {
     /// A session that begins.
     pub(crate) fn new(audio: Audio, out: &mut Vec<String>) -> Self {
+        let pcm = json!({"type": "audio/pcm", "rate": 24_000});
         let mut session = Self {
             audio,
+            shown: json!({
+                "type": "realtime", "object": "realtime.session", "id": "sess_load",
+                "audio": {"input": {"format": pcm}, "output": {"format": pcm}},
+            }),
             call: None,
             spelled: 0,
             frame: 0,
@@ -58,13 +58,10 @@ impl Session {
             speech: Speech::Quiet,
             replies: 0,
             reply: None,
+            last_item: String::new(),
             ids: 0,
         };
-        let created = json!({"type": "session.created", "session": {
-            "type": "realtime", "object": "realtime.session", "id": "sess_load",
-            "audio": {"input": {"format": {"type": "audio/pcm", "rate": 24_000}},
-                      "output": {"format": {"type": "audio/pcm", "rate": 24_000}}},
-        }});
+        let created = json!({"type": "session.created", "session": session.shown});
         session.say(created, out);
         session
     }
@@ -105,20 +102,55 @@ impl Session {
             return;
         }
         let Ok(event) = serde_json::from_str::<Value>(text) else { return };
+        self.take(event, now_us, board, figures, out);
+    }
+
+    /// Takes an event that is no audio. The client is believed.
+    fn take(
+        &mut self,
+        mut event: Value,
+        now_us: u64,
+        board: &Board,
+        figures: &mut Figures,
+        out: &mut Vec<String>,
+    ) {
         match event["type"].as_str().unwrap_or_default() {
             "session.update" => {
-                let mut session = event["session"].clone();
-                session["object"] = "realtime.session".into();
-                session["id"] = "sess_load".into();
+                merge(&mut self.shown, &event["session"]);
+                let session = self.shown.clone();
                 self.say(json!({"type": "session.updated", "session": session}), out);
             }
             "conversation.item.truncate" => {
-                let mut event = event;
+                self.compare(&event, board, figures);
                 event["type"] = "conversation.item.truncated".into();
                 self.say(event, out);
             }
+            "conversation.item.create" => {
+                let mut item = event["item"].take();
+                item["id"] = self.id("item").into();
+                for kind in ["conversation.item.added", "conversation.item.done"] {
+                    self.say(json!({"type": kind, "item": item}), out);
+                }
+            }
+            "response.create" if self.reply.is_none() => self.begin_reply(now_us),
+            "response.cancel" => self.cut("client_cancelled", out),
             _ => {}
         }
+    }
+
+    /// Compares what the relay says was heard of an answer with what the caller's ear says. The
+    /// `clear` that goes with it may be there already, or not yet.
+    fn compare(&self, event: &Value, board: &Board, figures: &mut Figures) {
+        let (Some(call), Some(ms)) = (self.call, event["audio_end_ms"].as_u64()) else { return };
+        if event["item_id"] == self.last_item.as_str() {
+            let cut = Cut { end: End::Model, reply: self.replies, ms };
+            figures.truncated(board.cut(call, cut));
+        }
+    }
+
+    /// Whether turn detection does something by itself.
+    fn by_itself(&self, what: &str) -> bool {
+        self.shown["audio"]["input"]["turn_detection"][what] != false
     }
 
     /// Bytes of 20 ms in the session's format.
@@ -141,7 +173,7 @@ impl Session {
                 Audio::Mulaw => self.stamped(block, now_us, board, figures),
                 Audio::Pcm24k => self.counted(block, now_us, board, figures),
             };
-            self.listen(loud, now_us, out);
+            self.listen(loud, now_us, board, out);
         }
         self.waiting = blocks.remainder().to_vec();
     }
@@ -191,7 +223,7 @@ impl Session {
     }
 
     /// Turn detection: the sender says what is loud, so that no energy has to be measured.
-    fn listen(&mut self, loud: bool, now_us: u64, out: &mut Vec<String>) {
+    fn listen(&mut self, loud: bool, now_us: u64, board: &Board, out: &mut Vec<String>) {
         let at_ms = u64::from(self.frame) * 20;
         match (self.speech, loud) {
             (Speech::Quiet, false) => {}
@@ -205,7 +237,12 @@ impl Session {
                     }),
                     out,
                 );
-                self.cut(out);
+                if let Some(call) = self.call {
+                    board.speech_started(call, now_us);
+                }
+                if self.by_itself("interrupt_response") {
+                    self.cut("turn_detected", out);
+                }
             }
             (Speech::Speaking { .. }, true) => self.speech = Speech::Speaking { quiet: 0 },
             (Speech::Speaking { quiet }, false) if quiet + 1 < SILENCE => {
@@ -214,7 +251,9 @@ impl Session {
             (Speech::Speaking { .. }, false) => {
                 self.speech = Speech::Quiet;
                 self.end_turn(at_ms, out);
-                self.begin_reply(now_us);
+                if self.by_itself("create_response") && self.reply.is_none() {
+                    self.begin_reply(now_us);
+                }
             }
         }
     }
@@ -239,144 +278,19 @@ impl Session {
             self.say(event, out);
         }
     }
-
-    /// Plans the answer.
-    fn begin_reply(&mut self, now_us: u64) {
-        self.replies += 1;
-        self.reply = Some(Reply {
-            number: self.replies,
-            response: self.id("resp"),
-            item: self.id("item"),
-            made: 0,
-            due_us: now_us + THINK_US,
-            begun: false,
-        });
-    }
-
-    /// The caller speaks: the answer in the making is over.
-    fn cut(&mut self, out: &mut Vec<String>) {
-        if let Some(reply) = self.reply.take().filter(|reply| reply.begun) {
-            self.end_reply(&reply, "cancelled", out);
-        }
-    }
-
-    /// What the service says at the end of an answer.
-    fn end_reply(&mut self, reply: &Reply, status: &str, out: &mut Vec<String>) {
-        let within = |kind: &str| {
-            json!({"type": kind, "response_id": reply.response, "output_index": 0,
-                   "item_id": reply.item, "content_index": 0})
-        };
-        let item = json!({"id": reply.item, "object": "realtime.item", "type": "message",
-            "status": if status == "completed" { "completed" } else { "incomplete" },
-            "role": "assistant", "content": [{"type": "output_audio", "transcript": "Words."}]});
-        let details = match status {
-            "cancelled" => json!({"type": "cancelled", "reason": "turn_detected"}),
-            _ => Value::Null,
-        };
-        let mut words = within("response.output_audio_transcript.done");
-        words["transcript"] = "Words.".into();
-        let mut part = within("response.content_part.done");
-        part["part"] = json!({"type": "audio", "transcript": "Words."});
-        for event in [
-            within("response.output_audio.done"),
-            words,
-            part,
-            json!({"type": "response.output_item.done", "response_id": reply.response,
-                   "output_index": 0, "item": item}),
-            json!({"type": "conversation.item.done", "previous_item_id": null, "item": item}),
-            json!({"type": "response.done", "response": {"id": reply.response,
-                   "object": "realtime.response", "status": status, "status_details": details,
-                   "output": [item]}}),
-        ] {
-            self.say(event, out);
-        }
-    }
-
-    /// Makes the next piece of the answer, when it is due.
-    pub(crate) fn tick(&mut self, now_us: u64, board: &Board, out: &mut Vec<String>) {
-        let Some(mut reply) = self.reply.take() else { return };
-        if reply.due_us > now_us {
-            self.reply = Some(reply);
-            return;
-        }
-        if !reply.begun {
-            reply.begun = true;
-            self.announce(&reply, out);
-            if let Some(call) = self.call {
-                board.reply_begun(call, reply.number, now_us);
-            }
-        }
-        let blocks = DELTA_BLOCKS.min(REPLY_BLOCKS - reply.made);
-        let delta = self.delta(&reply, blocks);
-        let id = self.id("event");
-        out.push(format!(
-            "{{\"type\":\"response.output_audio.delta\",\"event_id\":\"{id}\",\
-             \"response_id\":\"{}\",\"output_index\":0,\"item_id\":\"{}\",\"content_index\":0,\
-             \"delta\":\"{delta}\"}}",
-            reply.response, reply.item
-        ));
-        reply.made += blocks;
-        if reply.made == REPLY_BLOCKS {
-            self.end_reply(&reply, "completed", out);
-            return;
-        }
-        reply.due_us += u64::from(blocks) * 20_000 * 10 / SPEED_TENTHS;
-        self.reply = Some(reply);
-    }
-
-    /// What the service says at the beginning of an answer.
-    fn announce(&mut self, reply: &Reply, out: &mut Vec<String>) {
-        let item = json!({"id": reply.item, "object": "realtime.item", "type": "message",
-            "status": "in_progress", "role": "assistant", "content": []});
-        let format = match self.audio {
-            Audio::Mulaw => json!({"type": "audio/pcmu"}),
-            Audio::Pcm24k => json!({"type": "audio/pcm", "rate": 24_000}),
-        };
-        for event in [
-            json!({"type": "response.created", "response": {"id": reply.response,
-                   "object": "realtime.response", "status": "in_progress", "output": [],
-                   "audio": {"output": {"format": format}}}}),
-            json!({"type": "response.output_item.added", "response_id": reply.response,
-                   "output_index": 0, "item": item}),
-            json!({"type": "conversation.item.added", "previous_item_id": null, "item": item}),
-            json!({"type": "response.content_part.added", "response_id": reply.response,
-                   "output_index": 0, "item_id": reply.item, "content_index": 0,
-                   "part": {"type": "audio", "transcript": ""}}),
-            json!({"type": "response.output_audio_transcript.delta",
-                   "response_id": reply.response, "output_index": 0, "item_id": reply.item,
-                   "content_index": 0, "delta": "Words."}),
-        ] {
-            self.say(event, out);
-        }
-    }
-
-    /// The audio of the next blocks, as base64.
-    fn delta(&self, reply: &Reply, blocks: u32) -> String {
-        let mut bytes = Vec::with_capacity(blocks as usize * self.block_bytes());
-        for block in reply.made..reply.made + blocks {
-            match self.audio {
-                Audio::Mulaw => {
-                    let call = self.call.unwrap_or_default();
-                    let stamp = Stamp { call, reply: reply.number, block, loud: false };
-                    bytes.extend_from_slice(&stamp.write());
-                }
-                Audio::Pcm24k => wide(&plain(true), &mut bytes),
-            }
-        }
-        let mut text = Vec::new();
-        codec::base64::encode(&bytes, &mut text);
-        String::from_utf8(text).expect("base64 is ASCII")
-    }
 }
 
-/// Repeats every sample three times: a tone is a tone, and nobody listens.
-fn wide(ulaw: &[u8], out: &mut Vec<u8>) {
-    let mut samples = Vec::with_capacity(ulaw.len());
-    codec::g711::ulaw_decode(ulaw, &mut samples);
-    for sample in samples {
-        for _ in 0..3 {
-            out.extend_from_slice(&sample.to_le_bytes());
+/// Puts what an update says over what was said before; what it does not name stays. What has a
+/// `type` is one thing: a format of mu-law has no rate.
+fn merge(shown: &mut Value, update: &Value) {
+    let same = shown["type"] == update["type"];
+    match (shown.as_object_mut(), update.as_object()) {
+        (Some(shown), Some(update)) if same => {
+            for (key, value) in update {
+                merge(shown.entry(key).or_insert(Value::Null), value);
+            }
         }
+        _ => shown.clone_from(update),
     }
 }
 
@@ -391,141 +305,6 @@ fn appended(text: &str) -> Option<&str> {
 /// 500 ms of silence end a turn.
 const SILENCE: u32 = 25;
 
-/// From the end of a turn to the first audio of its answer.
-const THINK_US: u64 = 150_000;
-
-/// Audio comes in pieces of 400 ms, 5.3 times faster than real time.
-const DELTA_BLOCKS: u32 = 20;
-/// As fast as the real service was seen to be, times ten.
-const SPEED_TENTHS: u64 = 53;
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn append(block: &[u8]) -> String {
-        let audio = base64_simd::STANDARD.encode_to_string(block);
-        format!("{{\"type\":\"input_audio_buffer.append\",\"audio\":\"{audio}\"}}")
-    }
-
-    fn stamp(block: u32, loud: bool) -> [u8; BLOCK] {
-        Stamp { call: 3, reply: 0, block, loud }.write()
-    }
-
-    struct World {
-        board: Board,
-        figures: Figures,
-        session: Session,
-        out: Vec<String>,
-    }
-
-    fn world(audio: Audio) -> World {
-        let mut out = Vec::new();
-        let session = Session::new(audio, &mut out);
-        World { board: Board::new(8), figures: Figures::new(), session, out }
-    }
-
-    impl World {
-        fn receive(&mut self, text: &str) {
-            let World { board, figures, session, out } = self;
-            session.receive(text, 0, board, figures, out);
-        }
-
-        fn kinds(&self) -> Vec<String> {
-            let kind = |text: &String| serde_json::from_str::<Value>(text).unwrap()["type"].clone();
-            let mut kinds: Vec<_> =
-                self.out.iter().map(|text| kind(text).as_str().unwrap().to_owned()).collect();
-            kinds.dedup();
-            kinds
-        }
-    }
-
-    #[test]
-    fn a_turn_is_answered_in_the_order_of_the_service() {
-        let mut world = world(Audio::Mulaw);
-        for block in 0..60 {
-            world.receive(&append(&stamp(block, block < 30)));
-        }
-        for step in 0..10 {
-            let World { board, session, out, .. } = &mut world;
-            session.tick(1_000_000 + step * 100_000, board, out);
-        }
-        assert_eq!(world.board.reply(3), Some((1, 1_000_000)));
-        let kinds = world.kinds();
-        let wanted = [
-            "session.created",
-            "input_audio_buffer.speech_started",
-            "input_audio_buffer.speech_stopped",
-            "input_audio_buffer.committed",
-            "conversation.item.added",
-            "conversation.item.done",
-            "conversation.item.input_audio_transcription.completed",
-            "response.created",
-            "response.output_item.added",
-            "conversation.item.added",
-            "response.content_part.added",
-            "response.output_audio_transcript.delta",
-            "response.output_audio.delta",
-            "response.output_audio.done",
-            "response.output_audio_transcript.done",
-            "response.content_part.done",
-            "response.output_item.done",
-            "conversation.item.done",
-            "response.done",
-        ];
-        assert_eq!(kinds, wanted);
-    }
-
-    #[test]
-    fn speech_cuts_the_answer() {
-        let mut world = world(Audio::Mulaw);
-        for block in 0..60 {
-            world.receive(&append(&stamp(block, block < 30)));
-        }
-        world.session.tick(1_000_000, &world.board, &mut world.out);
-        world.receive(&append(&stamp(60, true)));
-        let last: Value = serde_json::from_str(world.out.last().unwrap()).unwrap();
-        assert_eq!(last["response"]["status"], "cancelled");
-        assert_eq!(world.session.next_us(), None);
-    }
-
-    #[test]
-    fn lost_and_altered_frames_are_counted() {
-        let mut world = world(Audio::Mulaw);
-        world.receive(&append(&stamp(0, false)));
-        world.receive(&append(&stamp(3, false)));
-        let mut altered = stamp(4, false);
-        altered[100] ^= 1;
-        world.receive(&append(&altered));
-        world.receive(&append(&stamp(5, false)));
-        let counts = world.figures.counts;
-        assert_eq!((counts.frames_lost_up, counts.frames_altered_up), (2, 1));
-        assert_eq!(world.board.arrived(3), 6);
-    }
-
-    #[test]
-    fn frames_joined_or_cut_anywhere_are_the_same_frames() {
-        let mut world = world(Audio::Mulaw);
-        let all: Vec<u8> = (0..30).flat_map(|block| stamp(block, false)).collect();
-        for piece in all.chunks(413) {
-            world.receive(&append(piece));
-        }
-        let counts = world.figures.counts;
-        assert_eq!((counts.frames_lost_up, counts.frames_altered_up), (0, 0));
-        assert_eq!(world.board.arrived(3), 30);
-    }
-
-    #[test]
-    fn a_call_over_pcm_is_known_by_its_spelling() {
-        let mut world = world(Audio::Pcm24k);
-        for block in 0..25 {
-            let loud = crate::run::stamp::spelling(5, block).unwrap_or(false);
-            let mut bytes = Vec::new();
-            wide(&plain(loud), &mut bytes);
-            world.receive(&append(&bytes));
-        }
-        assert_eq!(world.session.call, Some(5));
-        assert_eq!(world.board.arrived(5), 25);
-        assert_eq!(world.figures.counts.frames_altered_up, 0);
-    }
-}
+#[path = "model_tests.rs"]
+mod tests;

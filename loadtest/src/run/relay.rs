@@ -106,11 +106,24 @@ impl Drop for Ours {
     }
 }
 
+/// Who speaks first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Greets {
+    /// The agent greets.
+    First,
+    /// The agent waits for the caller.
+    Never,
+}
+
 /// The relay's agent file: one agent, whose model is the fake one.
-pub(crate) fn agent_file(model: SocketAddr, audio: Audio) -> String {
+pub(crate) fn agent_file(model: SocketAddr, audio: Audio, greets: Greets) -> String {
+    let greeting = match greets {
+        Greets::First => "greeting = \"Say hello.\"\n",
+        Greets::Never => "",
+    };
     format!(
         "default = \"{AGENT}\"\n\n[[agent]]\nname = \"{AGENT}\"\ninstructions = \"Be brief.\"\n\
-         audio = \"{}\"\n\n[agent.provider]\nkind = \"openai_realtime\"\n\
+         audio = \"{}\"\n{greeting}\n[agent.provider]\nkind = \"openai_realtime\"\n\
          url = \"ws://{model}/v1/realtime\"\n",
         audio.as_str()
     )
@@ -126,7 +139,7 @@ mod tests {
         struct AgentFile {
             agent: Vec<link::agent::AgentSpec>,
         }
-        let text = agent_file("127.0.0.1:9".parse().unwrap(), Audio::Pcm24k);
+        let text = agent_file("127.0.0.1:9".parse().unwrap(), Audio::Pcm24k, Greets::First);
         let file: AgentFile = toml::from_str(&text).unwrap();
         assert_eq!(file.agent[0].problems(), []);
     }

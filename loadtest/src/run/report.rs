@@ -21,6 +21,12 @@ pub(crate) struct Report {
     pub(crate) added_up_ms: Quantiles,
     /// From the first audio of an answer at the model to its first media at the caller.
     pub(crate) added_down_ms: Quantiles,
+    /// From `speech_started` at the model to the `clear` at the caller.
+    pub(crate) clear_ms: Quantiles,
+    /// What callers heard of cut answers, less what the relay says was heard of them.
+    pub(crate) unclaimed_ms: Quantiles,
+    /// From a call's `start` to the agent's first audio; empty where the caller speaks first.
+    pub(crate) first_audio_ms: Quantiles,
     /// The plain counts.
     pub(crate) counts: Counts,
     /// What the relay used.
@@ -129,6 +135,9 @@ impl Report {
             audio,
             added_up_ms: Quantiles::of(&figures.up_us),
             added_down_ms: Quantiles::of(&figures.down_us),
+            clear_ms: Quantiles::of(&figures.clear_us),
+            unclaimed_ms: Quantiles::of(&figures.unclaimed_us),
+            first_audio_ms: Quantiles::of(&figures.first_us),
             counts: figures.counts,
             relay: RelayCost::of(readings, calls, seconds),
             own_cpu_percent: readings.own_cpu_seconds / seconds * 100.0,
@@ -170,7 +179,8 @@ impl Report {
             + counts.messages_refused
             + counts.frames_altered_up
             + counts.frames_lost_down
-            + counts.frames_altered_down;
+            + counts.frames_altered_down
+            + counts.overclaimed;
         let unheard = counts.barge_ins_unheard + counts.unanswered;
         lost == 0 && (unheard == 0 || !self.is_punctual()) && self.added_up_ms.count > 0
     }
@@ -189,6 +199,11 @@ impl Report {
         line("", "   p50      p90      p99      max   (ms)".into());
         line("added delay up", quantiles(&self.added_up_ms));
         line("added delay down", quantiles(&self.added_down_ms));
+        line("speech started to clear", quantiles(&self.clear_ms));
+        line("heard, beyond what is claimed", quantiles(&self.unclaimed_ms));
+        if self.first_audio_ms.count > 0 {
+            line("start to first audio", quantiles(&self.first_audio_ms));
+        }
         line("own lateness, callers", quantiles(&self.own_lateness_ms.callers));
         line("own lateness, model", quantiles(&self.own_lateness_ms.model));
         line(
@@ -205,6 +220,7 @@ impl Report {
             two(counts.frames_lost_down, counts.frames_altered_down),
         );
         line("interruptions, without a clear", two(counts.barge_ins, counts.barge_ins_unheard));
+        line("cut answers with too much claimed", counts.overclaimed.to_string());
         line(
             "calls up, failed, unanswered",
             three(counts.calls_up, counts.calls_failed, counts.unanswered),

@@ -61,7 +61,8 @@ impl Conversation {
             let said = record.items.iter().rfind(|item| item.kind != ItemKind::System);
             let greeted = record.responses.iter().any(|response| response.greeting);
             match said {
-                None if !greeted => Cue::Greeting,
+                // Whoever was told anything at all is in the middle of a call.
+                None if !greeted && record.items.is_empty() => Cue::Greeting,
                 Some(item) if item.kind == ItemKind::Caller => {
                     let turn = record.caller_turns().saturating_sub(1);
                     let script = self.repertoire.caller(turn);
