@@ -87,10 +87,12 @@ impl Bridge {
         mailbox: Rc<Mailbox>,
         log: CallLog,
     ) {
+        // While it waited nobody could write to it: control knows a call by its stream.
         self.mailbox = mailbox;
         let dialect = self.legs.welcome(caller, &admitted, log);
         self.begin(dialect, &admitted.early);
         let reason = poll_fn(|cx| self.poll(cx)).await;
+        // The sockets first: whoever is told of the end may look whether any is left.
         self.close().await;
         self.legs.end(reason);
     }
@@ -107,6 +109,7 @@ impl Bridge {
     fn begin(&mut self, dialect: CallerDialect, early: &[String]) {
         let shard = self.shard.clone();
         let buffers = &mut *shard.buffers.borrow_mut();
+        // A call that was prepared on another shard may have seen a deadline ahead of the clock.
         self.now = self.now.max(shard.clock.now());
         self.handle(Input::Caller(CallerEvent::Started), buffers);
         let mut desk = self.legs.desk(buffers);
@@ -129,6 +132,7 @@ impl Bridge {
                     self.flush(cx, buffers);
                 }
             }
+            // What a flush found out (a socket that stalls, or is gone) may make the call speak.
             if !self.flush(cx, buffers) || rounds == ROUNDS_MAX {
                 break;
             }
@@ -146,6 +150,7 @@ impl Bridge {
     fn take(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> bool {
         // A deadline may have been a little ahead of the clock; the call's time never goes back.
         self.now = self.now.max(self.shard.clock.now());
+        // `|` and not `||`: whoever is not asked would not leave word.
         self.take_letter(cx, buffers)
             | self.take_caller(cx, buffers)
             | self.take_agent(Slot::A, cx, buffers)

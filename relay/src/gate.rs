@@ -140,10 +140,12 @@ impl Gate {
         if self.occupancy().door != Door::Open {
             return Err(Announced::Closed);
         }
+        // Announcements travel on another road than streams, and may lose the race.
         let carried = self.register().find(&stream.0);
         if carried.is_some_and(|carried| carried.generation >= stream.1) {
             return Err(Announced::Late);
         }
+        // Taken before the lobby's lock, never inside it.
         let max = self.announced_max();
         let id = self.lobby().announce(stream.clone(), agent, shard, max)?;
         Ok(Waits { gate: self.clone(), id, whom: Whom::One(stream) })

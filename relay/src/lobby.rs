@@ -86,12 +86,16 @@ impl Lobby {
     pub fn claim(&mut self, claims: &Claims, shard: usize) -> Option<Found> {
         let agent = AgentKey::of_claims(claims);
         let stream = (claims.call.clone(), claims.generation);
+        // What was prepared for the stream leaves in any case. It is given only if the ticket names
+        // the same agent: the ticket is signed, the announcement is a hint.
         if let Some((found, prepared)) = self.announced.remove(&stream)
             && prepared == agent
         {
             return Some(found);
         }
         let spares = self.spares.get_mut(&agent)?;
+        // A call that need not move saves its sockets the way. Else the oldest goes first, which
+        // would be replaced first.
         let n = spares.iter().position(|spare| spare.shard == shard).unwrap_or(0);
         let found = spares.remove(n);
         self.spares_count -= 1;
@@ -103,6 +107,7 @@ impl Lobby {
 
     /// Takes out what waits no more.
     pub fn forget_announced(&mut self, id: WaitId, stream: &(CallId, Gen)) {
+        // A stream may have been announced again since, under another number.
         if self.announced.get(stream).is_some_and(|(found, _)| found.id == id) {
             self.announced.remove(stream);
         }

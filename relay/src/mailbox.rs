@@ -46,6 +46,7 @@ impl Mailbox {
     /// The letter, when there is no room for it.
     pub fn post(&self, letter: Letter) -> Result<(), Letter> {
         let mut inner = self.inner.borrow_mut();
+        // Two drains are one. Two commands have ids of their own, unless nobody waits for an answer.
         if !inner.letters.contains(&letter) {
             if inner.letters.len() == LETTERS_MAX {
                 return Err(letter);

@@ -140,6 +140,7 @@ impl Metrics {
         read: impl Fn(&Counters) -> &Times,
         encoder: &mut prometheus_client::encoding::MetricEncoder<'_>,
     ) -> fmt::Result {
+        // Every thread's histogram has the same bounds; the first one's stand for all.
         let Some(first) = self.threads.first() else { return Ok(()) };
         let bounds = read(first).bounds().iter().map(|bound| seconds(*bound));
         let buckets: Vec<(f64, u64)> = bounds

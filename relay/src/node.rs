@@ -133,6 +133,7 @@ impl Link {
     /// Puts an event into the ring.
     fn keep(&self, noted: Noted) {
         let kept = self.ring.borrow_mut().push(noted);
+        // A control that is away for long loses thousands; one line says so.
         let was_losing = self.losing.replace(kept.is_err());
         if let Err(full) = kept {
             self.around.counters.events_lost.of(Lost::Ring).one();

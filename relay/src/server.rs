@@ -27,9 +27,9 @@ use self::admin::Admin;
 use crate::admit::Identity;
 use crate::clock::{self, Clock};
 use crate::config::{Config, Mode};
-use crate::gate::{Door, Gate};
+use crate::gate::Gate;
 use crate::known::Known;
-use crate::metrics::{Counters, Gauges, Metrics};
+use crate::metrics::{Counters, Metrics};
 use crate::node::{self, Link, LinkState, Phase, Surroundings};
 use crate::shard::{self, Gauge, Post, Setup, ToShard};
 use crate::telemetry::{Noted, Outlet};
@@ -201,7 +201,7 @@ impl House {
         };
         let (tie, link_state) = tie(config.mode, around, &stop);
         Ok(Self {
-            metrics: metrics(all_counters, gate.clone(), link_state.clone()),
+            metrics: admin::metrics(all_counters, gate.clone(), link_state.clone()),
             clock,
             identity,
             epoch,
@@ -276,6 +276,7 @@ impl House {
         signals.next().await;
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
         self.gate.drain();
+        // Sessions that wait for streams would wait in vain: the carrier is sent elsewhere.
         self.post.send_all(|| ToShard::Empty).await;
         let calls = self.gate.occupancy().calls;
         tracing::info!(calls, seconds = self.drain_max.as_secs(), "draining");
@@ -355,28 +356,6 @@ fn tie(
             (Tie::Nobody, node::alone())
         }
     }
-}
-
-fn metrics(
-    threads: Vec<Arc<Counters>>,
-    gate: Arc<Gate>,
-    link: watch::Receiver<LinkState>,
-) -> Arc<Metrics> {
-    let calls_max = gate.calls_max();
-    Arc::new(Metrics::new(threads, move || {
-        let (occupancy, link) = (gate.occupancy(), *link.borrow());
-        let lobby = gate.lobby();
-        Gauges {
-            calls: occupancy.calls,
-            calls_max,
-            ready: occupancy.door == Door::Open,
-            draining: occupancy.door == Door::Draining,
-            link_up: link.phase == Phase::Up,
-            events_waiting: link.events_waiting,
-            announced: lobby.announced(),
-            spares: lobby.spares(),
-        }
-    }))
 }
 
 /// A number for this life of the process, below 2^53 so that every JSON reader takes it.

@@ -182,6 +182,7 @@ impl Shard {
 
     async fn serve(self: Rc<Self>, mut inbox: mpsc::Receiver<ToShard>) {
         let mut beat = tokio::time::interval(BEAT);
+        // A shard that keeps none has nothing that wakes it five times a second.
         if self.setup.spare_agents > 0 {
             self.spawn(self.clone().keep_spares());
         }
@@ -204,6 +205,7 @@ impl Shard {
                 Some(ToShard::Claim { id, to }) => self.hand_over(id, to),
                 Some(ToShard::Empty) => self.empty_anteroom(),
                 Some(ToShard::Drain) => self.drain(),
+                // What is still open then is cut; the house has waited for it.
                 Some(ToShard::Stop) | None => return self.until_left().await,
             }
         }
@@ -217,6 +219,7 @@ impl Shard {
     }
 
     fn deliver(&self, to: (CallId, Gen), letter: Letter) {
+        // The house looked the call up before it wrote, and the call may have ended since.
         let mailbox = self.mailboxes.borrow().get(&to).cloned();
         let Some(mailbox) = mailbox else {
             let call = CallRef { id: to.0, tenant: TenantId::default(), generation: to.1 };

@@ -28,6 +28,7 @@ impl Stream {
     /// When the system refuses; the connection is closed then.
     pub fn detach(self) -> io::Result<DetachedStream> {
         Ok(DetachedStream(match self {
+            // Stays non-blocking, which the next reactor asks for.
             Self::Plain(tcp) => Detached::Plain(tcp.into_std()?),
             Self::Tls(mut tls) => {
                 tls.get_mut().0.detach()?;
@@ -97,6 +98,8 @@ impl Tcp {
     fn tcp(&mut self) -> io::Result<Pin<&mut TcpStream>> {
         match &mut self.0 {
             Reactor::Of(tcp) => Ok(Pin::new(tcp)),
+            // Only `DetachedStream` holds such a socket, and it cannot be polled; or the system has
+            // refused to move it, and its call has been told.
             Reactor::None(_) | Reactor::Refused => Err(io::ErrorKind::NotConnected.into()),
         }
     }

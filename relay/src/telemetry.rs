@@ -111,6 +111,7 @@ impl Outlet {
                 }
             }
             Milestone::BargeIn(_) => counters.barge_ins.one(),
+            // Counted with the stream's end, which every ending leads to.
             Milestone::Ending { .. } => {}
             Milestone::Dropped { flow, ms } => {
                 counters.audio_dropped_ms.of(*flow).add(u64::from(*ms));
@@ -263,6 +264,7 @@ impl CallLog {
 
     /// Turns what the call notes into counters, log lines and events.
     pub fn note(&mut self, milestone: &Milestone<'_>) {
+        // Counted first: what cannot be told, because the house is stuck, is counted all the same.
         self.outlet.count(milestone);
         self.span.in_scope(|| log(milestone));
         match milestone {
@@ -294,6 +296,7 @@ impl CallLog {
                 let transfer_to = transfer_to.cloned();
                 self.ending(*record, CallEvent::Ending { reason: *reason, detail, transfer_to });
             }
+            // For operators, in counters and logs; of no use to a web application.
             Milestone::FirstVoice { .. }
             | Milestone::AgentLost { .. }
             | Milestone::Forgotten { .. }
@@ -356,6 +359,7 @@ fn log(milestone: &Milestone<'_>) {
             info!(?because, gap_ms = millis(*gap), turns, detail, "agent replaced");
         }
         Milestone::Forgotten { turns } => info!(turns, "turns forgotten"),
+        // Which key is a secret: callers type PINs.
         Milestone::Key(_) => debug!("key pressed"),
         Milestone::Tool { name, outcome, after, .. } => {
             debug!(name, ?outcome, after_ms = millis(*after), "tool used");
@@ -369,6 +373,7 @@ fn log(milestone: &Milestone<'_>) {
         Milestone::BargeIn(cut) => {
             debug!(heard_ms = cut.heard_ms, sent_ms = cut.sent_ms, "caller interrupted");
         }
+        // The address of a transfer is a person's number; it is in the event only.
         Milestone::Ending { reason, detail, .. } => {
             info!(reason = reason.as_str(), detail, "call ending");
         }

@@ -128,6 +128,7 @@ impl Agents {
             Err(error) => {
                 let cause = loss(&error);
                 let lost = Heard::Lost { cause, detail: error.to_string() };
+                // At once, not at the end of the call: there may be hours between them.
                 if let AgentLeg::Open(line) = std::mem::replace(leg, AgentLeg::Closed) {
                     *number += 1;
                     // What was said to it in this wake stays in the buffer, and is thrown away
@@ -151,6 +152,7 @@ impl Agents {
         place.number += 1;
         match std::mem::replace(&mut place.leg, AgentLeg::Closed) {
             AgentLeg::Open(mut line) => {
+                // Its buffer is the slot's, and the next socket of the slot may want it in this wake.
                 line.socket.set_aside(out);
                 line.socket.close(CloseCode::NORMAL, "");
                 set_aside(&mut self.aside, line.socket);
@@ -192,6 +194,7 @@ impl Agents {
             return Some(match found {
                 Found::Stalled => Input::Stalled(Side::Agent(slot)),
                 Found::Drained => Input::Drained(Side::Agent(slot)),
+                // Nothing can be written, not even a goodbye: dropped, not set aside.
                 Found::Lost => {
                     *leg = AgentLeg::Closed;
                     *number += 1;
@@ -293,6 +296,8 @@ impl Leaving {
         out: &mut WriteBuffer,
         read: &mut ReadBuffer,
     ) -> Poll<()> {
+        // The peer's last words are read and thrown away: bytes that nobody reads would turn our
+        // close into a reset, which may overtake the close frame.
         if self.socket.poll_finish(cx, out, read).is_ready() {
             return Poll::Ready(());
         }
@@ -301,6 +306,7 @@ impl Leaving {
 }
 
 fn set_aside(aside: &mut Vec<Leaving>, socket: Socket) {
+    // The oldest has had the most time.
     if aside.len() == ASIDE_MAX {
         aside.remove(0);
     }

@@ -39,6 +39,7 @@ impl<'a> Desk<'a> {
     /// Counts what an agent says.
     pub(super) fn heard_agent(&mut self, event: &AgentEvent<'_>) {
         self.legs.wake.deltas += u64::from(matches!(event, AgentEvent::Audio { .. }));
+        // A socket that is open is not yet a session: the formats may be refused.
         if matches!(event, AgentEvent::Configured { .. }) {
             self.legs.readiness = Readiness::HasBeen;
         }
@@ -50,6 +51,7 @@ impl<'a> Desk<'a> {
         socket.text(self.to_caller, |text| wire.write(message, text));
         let wake = &mut self.legs.wake;
         wake.frames_down += u64::from(matches!(message, CallerMessage::Media(_)));
+        // Every millisecond of it is speech that the caller has already interrupted.
         wake.is_urgent |= matches!(message, CallerMessage::Clear);
     }
 

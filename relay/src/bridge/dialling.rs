@@ -53,6 +53,7 @@ impl Dialer {
     /// Begins to open a socket.
     pub(super) fn dial(&self) -> Dialling {
         let (agent, tls, counters) = (self.agent.clone(), self.tls.clone(), self.counters.clone());
+        // Boxed, because a call dials a handful of times in its life and is polled for hours.
         Box::pin(async move {
             let socket = open(&agent, &tls).await?;
             Ok(socket.counted(OpenSocket::new(counters, Leg::Agent)))

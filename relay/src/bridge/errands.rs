@@ -78,6 +78,7 @@ impl Errands {
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<(ToolId, ToolEnd)> {
         for n in 0..self.running.len() {
             let (id, errand) = &mut self.running[n];
+            // The others are asked in the next round, which follows at once.
             if let Poll::Ready(end) = errand.as_mut().poll(cx) {
                 let id = *id;
                 drop(self.running.swap_remove(n));

@@ -144,6 +144,7 @@ impl Legs {
         buffers: &mut Buffers,
     ) -> Option<Input<'static>> {
         let Buffers { read, to_caller, to_agent, aside } = buffers;
+        // The caller first: a clear must not wait for two agents' sockets.
         self.wake.is_urgent = false;
         if let Some(found) = self.caller.as_mut().and_then(|caller| caller.flush(cx, to_caller)) {
             return Some(match found {
@@ -189,6 +190,7 @@ impl Legs {
 
     /// Nothing is said or heard any more.
     pub(super) fn leave(&mut self, buffers: &mut Buffers) {
+        // A tool may have had its effect already; nobody is left to tell the result to.
         self.errands.drop_all();
         self.agents.leave(&mut buffers.to_agent);
     }
@@ -208,6 +210,7 @@ impl Legs {
     /// Tells the end of the call, after which every socket is gone.
     pub(super) fn end(self, reason: EndReason) {
         let Self { caller, agents, errands, log, .. } = self;
+        // Their guards count sockets; the end is told when the count is right.
         drop((caller, agents, errands));
         log.end(reason);
     }

@@ -52,10 +52,8 @@ async fn drive<T>(bridge: &mut Bridge, others: impl Future<Output = T>) -> T {
 /// The next text that a peer is told.
 async fn told(peer: &mut Peer) -> Value {
     let next = timeout(Duration::from_secs(20), peer.next()).await.expect("it comes in time");
-    match next.unwrap().unwrap() {
-        Their::Text(text) => serde_json::from_str(&text).unwrap(),
-        other => panic!("not a text: {other:?}"),
-    }
+    let text = next.unwrap().unwrap().into_text().expect("nothing but text is said");
+    serde_json::from_str(&text).unwrap()
 }
 
 /// A call that is up, with an answer playing: the bridge, the carrier's end, the service's.
@@ -209,7 +207,9 @@ async fn next(agents: &mut Agents, buffers: &mut Buffers) -> Next {
                     let text = |message| match message {
                         Message::Text(text) => text.to_owned(),
                         Message::Pong => "a pong".to_owned(),
-                        other => panic!("{other:?}"),
+                        other @ (Message::Binary(_) | Message::Closed { .. }) => {
+                            panic!("{other:?}")
+                        }
                     };
                     Next::Said(speaker, messages.map(text).collect())
                 }

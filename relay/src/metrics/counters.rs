@@ -46,6 +46,7 @@ impl Level {
     }
 
     fn add(&self, n: i64) {
+        // Nothing is ordered by it: a scrape may be a moment behind.
         self.0.fetch_add(n, Ordering::Relaxed);
     }
 }
@@ -102,6 +103,7 @@ impl Times {
 
     /// Counts one duration.
     pub fn observe(&self, span: Duration) {
+        // A span that equals a bound is in the bucket of that bound (`le` means at most).
         let bucket = self.bounds.partition_point(|bound| *bound < span);
         self.buckets[bucket].one();
         self.sum_us.add(u64::try_from(span.as_micros()).unwrap_or(u64::MAX));

@@ -63,6 +63,7 @@ impl Link {
 
     fn command(&self, call: CallId, generation: Gen, id: Option<CommandId>, command: Command) {
         let carried = self.around.gate.register().find(&call);
+        // Another generation is another stream, perhaps on another node.
         let here = carried.filter(|carried| carried.generation == generation);
         let refused = match here {
             _ if command == Command::Unknown => {
@@ -109,6 +110,7 @@ impl Link {
         let Some((_, shard)) = loads.min() else { return Announced::ShardBusy };
         match around.gate.announce(stream, key, shard) {
             Err(why) => why,
+            // A message that is given back is dropped, and its entry with it.
             Ok(waits) => match around.post.send(shard, ToShard::Prepare { waits, agent }) {
                 Ok(()) => Announced::Prepared,
                 Err(_) => Announced::ShardBusy,

@@ -21,8 +21,8 @@ use crate::answer;
 use crate::clock::Clock;
 use crate::forward::Body;
 use crate::gate::{Door, Gate};
-use crate::metrics::Metrics;
-use crate::node::LinkState;
+use crate::metrics::{Counters, Gauges, Metrics};
+use crate::node::{LinkState, Phase};
 use crate::shard::Gauge;
 
 /// What probes and metrics show.
@@ -150,4 +150,27 @@ impl Admin {
             ),
         }
     }
+}
+
+/// What is counted and measured, for a scrape.
+pub(super) fn metrics(
+    threads: Vec<Arc<Counters>>,
+    gate: Arc<Gate>,
+    link: watch::Receiver<LinkState>,
+) -> Arc<Metrics> {
+    let calls_max = gate.calls_max();
+    Arc::new(Metrics::new(threads, move || {
+        let (occupancy, link) = (gate.occupancy(), *link.borrow());
+        let lobby = gate.lobby();
+        Gauges {
+            calls: occupancy.calls,
+            calls_max,
+            ready: occupancy.door == Door::Open,
+            draining: occupancy.door == Door::Draining,
+            link_up: link.phase == Phase::Up,
+            events_waiting: link.events_waiting,
+            announced: lobby.announced(),
+            spares: lobby.spares(),
+        }
+    }))
 }

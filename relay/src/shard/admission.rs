@@ -50,6 +50,7 @@ impl Shard {
             Ok(admitted) => {
                 let shard = self.clone();
                 self.carry(admitted, async move |admitted, mailbox, log| {
+                    // At most 40 ms; what the caller says meanwhile waits in the socket.
                     let call = shard.call_for(&admitted).await;
                     call.run(socket, admitted, mailbox, log).await;
                 })

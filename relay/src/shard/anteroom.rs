@@ -77,6 +77,7 @@ enum Left {
 impl Chair {
     fn take(&self) -> Option<Bridge> {
         let bridge = self.bridge.borrow_mut().take();
+        // Nothing else wakes the task any more: the sockets belong to another one.
         if let Some(task) = self.task.borrow_mut().take() {
             task.wake();
         }
@@ -86,6 +87,7 @@ impl Chair {
     fn poll(&self, cx: &mut Context<'_>, waits: &Waits) -> Poll<Left> {
         *self.task.borrow_mut() = Some(cx.waker().clone());
         let mut held = self.bridge.borrow_mut();
+        // Borrowed for this poll only, and nothing in it reaches this chair.
         let Some(bridge) = held.as_mut() else { return Poll::Ready(Left::Taken) };
         if bridge.poll(cx).is_ready() {
             return Poll::Ready(held.take().map_or(Left::Taken, |over| Left::Over(Box::new(over))));
@@ -155,6 +157,7 @@ impl Shard {
             since: self.clock.now(),
             readiness: Cell::new(Readiness::NotYet),
         });
+        // Before its task runs, which may be after a claim has come.
         self.anteroom.borrow_mut().waiting.insert(waits.id(), chair.clone());
         let entry = Entry { shard: self.clone(), waits };
         self.spawn(wait(entry, chair));
@@ -170,6 +173,7 @@ impl Shard {
 
     async fn claim(self: &Rc<Self>, admitted: &Admitted) -> Option<Bridge> {
         let index = self.setup.index;
+        // The lock ends with the line: it is the whole node's.
         let found = self.setup.gate.lobby().claim(&admitted.claims, index)?;
         let bridge = if found.shard == index {
             self.take_waiting(found.id)
@@ -225,6 +229,7 @@ impl Shard {
     /// Closes what waits, and prepares nothing more.
     pub(super) fn empty_anteroom(self: &Rc<Self>) {
         self.anteroom.borrow_mut().is_closed = true;
+        // Listed first, because each that leaves changes the map.
         let all: Vec<_> = self.anteroom.borrow().waiting.keys().copied().collect();
         for id in all {
             self.dismiss(id);
@@ -273,6 +278,8 @@ async fn wait(entry: Entry, chair: Rc<Chair>) {
     drop(entry);
     if let Left::Over(mut bridge) = left {
         shard.counters().prepared.of(Prepared::Expired).one();
+        // One that was ready has shown that the service can be had; one that was not may be the
+        // first of many.
         if chair.spare.is_some() && !chair.was_ready() {
             shard.spare_failed();
         }

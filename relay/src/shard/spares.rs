@@ -40,6 +40,7 @@ impl Shard {
     /// One round: sends away what is too old, and opens at most one session.
     fn tend_spares(self: &Rc<Self>) {
         let now = self.clock.now();
+        // Read in every round: agents are pushed at any time, and nobody tells the shards.
         let newest = self.setup.known.newest_agents();
         let mut young: HashMap<AgentKey, usize> =
             newest.iter().map(|agent| (AgentKey::of(agent), 0)).collect();
@@ -56,10 +57,12 @@ impl Shard {
         for id in leaving {
             self.dismiss(id);
         }
+        // Old ones leave also while nothing is opened.
         if now < self.spare_patience.borrow().until {
             return;
         }
         let share = self.spare_share();
+        // One a round: the order of names decides who waits, and rounds are short.
         let wanted = newest.iter().find(|agent| young[&AgentKey::of(agent)] < share);
         if let Some(agent) = wanted
             && young.values().sum::<usize>() < self.spares_max()

@@ -115,6 +115,7 @@ impl Socket {
     /// Keeps what was said in this wake with the socket, to leave with its next flush, which may
     /// then be through another buffer: this one is free for another socket.
     pub fn set_aside(&mut self, out: &mut WriteBuffer) {
+        // Above the bound as well: the flush that follows says so, and nobody speaks any more.
         out.claim(self.id);
         self.kept.extend_from_slice(&out.bytes);
         out.bytes.clear();

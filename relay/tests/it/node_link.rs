@@ -92,7 +92,7 @@ async fn a_command_ends_its_call_once_the_decision_is_committed() {
     let (relay, mut session) = control.relay(model.address).await;
     let mut carrier = begin(&relay, &control, "c_1").await;
     until_started(&mut session).await;
-    let call = link::id::CallId::new("c_1").unwrap();
+    let call = CallId::new("c_1").unwrap();
     let hang_up = |n: u32| ToRelay::Command {
         call: call.clone(),
         generation: Gen(n),

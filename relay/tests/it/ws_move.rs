@@ -47,10 +47,8 @@ async fn answers<S: AsyncRead + AsyncWrite + Unpin>(
     use futures_util::StreamExt as _;
     let mut heard = Vec::new();
     while heard.len() < count {
-        match within(theirs.next()).await.unwrap().unwrap() {
-            Message::Text(text) => heard.push(text.to_string()),
-            other => panic!("{other:?}"),
-        }
+        let message = within(theirs.next()).await.unwrap().unwrap();
+        heard.push(message.into_text().expect("nothing but text is said").to_string());
     }
     heard
 }
