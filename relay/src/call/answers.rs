@@ -54,11 +54,12 @@ impl Call {
             out.put(Output::Note(Milestone::Tolerated(Oddity::LateAudio)));
             return Change::None;
         }
-        match self.playout.add(spoken, audio, self.turns.speech_ended()) {
-            Ok(Added::Kept) => {
-                self.memory.agent_begins(spoken.session, spoken.item, out);
-                self.turns.on_yield(Yield::Speech, now);
-            }
+        let added = self.playout.add(spoken, audio, self.turns.speech_ended());
+        if added.is_ok() {
+            self.memory.agent_begins(spoken.session, spoken.item, out);
+        }
+        match added {
+            Ok(Added::Kept) => self.turns.on_yield(Yield::Speech, now),
             // The model goes on making what nobody will hear; the socket is read all the same,
             // because what it says about the caller comes behind the audio.
             Ok(Added::Overflowed { dropped_ms: ms }) => {
@@ -155,7 +156,8 @@ impl Call {
         let Some(wait) = self.turns.wait() else { return };
         if self.link.agent(slot).heard_at() <= wait.since {
             let (reason, detail) = (EndReason::AgentFailed, "silent_socket");
-            return self.lose(slot, Lost { reason, detail, retry: Retry::MayHelp }, now, out);
+            self.lose(slot, Lost { reason, detail, retry: Retry::MayHelp }, now, out);
+            return self.ask_for_patience(now);
         }
         let Some(ended) = self.turns.give_up() else { return };
         out.put(Output::Note(Milestone::Tolerated(Oddity::SilentAgent)));

@@ -181,7 +181,6 @@ impl Call {
                 self.spend(tokens, now, out);
             }
             AgentEvent::Summarised(summary) => {
-                self.timers.set(Timer::Summary, None);
                 self.memory.summarised(summary.as_deref());
             }
             AgentEvent::Opened

@@ -194,7 +194,7 @@ impl Call {
     /// The session that spoke is gone.
     fn lose_speaker(&mut self, lost: Lost<'_>, now: Moment, out: &mut impl Outbox) {
         let Some(slot) = self.link.speaker.take() else { return };
-        for timer in [Timer::RollOver, Timer::Liveness, Timer::Summary] {
+        for timer in [Timer::RollOver, Timer::Liveness] {
             self.timers.set(timer, None);
         }
         self.uplink.shut();
@@ -271,6 +271,15 @@ impl Call {
         }
     }
 
+    /// The caller has waited for an answer already, and is to wait longer.
+    pub(super) fn ask_for_patience(&mut self, now: Moment) {
+        if self.phase.is_live() && self.playout.is_silent() {
+            self.playout.say(self.spec.moment);
+            let again = now + self.playout.unheard() + OPENING_FILLER_AFTER;
+            self.timers.set(Timer::Filler, Some(again).filter(|_| self.link.is_searching()));
+        }
+    }
+
     /// The caller has heard nothing for a while, because there is no agent.
     pub(super) fn on_filler(&mut self, now: Moment) {
         if !self.link.is_searching() || !self.phase.is_live() {
@@ -291,21 +300,26 @@ impl Call {
 
     /// Sockets that say nothing are asked for a sign of life, then given up.
     pub(super) fn on_liveness(&mut self, now: Moment, out: &mut impl Outbox) {
+        let mut next = now + PING_AFTER;
         for slot in [Slot::A, Slot::B] {
             let agent = self.link.agent(slot);
             if !agent.is_ready() {
                 continue;
             }
-            let silent = now.since(agent.heard_at());
+            let heard_at = agent.heard_at();
+            let silent = now.since(heard_at);
             if silent >= DEAD_AFTER {
                 let (reason, detail) = (EndReason::AgentFailed, "no_sign_of_life");
                 self.lose(slot, Lost { reason, detail, retry: Retry::MayHelp }, now, out);
             } else if silent >= PING_AFTER {
                 agent.say(AgentMessage::Ping, out);
+                next = next.min(heard_at + DEAD_AFTER);
+            } else {
+                next = next.min(heard_at + PING_AFTER);
             }
         }
         if self.link.speaker.is_some() {
-            self.timers.set(Timer::Liveness, now + PING_AFTER);
+            self.timers.set(Timer::Liveness, next);
         }
     }
 
@@ -372,7 +386,6 @@ impl Call {
         let age_max = self.spec.agent.session.roll_over_seconds;
         self.timers.set(Timer::RollOver, now + Duration::from_secs(age_max.into()));
         self.timers.set(Timer::Liveness, now + PING_AFTER);
-        self.timers.set(Timer::Summary, None);
         if self.memory.is_empty() {
             return 0;
         }

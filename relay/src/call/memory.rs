@@ -21,22 +21,9 @@ pub(super) struct Memory {
     order: u32,
     /// Turns that were completed since the last summary.
     unsummed: u32,
-    /// The summary that is being made.
-    summing: Option<Summing>,
-    /// Summaries that may still come, and that another one has been taken for.
-    stale: u32,
-}
-
-/// A summary that is being made. A service answers no request by its name, so one that is late is
-/// not told from the next; whatever comes is taken to reach only as far as the first of them.
-#[derive(Debug)]
-struct Summing {
-    /// The place through which it reaches.
-    through: u32,
-    /// How often it was asked for.
-    asked: u32,
-    /// Whether it is not late yet.
-    is_awaited: bool,
+    /// The place through which the summary reaches that is being made. A service answers no request
+    /// by its name, so no other one is asked for until it comes, however late.
+    summing: Option<u32>,
 }
 
 /// Something at its place.
@@ -95,6 +82,7 @@ impl Memory {
     /// The agent begins to say an item, unless it is at it already.
     pub(super) fn agent_begins(&mut self, session: u32, item: &str, out: &mut impl Outbox) {
         if self.place_of(session, item).is_none() {
+            self.forget_unheard();
             self.push(Said::Agent { session, item: item.into(), text: None }, out);
         }
     }
@@ -186,13 +174,9 @@ impl Memory {
 
     /// Whether it is time to sum up; from here on a summary is being made.
     pub(super) fn begin_summary(&mut self, every: u32) -> bool {
-        let is_awaited = self.summing.as_ref().is_some_and(|summing| summing.is_awaited);
-        let is_due = every > 0 && self.unsummed >= every && !is_awaited;
+        let is_due = every > 0 && self.unsummed >= every && self.summing.is_none();
         if is_due {
-            let first = Summing { through: self.order, asked: 0, is_awaited: true };
-            let summing = self.summing.get_or_insert(first);
-            summing.asked += 1;
-            summing.is_awaited = true;
+            self.summing = Some(self.order);
             self.unsummed = 0;
         }
         is_due
@@ -200,12 +184,7 @@ impl Memory {
 
     /// A summary is made, or could not be: it takes the place of what it sums up.
     pub(super) fn summarised(&mut self, summary: Option<&str>) {
-        if self.stale > 0 {
-            self.stale -= 1;
-            return;
-        }
-        let Some(Summing { through, asked, .. }) = self.summing.take() else { return };
-        self.stale = asked - 1;
+        let Some(through) = self.summing.take() else { return };
         let Some(summary) = summary.filter(|text| !text.is_empty()) else { return };
         let end = summary.floor_char_boundary(SUMMARY_BYTES_MAX);
         self.summary = Some(summary[..end].into());
@@ -213,17 +192,9 @@ impl Memory {
         self.drop_orphans();
     }
 
-    /// The summary takes long: it may be asked for again.
-    pub(super) fn summary_is_late(&mut self) {
-        if let Some(summing) = &mut self.summing {
-            summing.is_awaited = false;
-        }
-    }
-
-    /// Nobody makes the summary any more.
+    /// Nobody makes the summary any more: the session is gone.
     pub(super) fn give_up_summary(&mut self) {
         self.summing = None;
-        self.stale = 0;
     }
 
     /// Nobody says anything any more: turns whose words never came are noted without.
@@ -234,7 +205,7 @@ impl Memory {
     /// Whether no more is kept than the bounds allow, beside what waits for its completion.
     pub(super) fn is_bounded(&self) -> bool {
         let open = self.entries.iter().filter(|entry| entry.said.is_open()).count();
-        self.entries.len() <= ENTRIES_MAX + open
+        self.entries.len() <= ENTRIES_MAX + open && open <= OPEN_MAX
     }
 
     fn bytes(&self) -> usize {
@@ -281,6 +252,16 @@ impl Memory {
                 false
             }
         })
+    }
+
+    /// An item that was begun and never heard is no turn, and nobody says so: the oldest go.
+    fn forget_unheard(&mut self) {
+        let is_unheard = |entry: &Entry| matches!(entry.said, Said::Agent { text: None, .. });
+        if self.entries.iter().filter(|entry| is_unheard(entry)).count() >= UNHEARD_MAX
+            && let Some(oldest) = self.entries.iter().position(is_unheard)
+        {
+            self.entries.remove(oldest);
+        }
     }
 
     fn wordless(&self) -> impl Iterator<Item = &Entry> {
@@ -344,8 +325,14 @@ impl Said {
 /// The most turns of the caller that wait for their words.
 const WORDLESS_MAX: usize = 16;
 
+/// The most turns of the agent that wait to be heard: more than playout holds parts.
+const UNHEARD_MAX: usize = 80;
+
 /// The most entries: with a summary every 20 turns there are half as many.
 const ENTRIES_MAX: usize = 96;
+
+/// The most entries that wait for something: turns of both sides, and tools that run.
+const OPEN_MAX: usize = WORDLESS_MAX + UNHEARD_MAX + super::tools::TOOLS_MAX + 1;
 
 /// The most text: some 8,000 tokens, which every session to come would have to pay for.
 const BYTES_MAX: usize = 32 * 1024;

@@ -67,7 +67,7 @@ use self::moment::Moment;
 use self::output::{AgentMessage, Milestone, Outbox, Output};
 use self::phase::{Goodbye, Phase, Saying};
 use self::playout::Playout;
-use self::timers::{SPARE_MAX, SUMMARY_MAX, Timer, Timers, UNCLAIMED_MAX};
+use self::timers::{SPARE_MAX, Timer, Timers, UNCLAIMED_MAX};
 use self::turns::{Ask, Turns};
 use self::uplink::Uplink;
 
@@ -315,7 +315,6 @@ impl Call {
                 Timer::RollOver => self.on_roll_over_due(now, out),
                 Timer::Liveness => self.on_liveness(now, out),
                 Timer::Answer => self.on_answer_deadline(now, out),
-                Timer::Summary => self.memory.summary_is_late(),
                 Timer::Tool => self.on_tool_deadline(now, out),
                 Timer::Keys => self.on_keys(out),
                 Timer::CarrierGap => self.on_carrier_gap(now, out),
@@ -341,7 +340,7 @@ impl Call {
             self.end_opening(out);
             self.ask_owed(now, out);
             self.roll_over(now, out);
-            self.sum_up(now, out);
+            self.sum_up(out);
         }
         self.await_answer();
     }
@@ -390,7 +389,7 @@ impl Call {
     }
 
     /// Has the conversation summed up when it has grown, and nobody speaks.
-    fn sum_up(&mut self, now: Moment, out: &mut impl Outbox) {
+    fn sum_up(&mut self, out: &mut impl Outbox) {
         let every = self.spec.agent.session.summary_turns;
         if self.phase.is_live()
             && self.turns.is_quiet()
@@ -398,7 +397,6 @@ impl Call {
             && self.memory.begin_summary(every)
         {
             self.link.say(AgentMessage::Summarise, out);
-            self.timers.set(Timer::Summary, now + SUMMARY_MAX);
         }
     }
 }

@@ -30,8 +30,6 @@ pub(super) enum Timer {
     Liveness,
     /// The answer that is waited for goes on ([`ANSWER_MAX`], [`REFUSED_WAIT`]).
     Answer,
-    /// A summary is made ([`SUMMARY_MAX`]).
-    Summary,
     /// A tool has its result (its own time-out, and [`TOOL_GRACE`]).
     Tool,
     /// The caller has pressed the last key ([`KEYS_AFTER`]).
@@ -78,12 +76,13 @@ pub(super) const OPENING_FILLER_AFTER: Duration = Duration::from_millis(2_500);
 /// How soon a roll-over that failed is tried again.
 pub(super) const ROLL_OVER_AGAIN: Duration = Duration::from_secs(30);
 
-/// A socket that has said nothing for so long is asked for a sign of life. Source: defaults of the
-/// `OpenAI` client libraries (20 s), read 2026-11-20.
-pub(super) const PING_AFTER: Duration = Duration::from_secs(20);
+/// A socket that has said nothing for so long is asked for a sign of life. Client libraries ask every
+/// 20 s (read 2026-11-20); a caller who speaks to a dead socket hangs up before that.
+pub(super) const PING_AFTER: Duration = Duration::from_secs(5);
 
-/// A socket that has said nothing for so long is dead: one ping, and a stall as long again.
-pub(super) const DEAD_AFTER: Duration = Duration::from_secs(40);
+/// A socket that has said nothing for so long is dead: one ping, and longer than any stall that a
+/// conversation survives.
+pub(super) const DEAD_AFTER: Duration = Duration::from_secs(12);
 
 /// The longest pause of an answer that is waited for, from the request to its last sample. A
 /// service answers in one second; eight are silence that nobody understands.
@@ -92,9 +91,6 @@ pub(super) const ANSWER_MAX: Duration = Duration::from_secs(8);
 /// How much longer an answer is waited for when the service has refused something meanwhile:
 /// perhaps the request for it, which is not known.
 pub(super) const REFUSED_WAIT: Duration = Duration::from_millis(500);
-
-/// The longest a summary may take.
-pub(super) const SUMMARY_MAX: Duration = Duration::from_secs(30);
 
 /// How much longer than its own time-out a tool is waited for.
 pub(super) const TOOL_GRACE: Duration = Duration::from_millis(500);
@@ -131,7 +127,7 @@ pub(super) struct Timers {
 }
 
 impl Timer {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 18] = [
         Self::AgentA,
         Self::AgentB,
         Self::Hedge,
@@ -141,7 +137,6 @@ impl Timer {
         Self::RollOver,
         Self::Liveness,
         Self::Answer,
-        Self::Summary,
         Self::Tool,
         Self::Keys,
         Self::CarrierGap,

@@ -165,10 +165,11 @@ impl Turns {
         true
     }
 
-    /// Owes something before everything else.
+    /// Owes something before everything else; only a greeting stays before an answer.
     pub(super) fn want_first(&mut self, ask: Ask) {
         self.owed.retain(|owed| *owed != ask);
-        self.owed.push_front(ask);
+        let greets = ask == Ask::Answer && self.owed.front() == Some(&Ask::Greeting);
+        self.owed.insert(usize::from(greets), ask);
         self.owed.truncate(OWED_MAX);
     }
 

@@ -12,7 +12,6 @@ mod opening;
 mod playout;
 mod prepared;
 mod sessions;
-mod simulation;
 mod tools;
 mod turns;
 mod uplink;

@@ -46,6 +46,7 @@ struct Record {
     marks: Vec<MarkId>,
     pings: Vec<Slot>,
     first_voice: Option<(Duration, bool)>,
+    orders: Vec<u32>,
     ends: u32,
 }
 
@@ -183,6 +184,11 @@ impl Script {
     /// When the agent was first heard after the stream began, and whether it was prepared.
     pub(super) fn first_voice(&self) -> Option<(Duration, bool)> {
         self.record.first_voice
+    }
+
+    /// The places of the turns that were told so far.
+    pub(super) fn orders(&self) -> &[u32] {
+        &self.record.orders
     }
 
     /// The marks that were sent since the last time.
@@ -415,7 +421,14 @@ impl Outbox for Record {
             Output::DropTool(id) => format!("drop tool {}", id.0),
             Output::Dial(slot) => format!("dial {slot:?}"),
             Output::CloseAgent(slot) => format!("close {slot:?}"),
-            Output::Note(milestone) => format!("note: {}", told(&milestone)),
+            Output::Note(milestone) => {
+                if let Milestone::CallerTurn { order, .. }
+                | Milestone::AgentTurn(AgentTurn { order, .. }) = &milestone
+                {
+                    self.orders.push(*order);
+                }
+                format!("note: {}", told(&milestone))
+            }
             Output::CloseCaller(why) => format!("close caller: {why:?}"),
             Output::End(reason) => {
                 self.ends += 1;

@@ -80,3 +80,24 @@ fn an_item_without_audio_is_no_turn() {
     t.response_started("r1").saying("r1", "i1", "thinking").ended("r1", Outcome::Completed);
     t.all_is_heard().expect([]);
 }
+
+#[test]
+fn an_item_of_which_only_the_beginning_has_room_keeps_its_place() {
+    let mut t = Script::live();
+    t.response_started("r1").audio("r1", "i1", &speech(59_900)).ended("r1", Outcome::Completed);
+    t.response_started("r2").audio("r2", "i2", &speech(1_000)).caller_turn("u1").forget();
+    t.speech_started().caller_said("u1", "Stop.");
+    let orders: Vec<u32> = t.orders().to_vec();
+    assert_eq!(orders, [1, 2, 3]);
+}
+
+#[test]
+fn items_that_are_never_heard_are_not_remembered_for_ever() {
+    let mut t = Script::live();
+    for n in 0..200 {
+        let (response, item) = (format!("r{n}"), format!("i{n}"));
+        t.response_started(&response)
+            .saying(&response, &item, "Well")
+            .ended(&response, Outcome::Completed);
+    }
+}
