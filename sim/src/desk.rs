@@ -1,0 +1,99 @@
+//! Where the bridge would be: puts what the call wants into the vendors' words, in order.
+
+use std::sync::Arc;
+
+use link::agent::AgentSpec;
+use relay::call::input::{Slot, ToolId};
+use relay::call::output::{AgentMessage, Milestone, Outbox, Output};
+use relay::wire::{AgentWire, CallerWire};
+
+use crate::phone::STREAM;
+use crate::sheet::Sheet;
+use crate::witness::Witness;
+
+/// Something to be carried out.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// Text for the phone.
+    ToPhone(Vec<u8>),
+    /// Text for a model.
+    ToModel(usize, Vec<u8>),
+    /// A ping for a model.
+    Ping(usize),
+    /// A model is dialled.
+    Dial(usize),
+    /// A model's socket is closed.
+    Close(usize),
+    /// A tool is to run.
+    RunTool(ToolId),
+    /// A decision is to be committed.
+    Record(u32),
+    /// The phone's socket is closed.
+    CloseCaller,
+}
+
+/// Takes what the call wants done.
+#[derive(Debug)]
+pub(crate) struct Desk {
+    agent: Arc<AgentSpec>,
+    caller: CallerWire,
+    agents: [Option<AgentWire>; 2],
+    /// Connections that were dialled.
+    conns: usize,
+    /// What is to be carried out.
+    pub(crate) effects: Vec<Effect>,
+    /// Who looks.
+    pub(crate) witness: Witness,
+    /// The call sheet.
+    pub(crate) sheet: Sheet,
+}
+
+impl Desk {
+    /// The desk of a call.
+    pub(crate) fn new(agent: Arc<AgentSpec>, witness: Witness, sheet: Sheet) -> Self {
+        let caller = CallerWire::new(STREAM);
+        Self { agent, caller, agents: [None, None], conns: 0, effects: Vec::new(), witness, sheet }
+    }
+
+    fn agent_told(&mut self, slot: Slot, message: &AgentMessage<'_>) {
+        let conn = self.witness.conn(slot).expect("the witness has seen that it is open");
+        if matches!(message, AgentMessage::Ping) {
+            self.effects.push(Effect::Ping(conn));
+            return;
+        }
+        let mut text = Vec::new();
+        let wire = self.agents[slot as usize].as_mut().expect("a socket has its words");
+        wire.write(message, &mut text);
+        self.effects.push(Effect::ToModel(conn, text));
+    }
+}
+
+impl Outbox for Desk {
+    fn put(&mut self, output: Output<'_>) {
+        self.sheet.wants(&output);
+        let closing = match &output {
+            Output::CloseAgent(slot) => self.witness.conn(*slot),
+            _ => None,
+        };
+        self.witness.see(&output, &mut self.conns);
+        match &output {
+            Output::ToCaller(message) => {
+                let mut text = Vec::new();
+                self.caller.write(message, &mut text);
+                self.effects.push(Effect::ToPhone(text));
+            }
+            Output::ToAgent(slot, message) => self.agent_told(*slot, message),
+            Output::Dial(slot) => {
+                self.agents[*slot as usize] = Some(AgentWire::new(self.agent.clone()));
+                self.effects.push(Effect::Dial(self.conns - 1));
+            }
+            Output::CloseAgent(_) => self.effects.extend(closing.map(Effect::Close)),
+            Output::RunTool(id, _) => self.effects.push(Effect::RunTool(*id)),
+            Output::Note(Milestone::Ending { record, .. }) => {
+                self.effects.push(Effect::Record(record.0));
+            }
+            Output::CloseCaller(_) => self.effects.push(Effect::CloseCaller),
+            Output::DropTool(_) | Output::Note(_) | Output::End(_) => {}
+        }
+    }
+}
