@@ -184,7 +184,7 @@ impl Shard {
         let mut beat = tokio::time::interval(BEAT);
         // A shard that keeps none has nothing that wakes it five times a second.
         if self.setup.spare_agents > 0 {
-            self.spawn(self.clone().keep_spares());
+            self.begin(self.clone().keep_spares());
         }
         loop {
             let message = tokio::select! {
@@ -196,7 +196,7 @@ impl Shard {
             };
             match message {
                 Some(ToShard::Connection(accepted)) => {
-                    self.spawn(self.clone().connection(accepted));
+                    self.begin(self.clone().connection(accepted));
                 }
                 Some(ToShard::Letter { call, generation, letter }) => {
                     self.deliver((call, generation), letter);
@@ -214,7 +214,7 @@ impl Shard {
     /// Starts a task of the shard. Its handle is dropped: a task owns its guards, and the panic
     /// hook logs.
     #[expect(clippy::disallowed_methods, reason = "one task a call, owned by the LocalSet")]
-    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+    fn begin(&self, task: impl Future<Output = ()> + 'static) {
         drop(tokio::task::spawn_local(task));
     }
 
