@@ -33,7 +33,9 @@ pub(super) struct Report {
     hole_gap_ms: Quantiles,
     /// How many times a finished turn was looked for in a rebuilt session.
     turns_checked: u64,
-    /// Sentences that were not answered in time: their sound was in a session that was cut.
+    /// Sentences that were not answered in time, in calls that had a black hole and in others:
+    /// their sound was in a session that was cut before it could say that it had heard anything.
+    unanswered_by_holes: u64,
     unanswered: u64,
     /// What was still open after the last call.
     left_open: Open,
@@ -67,12 +69,17 @@ impl Report {
             .map(|one| (one.peer.as_str(), one.at_us))
             .collect();
         let mut gaps = Gaps::new();
-        let (mut turns_checked, mut unanswered, mut problems) = (0, 0, Vec::new());
+        let (mut turns_checked, mut problems) = (0, Vec::new());
+        let (mut unanswered, mut unanswered_by_holes) = (0, 0);
         for call in calls {
             let sessions = sessions_of(call, &records, &holes);
             let judgement = judge(call, &sessions);
             turns_checked += judgement.turns_checked;
-            unanswered += judgement.unanswered;
+            let hole = |session: &Session<'_>| holes.contains_key(session.record.peer.as_str());
+            match sessions.iter().any(hole) {
+                true => unanswered_by_holes += judgement.unanswered,
+                false => unanswered += judgement.unanswered,
+            }
             problems.extend(judgement.problems);
             gaps.measure(&sessions, &holes);
         }
@@ -86,6 +93,7 @@ impl Report {
             gap_ms: Quantiles::of(&gaps.cuts_us),
             hole_gap_ms: Quantiles::of(&gaps.holes_us),
             turns_checked,
+            unanswered_by_holes,
             unanswered,
             left_open,
             complaints: complaints.collect(),
@@ -117,7 +125,10 @@ impl Report {
         line("gap after a cut (ms)", gap(&self.gap_ms));
         line("gap after a black hole (ms)", gap(&self.hole_gap_ms));
         line("finished turns looked for", self.turns_checked.to_string());
-        line("sentences without an answer", self.unanswered.to_string());
+        line(
+            "sentences without an answer",
+            format!("{}, {} by black holes", self.unanswered, self.unanswered_by_holes),
+        );
         let mut list = |name: &str, all: &[String]| {
             line(name, all.len().to_string());
             for one in all.iter().take(SHOWN_MAX) {
