@@ -88,17 +88,18 @@ struct Media<'a> {
 
 impl Media<'_> {
     fn tell(&self, hear: impl FnOnce(CallerEvent<'_>)) {
+        let bytes = codec::base64::check(self.payload.as_bytes());
+        if !bytes.is_ok_and(|bytes| bytes <= PAYLOAD_BYTES_MAX) {
+            return hear(CallerEvent::Malformed);
+        }
         // The other track is what the caller hears; nothing is not worth a message to the agent.
         if self.track != "inbound" || self.payload.is_empty() {
             return;
         }
-        hear(match codec::base64::check(self.payload.as_bytes()) {
-            Ok(bytes) if bytes <= PAYLOAD_BYTES_MAX => CallerEvent::Media {
-                at_ms: self.at_ms,
-                chunk: self.chunk,
-                audio: Audio::Base64(&self.payload),
-            },
-            Ok(_) | Err(_) => CallerEvent::Malformed,
+        hear(CallerEvent::Media {
+            at_ms: self.at_ms,
+            chunk: self.chunk,
+            audio: Audio::Base64(&self.payload),
         });
     }
 }
