@@ -173,7 +173,8 @@ impl Rig {
         if !self.sent.dialled[slot as usize] {
             return;
         }
-        let ms = u64::from(ms % MS_MAX);
+        // Mostly little, now and then so much that a few are more than a call may hold.
+        let ms = if ms > LONG_FROM { LONG_MS } else { u64::from(ms % SHORT_MS_MAX) };
         *self.sent.generated_ms.entry((item.to_owned(), part)).or_default() += ms;
         let bytes = match self.format {
             AgentFormat::Ulaw => vec![0x33; ms as usize * 8],
@@ -354,7 +355,11 @@ fn spec(agent: &Agent) -> Arc<AgentSpec> {
     Arc::new(serde_json::from_value(spec).expect("it is a spec"))
 }
 
-/// The longest piece of audio, in milliseconds: three of them are more than the call may hold.
-const MS_MAX: u16 = 25_000;
+/// Milliseconds of audio in one piece, of the usual kind.
+const SHORT_MS_MAX: u16 = 1_500;
+/// One piece in sixteen is long.
+const LONG_FROM: u16 = u16::MAX / 16 * 15;
+/// Three of them are more than the minute that a call holds.
+const LONG_MS: u64 = 25_000;
 /// Wakes within four minutes, of which each frame of playout is one.
 const WAKES_MAX: usize = 100_000;
