@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Autobahn|Testsuite against the relay's WebSockets, as server and as client: no case may fail.
 # The suite needs Python 2.7; where none can be had, one line says so and nothing is checked here:
-# the relay's own protocol tests are the gate everywhere. Usage: autobahn.sh PATH_OF_ECHO [SUMMARY_FILE]
+# the relay's own protocol tests are the gate everywhere. Usage: autobahn.sh [PATH_OF_ECHO [SUMMARY_FILE]]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-echo_bin=$1
+echo_bin=${1:-}
 summary=${2:-}
 home=.venv/autobahn
 wstest=$home/bin/wstest
@@ -37,6 +37,11 @@ if [ ! -x "$wstest" ]; then
         PYTHONPATH=$home/virtualenv "$python" -m virtualenv -q "$home" >>"$log" 2>&1 &&
         "$home/bin/pip" install -q 'autobahntestsuite==25.10.1' >>"$log" 2>&1 ||
         skip "the suite cannot be installed (see $log)"
+fi
+
+if [ -z "$echo_bin" ]; then
+    cargo build --locked --profile ci -p linecard-relay --example echo --quiet
+    echo_bin=${CARGO_TARGET_DIR:-target}/ci/examples/echo
 fi
 
 work=$(mktemp -d)

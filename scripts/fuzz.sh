@@ -11,6 +11,7 @@ tools=${CARGO_TARGET_DIR:-$PWD/target}/tools
 export PATH="$tools/bin:$PATH"
 
 if ! cargo fuzz --version >/dev/null 2>&1; then
+    mkdir -p target
     cargo install -q --locked --root "$tools" cargo-fuzz --version 0.13.2 >"$PWD/target/cargo-fuzz.log" 2>&1 || {
         echo "fuzz: skipped, cargo-fuzz cannot be installed (see target/cargo-fuzz.log)"
         exit 0
@@ -22,7 +23,7 @@ fi
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-found=target/fuzz-found
+found=target/fuzz-found # inputs that failed
 mkdir -p "$found"
 
 if [ $# -gt 0 ]; then targets=("$@"); else
