@@ -228,6 +228,13 @@ impl Climate {
         let is_replaced = model.life_ms.is_some() || self.world.commands_ms.is_some();
         !self.is_pcm && !is_replaced && odds == [0; 8]
     }
+
+    /// Whether the model, or a limit, may end the call with a goodbye.
+    pub(crate) fn says_goodbye(&self) -> bool {
+        let limits = self.spec.agent.limits;
+        let is_limited = limits.call_seconds_max < 3_600 || limits.call_tokens_max > 0;
+        is_limited || limits.silence_seconds_max < 60 || self.model.goodbyes > 0
+    }
 }
 
 fn prepared(chance: &mut Chance) -> Prepared {

@@ -25,6 +25,7 @@ use relay::call::moment::Moment;
 use relay::call::output::{AgentMessage, CallerMessage, Milestone, Output};
 
 use crate::book::Book;
+use crate::climate::Climate;
 use crate::model::Told;
 
 use self::answers::Answers;
@@ -39,6 +40,8 @@ pub(crate) struct Witness {
     pub(crate) book: Book,
     /// Whether only the caller is hostile.
     is_calm: bool,
+    /// Whether the model, or a limit, may end the call with a goodbye.
+    says_goodbye: bool,
     sockets: [Socket; 2],
     /// Which connection speaks with the caller.
     pub(crate) speaker: Option<usize>,
@@ -83,15 +86,16 @@ impl Socket {
 
 impl Witness {
     /// Nothing has happened.
-    pub(crate) fn new(is_pcm: bool, is_calm: bool, greets: bool) -> Self {
+    pub(crate) fn new(climate: &Climate) -> Self {
         Self {
             now: Moment::default(),
-            book: Book::new(is_pcm),
-            is_calm,
+            book: Book::new(climate.is_pcm),
+            is_calm: climate.is_calm(),
+            says_goodbye: climate.says_goodbye(),
             sockets: [Socket::Absent; 2],
             speaker: None,
             ear: Ear::default(),
-            answers: Answers::new(greets),
+            answers: Answers::new(climate.spec.agent.greeting.is_some()),
             turns: Turns::default(),
             tools: Tools::default(),
             end: None,
@@ -349,15 +353,22 @@ impl Witness {
     }
 
     fn look_for_silence(&mut self) {
-        if self.is_agent_muted || self.tools.are_running() {
+        if self.is_agent_muted {
+            self.owed_since = None;
+        }
+        if self.tools.are_running() {
             self.excuse_silence();
         }
         let Some(since) = self.owed_since else { return };
         let waited = self.now.since(since);
         self.longest_wait = self.longest_wait.max(waited);
-        assert!(waited <= SILENCE_MAX, "the caller has waited for {} ms", waited.as_millis());
+        let most = if self.says_goodbye { SILENCE_MAX + GOODBYE_MAX } else { SILENCE_MAX };
+        assert!(waited <= most, "the caller has waited for {} ms", waited.as_millis());
     }
 }
 
 /// The longest that a caller waits for an answer, or for a word that there is none.
 const SILENCE_MAX: Duration = Duration::from_secs(12);
+
+/// How much longer, where a goodbye may be waited for that the model does not say.
+const GOODBYE_MAX: Duration = Duration::from_secs(16);

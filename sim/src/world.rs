@@ -69,7 +69,7 @@ impl World {
         agenda.pass(Moment::from_micros(5_000_000));
         let call = Call::new(climate.spec.clone(), agenda.now());
         let agent = climate.spec.agent.clone();
-        let witness = Witness::new(climate.is_pcm, climate.is_calm(), agent.greeting.is_some());
+        let witness = Witness::new(&climate);
         let mut world = Self {
             phone: Phone::new(&climate.phone),
             desk: Desk::new(agent, witness, sheet),

@@ -282,7 +282,8 @@ impl Call {
 
     /// The caller has heard nothing for a while, because there is no agent.
     pub(super) fn on_filler(&mut self, now: Moment) {
-        if !self.link.is_searching() || !self.phase.is_live() {
+        let is_waited_for = self.link.is_searching() || self.turns.is_awaited();
+        if !is_waited_for || self.is_agent_muted || !self.phase.is_live() {
             return;
         }
         if self.playout.is_silent() {
@@ -372,6 +373,10 @@ impl Call {
         if self.opening == Opening::ToGreet && self.may_greet() {
             self.opening = Opening::Greeting;
             self.turns.want_first(Ask::Greeting);
+        }
+        // Whoever waited for an answer when the last session was lost has waited long enough.
+        if self.phase.is_live() && self.turns.is_awaited() {
+            self.timers.set(Timer::Filler, now + OPENING_FILLER_AFTER);
         }
         // It is asked before it hears what the caller has said meanwhile: afterwards the service
         // might be answering that already.

@@ -229,6 +229,18 @@ impl Turns {
         runs || self.owed.contains(wanted)
     }
 
+    /// Whether the caller waits for something of which nothing has come yet.
+    pub(super) fn is_awaited(&self) -> bool {
+        let is_due = match &self.answer {
+            Answer::Idle => !self.owed.is_empty(),
+            Answer::Asked(_) => true,
+            Answer::Running { voice, result, .. } => {
+                *voice == Voice::Wanted && *result == Yield::Nothing
+            }
+        };
+        is_due && self.floor != Floor::Speaking
+    }
+
     /// Whether one more thing can be owed.
     pub(super) fn has_room(&self) -> bool {
         self.owed.len() < OWED_MAX

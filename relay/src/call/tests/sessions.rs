@@ -336,3 +336,14 @@ fn a_greeting_that_is_still_owed_comes_before_an_answer() {
     t.on(Slot::B).opened().configured_to(Some(AgentFormat::Ulaw), Answering::ByRelay);
     assert_eq!(t.lines_with("B: "), ["B: configure, answers when asked", "B: greet"]);
 }
+
+#[test]
+fn who_waits_for_an_answer_hears_a_clip_when_the_next_session_takes_long_as_well() {
+    let mut t = conversation();
+    t.speech_started().speech_stopped().caller_turn("u2").response_started("r2");
+    t.after_ms(5_000).agent_lost(Loss::Closed, "1006").forget();
+    reopened(&mut t);
+    assert_eq!(t.lines_with("B: respond"), ["B: respond"]);
+    t.response_started("r3").after_ms(2_499).expect([]);
+    t.after_ms(1).expect(["play 480", "mark 3"]);
+}
