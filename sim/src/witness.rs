@@ -10,19 +10,21 @@
 //! | `answers` | who is asked for what, and when |
 //! | `turns` | the transcript, and what later sessions are told of it |
 //! | `tools` | calls of tools and their results |
+//! | `uplink` | whether what the caller says reaches anybody |
 //! | here | sockets, phases, commands, silence, the end |
 
 mod answers;
 mod ear;
 mod tools;
 mod turns;
+mod uplink;
 
 use std::time::Duration;
 
 use link::event::EndReason;
-use relay::call::input::{Slot, ToolId};
+use relay::call::input::{Audio, Slot, ToolId};
 use relay::call::moment::Moment;
-use relay::call::output::{AgentMessage, CallerMessage, Milestone, Output};
+use relay::call::output::{AgentMessage, CallerMessage, Flow, Milestone, Output};
 
 use crate::book::Book;
 use crate::climate::Climate;
@@ -32,6 +34,7 @@ use self::answers::Answers;
 use self::ear::Ear;
 use self::tools::Tools;
 use self::turns::Turns;
+use self::uplink::Uplink;
 
 /// Who looks at one call.
 #[derive(Debug)]
@@ -42,6 +45,8 @@ pub(crate) struct Witness {
     is_calm: bool,
     /// Whether the model, or a limit, may end the call with a goodbye.
     says_goodbye: bool,
+    /// Whether the caller is to be greeted.
+    is_greeted: bool,
     sockets: [Socket; 2],
     /// Which connection speaks with the caller.
     pub(crate) speaker: Option<usize>,
@@ -49,6 +54,7 @@ pub(crate) struct Witness {
     answers: Answers,
     turns: Turns,
     tools: Tools,
+    uplink: Uplink,
     /// The reason, once the call is over.
     pub(crate) end: Option<EndReason>,
     is_caller_closed: bool,
@@ -98,6 +104,8 @@ impl Witness {
             answers: Answers::new(climate.spec.agent.greeting.is_some()),
             turns: Turns::default(),
             tools: Tools::default(),
+            uplink: Uplink::default(),
+            is_greeted: climate.spec.agent.greeting.is_some(),
             end: None,
             is_caller_closed: false,
             decided: None,
@@ -146,6 +154,14 @@ impl Witness {
     pub(crate) fn mark_told(&mut self, mark: u32) {
         self.ear.moves(self.now);
         self.ear.mark_told(mark, &mut self.book);
+    }
+
+    /// The relay is about to hear the caller.
+    pub(crate) fn caller_said(&mut self, chunk: u64, audio: Audio<'_>) {
+        // Without a session it is held, or dropped with the oldest.
+        if self.decided.is_none() && self.speaker.is_some() && !self.book.is_pcm {
+            self.uplink.said(chunk, audio);
+        }
     }
 
     /// The relay is about to hear that a tool has ended; says whether it waits for that.
@@ -252,6 +268,7 @@ impl Witness {
                     assert_eq!(socket, Socket::Absent, "a socket is left open");
                 }
                 self.tools.ended();
+                self.uplink.look();
                 self.end = Some(*reason);
             }
         }
@@ -287,9 +304,11 @@ impl Witness {
                 self.turns.recalled(conn, recalled);
                 self.tools.recalled(conn, recalled, self.now);
             }
-            AgentMessage::Audio(_) | AgentMessage::Respond | AgentMessage::Speak(_) => {
+            AgentMessage::Audio(audio) => {
+                self.uplink.passed_on(*audio);
                 self.turns.session_begins(conn);
             }
+            AgentMessage::Respond | AgentMessage::Speak(_) => self.turns.session_begins(conn),
             AgentMessage::Summarise => self.turns.sums_up(conn),
             AgentMessage::Truncate { item, part, heard_ms } => {
                 assert_eq!(*part, 0, "items have one part");
@@ -326,8 +345,10 @@ impl Witness {
                 self.turns.ends();
                 self.owed_since = None;
             }
-            Milestone::Started
-            | Milestone::AgentReady { .. }
+            Milestone::Dropped { flow: Flow::Uplink, ms } => self.uplink.dropped(*ms),
+            // Whoever is to be greeted waits from here on.
+            Milestone::Started => self.owed_since = self.is_greeted.then_some(self.now),
+            Milestone::AgentReady { .. }
             | Milestone::FirstVoice { .. }
             | Milestone::AgentLost { .. }
             | Milestone::AgentReplaced { .. }

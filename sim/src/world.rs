@@ -278,6 +278,9 @@ impl World {
             if let CallerEvent::Mark(MarkId(mark)) = &event {
                 self.desk.witness.mark_told(*mark);
             }
+            if let CallerEvent::Media { chunk, audio, .. } = &event {
+                self.desk.witness.caller_said(*chunk, *audio);
+            }
             self.put(Input::Caller(event), 0);
         });
     }
