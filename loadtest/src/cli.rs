@@ -78,6 +78,9 @@ struct FakeTwilioArgs {
     /// Where a public origin really is; may be given several times.
     #[arg(long, value_name = "ORIGIN=ADDRESS", value_parser = read_mapping)]
     resolve: Vec<(String, SocketAddr)>,
+    /// From `<Connect>` to the handshake of its stream, in milliseconds.
+    #[arg(long, default_value_t = 0)]
+    stream_delay_ms: u64,
     /// What whoever is dialled by REST does (JSON list of steps).
     #[arg(long, value_name = "FILE")]
     callee: Option<PathBuf>,
@@ -177,6 +180,7 @@ async fn fake_twilio(args: FakeTwilioArgs) -> anyhow::Result<ExitCode> {
         account: args.account,
         token: args.token,
         resolve,
+        stream_delay: std::time::Duration::from_millis(args.stream_delay_ms),
         callee,
         capture: args.capture,
     };

@@ -185,6 +185,13 @@ impl Line {
     /// goes on: that is what resume is built on.
     async fn connect(&mut self, stream: &Stream) -> Then {
         self.fetches = 0;
+        let delay = self.exchange.stream_delay;
+        if !delay.is_zero() {
+            match self.pause(delay).await {
+                Then::Next => {}
+                then @ (Then::Document(_) | Then::Over) => return then,
+            }
+        }
         let call = Arc::clone(&self.call);
         let exchange = Arc::clone(&self.exchange);
         let opened = stream::open(&exchange, &call, &mut self.caller, stream).await;

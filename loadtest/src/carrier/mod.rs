@@ -54,6 +54,7 @@ mod tests;
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -77,6 +78,9 @@ pub struct CarrierSettings {
     pub token: String,
     /// Where public names really are.
     pub resolve: Resolve,
+    /// From `<Connect>` to the handshake of its stream: a few hundred milliseconds at the real
+    /// service, none here unless a test wants it.
+    pub stream_delay: Duration,
     /// What whoever is dialled by REST does.
     pub callee: Vec<Step>,
     /// A folder for `twilio.jsonl` (messages) and `http.jsonl` (requests).
@@ -91,6 +95,7 @@ impl Default for CarrierSettings {
             account: format!("AC{}1", "0".repeat(31)),
             token: "fake-twilio-auth-token".into(),
             resolve: Resolve::default(),
+            stream_delay: Duration::ZERO,
             callee: Vec::new(),
             capture: None,
         }
@@ -119,6 +124,7 @@ pub struct CallOrder {
 pub(crate) struct Exchange {
     pub(crate) account: String,
     pub(crate) asker: Asker,
+    pub(crate) stream_delay: Duration,
     pub(crate) messages: Capture,
     hooks: Capture,
 }
@@ -132,6 +138,7 @@ impl Exchange {
         Ok(Self {
             account: settings.account.clone(),
             asker: Asker { token: settings.token.clone(), resolve: settings.resolve.clone() },
+            stream_delay: settings.stream_delay,
             messages: file("twilio.jsonl")?,
             hooks: file("http.jsonl")?,
         })

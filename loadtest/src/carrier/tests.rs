@@ -161,6 +161,27 @@ async fn a_connection_that_vanishes_is_followed_by_the_same_question() {
 }
 
 #[tokio::test]
+async fn a_stream_comes_as_late_as_it_is_told_to() {
+    let documents = vec![document(CONNECT), document("<Hangup/>")];
+    let ours = Ours { documents: Mutex::new(documents.into()), play: vanishes };
+    let ours = Server::start("127.0.0.1:0".parse().unwrap(), Arc::new(ours)).await.unwrap();
+    let settings = CarrierSettings {
+        resolve: Resolve::default().with(ORIGIN, ours.address),
+        stream_delay: Duration::from_millis(120),
+        ..CarrierSettings::default()
+    };
+    let twilio = FakeTwilio::start(settings).await.unwrap();
+    let sid = twilio.call(order(Vec::new())).unwrap();
+    let record = twilio.over(&sid).await.unwrap();
+    let at = |wanted: fn(&What) -> bool| {
+        record.notes.iter().find(|note| wanted(&note.what)).unwrap().at_us
+    };
+    let asked = at(|what| matches!(what, What::Document { .. }));
+    let opened = at(|what| matches!(what, What::StreamOpened { .. }));
+    assert!(opened - asked >= 120_000, "{}", opened - asked);
+}
+
+#[tokio::test]
 async fn the_other_verbs_are_understood() {
     let documents = vec![
         document("<Say>x</Say><Redirect method=\"GET\">https://linecard.test/two</Redirect>"),

@@ -51,6 +51,10 @@ pub struct DemoArgs {
     /// Writes everything that was on the wire into this folder.
     #[arg(long, value_name = "DIR")]
     capture: Option<PathBuf>,
+    /// From the webhook's answer to the stream's handshake, in milliseconds: what the real carrier
+    /// takes, and what a prepared agent makes use of.
+    #[arg(long, default_value_t = 0)]
+    stream_delay_ms: u64,
     /// Lets the real service answer; needs OPENAI_API_KEY.
     #[arg(long)]
     real_model: bool,

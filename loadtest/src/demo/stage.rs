@@ -123,13 +123,14 @@ impl Stage {
     /// Starts the fake Twilio. It learns where the public name is once the relay is up.
     async fn start_twilio(&mut self) -> anyhow::Result<()> {
         let mut args = words("fake-twilio --listen 127.0.0.1:0 --account");
+        let delay = self.args.stream_delay_ms.to_string();
         args.extend([ACCOUNT.into(), "--token".into(), self.auth_token.clone()]);
+        args.extend(["--stream-delay-ms".into(), delay]);
         if let Some(folder) = &self.args.capture {
             args.extend(["--capture".into(), folder.display().to_string()]);
         }
         let program = std::env::current_exe()?;
-        self.start(Casting { name: "fake-twilio", program, args, env: Vec::new() }).await?;
-        Ok(())
+        self.start(Casting { name: "fake-twilio", program, args, env: Vec::new() }).await.map(drop)
     }
 
     /// Starts control with an empty database of its own. Every port is 0: the line that it
