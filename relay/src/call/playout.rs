@@ -139,6 +139,9 @@ impl Playout {
             return Ok(Added::Kept);
         }
         part.overflow(excess);
+        // What is still in there is this part's, and half a sample of it would turn the next
+        // part into noise.
+        self.decoder.reset();
         Ok(Added::Overflowed { dropped_ms: to_ms(excess as u64) })
     }
 

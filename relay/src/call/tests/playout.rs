@@ -156,3 +156,19 @@ fn a_pcm_agent_is_heard_in_mu_law_for_as_long_as_it_spoke() {
     assert!((480..=480 + 80).contains(&heard), "{heard} samples, a filter's delay at most");
     assert_eq!(t.lines_with("note"), ["note: agent turn i1 \"\" 60/60"]);
 }
+
+#[test]
+fn half_a_sample_of_an_answer_that_was_too_long_is_not_heard_in_the_next() {
+    let mut t = Script::new(pcm());
+    t.started().opened().configured_as(Some(AgentFormat::Pcm24k));
+    t.response_started("r1").audio("r1", "i1", &vec![0; 61_000 * 48 + 1]);
+    t.ended("r1", Outcome::Cancelled).after_ms(60).all_is_heard();
+    // Loud, of one level; off by a byte it would be next to silence.
+    t.response_started("r2").audio("r2", "i2", &[0x00, 0x40].repeat(24 * 300));
+    t.ended("r2", Outcome::Completed).all_is_heard();
+    let middle = t.played()[t.played().len() - 1_200];
+    assert_eq!(middle, t.played()[t.played().len() - 1_000]);
+    let mut level = Vec::new();
+    codec::g711::ulaw_decode(&[middle], &mut level);
+    assert!(level[0] > 15_000, "{level:?}");
+}
