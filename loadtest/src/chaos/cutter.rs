@@ -13,6 +13,7 @@ use crate::proxy::{Connection, Fault, Flow};
 pub(super) struct Cutter {
     noise: Noise,
     wanted: u32,
+    holes: u32,
     pause: Duration,
     struck: Vec<Struck>,
 }
@@ -58,15 +59,17 @@ impl Cut {
         }
     }
 
-    /// Draws one: a black hole is rare, because it is noticed after 40 s only.
-    fn draw(noise: &mut Noise) -> Self {
+    /// Draws one; of a hundred so many are black holes.
+    fn draw(noise: &mut Noise, holes: u32) -> Self {
+        if noise.below(100) < holes {
+            return Self::BlackHole;
+        }
         match noise.below(100) {
             0..30 => Self::Reset,
             30..40 => Self::Vanish,
             40..55 => Self::GoingAway,
             55..70 => Self::ServerError,
-            70..98 => Self::MidFrame,
-            _ => Self::BlackHole,
+            _ => Self::MidFrame,
         }
     }
 }
@@ -77,6 +80,7 @@ impl Cutter {
         Self {
             noise: Noise::seeded(args.seed, 0),
             wanted: args.cuts,
+            holes: args.holes,
             pause: Duration::from_millis(args.every_ms) / args.calls.max(1),
             struck: Vec::new(),
         }
@@ -110,7 +114,7 @@ impl Cutter {
         let Ok(count @ 1..) = u32::try_from(open.len()) else { return };
         let connection = open[self.noise.below(count) as usize];
         let Some(outward) = connection.outward else { return };
-        let how = Cut::draw(&mut self.noise);
+        let how = Cut::draw(&mut self.noise, self.holes);
         if self.strike(fakes, connection.id, outward, how) {
             let (peer, at_us) = (outward.to_string(), wall_us());
             self.struck.push(Struck { peer, at_us, how });

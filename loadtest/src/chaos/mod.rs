@@ -43,6 +43,9 @@ pub struct ChaosArgs {
     /// From one cut of a call to the next, in milliseconds on average.
     #[arg(long, default_value_t = 5_000)]
     every_ms: u64,
+    /// How many of a hundred cuts are black holes: few, because each is noticed late.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=100))]
+    holes: u32,
     /// The relay binary; the one beside this one when not given.
     #[arg(long, value_name = "PATH")]
     relay_bin: Option<PathBuf>,

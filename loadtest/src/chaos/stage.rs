@@ -67,7 +67,7 @@ impl Stage {
             Some(path) => path.to_owned(),
             None => std::env::current_exe()?.with_file_name("relay"),
         };
-        let relay = Relay::start(&program, &tickets, &agent_file(proxy.address(), slots))?;
+        let relay = Relay::start(&program, &tickets, &agent_file(proxy.address(), slots), LOG)?;
         let resolve = Resolve::default().with(ORIGIN, relay.address);
         let settings = CarrierSettings { resolve, ..CarrierSettings::default() };
         let twilio = FakeTwilio::start(settings).await?;
@@ -132,9 +132,11 @@ impl Stage {
         sum_of_gauges(&String::from_utf8_lossy(&text))
     }
 
-    /// What the relay logged.
+    /// Why the relay ended calls by itself, by its log. No call of a chaos is to end so.
     pub(super) fn relay_log(&mut self) -> String {
-        self.relay.log()
+        let log = self.relay.log();
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains("call ending")).collect();
+        lines.join("\n")
     }
 }
 
@@ -189,6 +191,9 @@ fn agent_file(model: SocketAddr, slots: u32) -> String {
 pub(super) fn instructions(slot: u32) -> String {
     format!("You are agent {slot}.")
 }
+
+/// Every event of a call, besides what somebody should look at.
+const LOG: &str = "warn,relay::telemetry=info";
 
 /// The public name of the relay; the fake carrier knows where it really is.
 const ORIGIN: &str = "https://linecard.test";

@@ -160,7 +160,7 @@ fn relay(args: &RunArgs, tickets: &Tickets, model: SocketAddr) -> anyhow::Result
         None => std::env::current_exe()?.with_file_name("relay"),
     };
     let greets = if args.greeting { Greets::First } else { Greets::Never };
-    Relay::start(&program, tickets, &relay::agent_file(model, args.audio, greets))
+    Relay::start(&program, tickets, &relay::agent_file(model, args.audio, greets), "warn")
 }
 
 /// From the last call's start until everything is as it stays.

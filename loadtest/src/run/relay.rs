@@ -44,6 +44,7 @@ impl Relay {
         program: &Path,
         tickets: &Tickets,
         agent_file: &str,
+        log_filter: &str,
     ) -> anyhow::Result<Self> {
         let folder = std::env::temp_dir().join(format!("linecard-load-{}", std::process::id()));
         std::fs::create_dir_all(&folder)?;
@@ -58,7 +59,7 @@ impl Relay {
             .env("RELAY_TICKET_KEY_FILE", &keys)
             .env("RELAY_AGENT_FILE", &agents)
             .env("RELAY_DRAIN_SECONDS", "2")
-            .env("RELAY_LOG", "warn")
+            .env("RELAY_LOG", log_filter)
             .env("OPENAI_API_KEY", "sk-load-test")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
