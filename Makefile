@@ -5,15 +5,15 @@ CARGO ?= cargo
 PROFILE := ci
 BIN := $(or $(CARGO_TARGET_DIR),target)/$(PROFILE)
 
-.PHONY: help demo test serve check-long conformance load bench deny
+.PHONY: help demo test serve check-long conformance sim chaos fuzz autobahn load bench deny
 
 help: ## Show what there is.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: ## One phone call from webhook to goodbye, on this machine, without any account. ARGS="--save out" and more: see README.
+demo: ## One phone call from webhook to goodbye, on this machine, without any account. SCENE=loss and others, ARGS="--save out" and more: see README.
 	@scripts/setup.sh build
 	@$(CARGO) build --locked --profile $(PROFILE) -p linecard-relay -p linecard-control -p linecard-loadtest
-	@$(BIN)/loadtest demo $(ARGS)
+	@$(BIN)/loadtest demo $(if $(SCENE),--scene $(SCENE)) $(ARGS)
 
 test: ## Format, lints, all tests, docs, one demo call, the README's commands: what CI runs.
 	@scripts/setup.sh build test readme
@@ -29,8 +29,26 @@ conformance: ## Check what relay and fakes really sent against the official Open
 	@$(CARGO) build --locked --profile $(PROFILE) -p linecard-relay -p linecard-control -p linecard-loadtest
 	@scripts/conformance.sh $(BIN)
 
-check-long: conformance ## Everything that takes longer than `make test` allows: conformance, a short load.
-	@$(BIN)/loadtest run --calls 100 --duration 15
+check-long: ## What takes longer than `make test` allows: conformance, every scene, simulation, chaos, fuzz, Autobahn.
+	@scripts/setup.sh build conformance
+	@scripts/check-long.sh
+
+sim: ## Hostile calls in simulated time, two minutes of new seeds. SIM_SEED=7 plays one and shows its call sheet.
+	@scripts/setup.sh build
+	@$(CARGO) run --locked --profile $(PROFILE) -p linecard-sim -- $(ARGS)
+
+chaos: ## Model sockets cut 1,000 times under 40 calls: every one of them goes on.
+	@scripts/setup.sh build
+	@$(CARGO) build --locked --profile $(PROFILE) -p linecard-relay -p linecard-loadtest
+	@$(BIN)/loadtest chaos --cuts 1000 --calls 40 $(ARGS)
+
+fuzz: ## Ten seconds of new inputs for every decoder and for the call core (installs cargo-fuzz into target/).
+	@scripts/setup.sh build
+	@scripts/fuzz.sh
+
+autobahn: ## Autobahn|Testsuite against both WebSocket roles, where a Python 2.7 can be had.
+	@scripts/setup.sh build
+	@scripts/autobahn.sh
 
 load: ## The load test of the README: 500 calls for a minute (release build).
 	@scripts/setup.sh build

@@ -14,8 +14,8 @@ pub mod ticket;
 
 pub mod agent;
 pub mod event;
-pub mod tool;
 pub mod strict;
+pub mod tool;
 
 pub mod message;
 

@@ -16,6 +16,17 @@ pub fn unread(written: &Value, read: &Value) -> Vec<String> {
     found
 }
 
+/// Where a mistake is, for a message about it. The line itself is not shown: it may hold a secret.
+#[must_use]
+pub fn explain(text: &str, at: Option<usize>, message: &str) -> String {
+    let place = at.and_then(|at| text.get(..at)).map(|before| {
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
+        format!("line {line}, column {column}: ")
+    });
+    format!("{}{message}", place.unwrap_or_default())
+}
+
 fn compare(written: &Value, read: &Value, path: &str, found: &mut Vec<String>) {
     let below = |name: &str| match path {
         "" => name.to_owned(),
@@ -44,6 +55,12 @@ fn compare(written: &Value, read: &Value, path: &str, found: &mut Vec<String>) {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_mistake_is_placed_by_line_and_column() {
+        assert_eq!(explain("a = 1\nb = x\n", Some(10), "no"), "line 2, column 5: no");
+        assert_eq!(explain("", None, "no"), "no");
+    }
 
     #[test]
     fn a_misspelt_word_is_found_wherever_it_stands() {

@@ -46,7 +46,9 @@ struct AgentFile {
 /// # Errors
 /// Everything that is wrong with it.
 pub fn read(text: &str, key_of: impl Fn(&str) -> Option<Secret>) -> Result<Agents, Vec<String>> {
-    let unreadable = |error: toml::de::Error| vec![explain(text, &error)];
+    let unreadable = |error: toml::de::Error| {
+        vec![strict::explain(text, error.span().map(|span| span.start), error.message())]
+    };
     // Twice over the same text: once for what it means, once for every word that stands in it.
     let file: AgentFile = toml::from_str(text).map_err(unreadable)?;
     let written: Value = toml::from_str(text).map_err(unreadable)?;
@@ -77,17 +79,6 @@ pub fn read(text: &str, key_of: impl Fn(&str) -> Option<Secret>) -> Result<Agent
         Some(default) if mistakes.is_empty() => Ok(Agents { default, specs }),
         _ => Err(mistakes),
     }
-}
-
-/// What is wrong and where. The line itself is not shown, as the error would by itself: it may hold
-/// the key of a tool.
-fn explain(text: &str, error: &toml::de::Error) -> String {
-    let place = error.span().and_then(|span| text.get(..span.start)).map(|before| {
-        let line = before.matches('\n').count() + 1;
-        let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-        format!("line {line}, column {column}: ")
-    });
-    format!("{}{}", place.unwrap_or_default(), error.message())
 }
 
 /// The one agent's name, when there is only one: it needs no `default`.

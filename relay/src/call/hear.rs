@@ -130,10 +130,26 @@ impl Call {
             AgentEvent::Malformed => agent.on_malformed(out),
             AgentEvent::Lost { cause, detail } => agent.on_lost(cause, detail),
             AgentEvent::Alive | AgentEvent::Ignored => Change::None,
-            _ if !agent.is_ready() => agent.on_malformed(out),
-            // One that waits to take over has nothing to say yet.
-            _ if self.link.speaker() != Some(slot) => Change::None,
-            conversation => self.hear_agent(conversation, now, out),
+            AgentEvent::Summarised(_)
+            | AgentEvent::SpeechStarted
+            | AgentEvent::SpeechStopped
+            | AgentEvent::CallerTurn { .. }
+            | AgentEvent::CallerSaid { .. }
+            | AgentEvent::ResponseStarted { .. }
+            | AgentEvent::Audio { .. }
+            | AgentEvent::AudioEnded { .. }
+            | AgentEvent::Saying { .. }
+            | AgentEvent::ToolCalled { .. }
+            | AgentEvent::ResponseEnded { .. } => {
+                if !agent.is_ready() {
+                    agent.on_malformed(out)
+                } else if self.link.speaker() == Some(slot) {
+                    self.hear_agent(event, now, out)
+                } else {
+                    // One that waits to take over has nothing to say yet.
+                    Change::None
+                }
+            }
         };
         self.on_change(slot, change, now, out);
     }

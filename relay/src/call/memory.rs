@@ -238,7 +238,7 @@ impl Memory {
     /// A result without its call would be refused by a service.
     fn drop_orphans(&mut self) {
         let calls: Vec<Box<str>> =
-            self.entries.iter().filter_map(|entry| entry.said.call().cloned()).collect();
+            self.entries.iter().filter_map(|entry| entry.said.call().map(Box::from)).collect();
         self.entries.retain(|entry| match &entry.said {
             Said::Result { call, .. } => calls.contains(call),
             Said::Caller { .. } | Said::Agent { .. } | Said::Call { .. } | Said::System(_) => true,
@@ -301,7 +301,7 @@ impl Said {
         }
     }
 
-    fn call(&self) -> Option<&Box<str>> {
+    fn call(&self) -> Option<&str> {
         match self {
             Self::Call { call, .. } => Some(call),
             Self::Caller { .. } | Self::Agent { .. } | Self::Result { .. } | Self::System(_) => {

@@ -342,11 +342,11 @@ impl Call {
             self.roll_over(now, out);
             self.sum_up(out);
         }
-        self.await_answer();
+        self.watch_answer();
     }
 
     /// Sets when an answer is given up that is waited for. A goodbye has a deadline of its own.
-    fn await_answer(&mut self) {
+    fn watch_answer(&mut self) {
         let is_waited_for = match self.phase {
             Phase::Announced | Phase::Live => self.link.speaker().is_some(),
             Phase::Goodbye(_) | Phase::Sorry(_) | Phase::Recording { .. } | Phase::Over => false,

@@ -135,7 +135,7 @@ impl Call {
         out.put(Output::RunTool(id, ToolRequest { name, call, arguments }));
         let (response, call, name) = (response.into(), call.into(), name.into());
         self.tools.push(Running { id, response, call, name, began: now, due });
-        self.await_tools();
+        self.watch_tools();
     }
 
     /// A tool has ended.
@@ -149,7 +149,7 @@ impl Call {
         // It may have been given up a moment ago.
         let Some(at) = self.tools.iter().position(|tool| tool.id == id) else { return };
         let tool = self.tools.remove(at);
-        self.await_tools();
+        self.watch_tools();
         let failed;
         let (outcome, output) = match result {
             ToolResult::Done(output) => (ToolOutcome::Done, output),
@@ -174,7 +174,7 @@ impl Call {
             out.put(Output::DropTool(id));
             self.on_tool(id, ToolResult::TimedOut, now, out);
         }
-        self.await_tools();
+        self.watch_tools();
     }
 
     /// Nobody waits for any tool any more.
@@ -184,7 +184,7 @@ impl Call {
         }
     }
 
-    fn await_tools(&mut self) {
+    fn watch_tools(&mut self) {
         let due = self.tools.iter().map(|tool| tool.due).min();
         self.timers.set(Timer::Tool, due);
     }

@@ -6,9 +6,11 @@ use std::collections::HashSet;
 use link::agent::AgentSpec;
 use link::id::AgentName;
 use link::secret::Secret;
-use serde::Deserialize;
+use link::strict;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Serialize)]
 struct AgentFile {
     #[serde(default)]
     default: Option<AgentName>,
@@ -25,13 +27,16 @@ pub fn read(
     text: &str,
     key_of: impl Fn(&str) -> Option<Secret>,
 ) -> Result<Vec<AgentSpec>, Vec<String>> {
-    let mut mistakes = Vec::new();
-    let toml = toml::Deserializer::parse(text).map_err(|error| vec![error.to_string()])?;
-    let mut unknown = |path: serde_ignored::Path<'_>| {
-        mistakes.push(format!("`{path}` is not a field that is known"));
+    let unreadable = |error: toml::de::Error| {
+        vec![strict::explain(text, error.span().map(|span| span.start), error.message())]
     };
-    let file: AgentFile = serde_ignored::deserialize(toml, &mut unknown)
-        .map_err(|error| vec![error.to_string().trim_end().to_owned()])?;
+    // Twice over the same text: once for what it means, once for every word that stands in it.
+    let file: AgentFile = toml::from_str(text).map_err(unreadable)?;
+    let written: Value = toml::from_str(text).map_err(unreadable)?;
+    let mut mistakes: Vec<String> = strict::unread(&written, &json!(file))
+        .into_iter()
+        .map(|path| format!("`{path}` is not a field that is known"))
+        .collect();
     let mut agents = file.agent;
     for agent in &mut agents {
         let name = agent.provider.key_setting();

@@ -93,6 +93,7 @@ fn speak(plan: &mut Plan, late_ms: u64, climate: &ModelClimate, is_pcm: bool, ch
     let words = chance.pick(&[Placed::Before, Placed::Beside, Placed::Beside, Placed::After]);
     let count = usize::try_from(left_ms / 300).unwrap_or(0) + 1;
     let mut delay_ms = late_ms + chance.skewed(10, 600);
+    let mut items = 1;
     if words == Placed::Before {
         plan.push_back((delay_ms, Step::Words(count)));
         delay_ms = chance.between(0, 50);
@@ -110,7 +111,9 @@ fn speak(plan: &mut Plan, late_ms: u64, climate: &ModelClimate, is_pcm: bool, ch
             delay_ms = 0;
         }
         plan.push_back((delay_ms, Step::Audio(ms, bytes)));
-        if chance.happens(5) {
+        // Few enough that all that waits to be heard sounds different.
+        if chance.happens(5) && items < ITEMS_MAX {
+            items += 1;
             plan.push_back((0, Step::AudioDone));
             plan.push_back((chance.between(0, 50), Step::NextItem));
         }
@@ -150,3 +153,6 @@ fn call_tools(plan: &mut Plan, climate: &ModelClimate, chance: &mut Chance) {
         plan.push_back((chance.between(0, 300), Step::Tool(name, arguments)));
     }
 }
+
+/// The most items of one answer.
+const ITEMS_MAX: u32 = 4;

@@ -1,6 +1,7 @@
 //! Whole calls as scripts: what happens, when, and what the call wants done about it. Read one,
 //! say [`barge_in`], next to the machine of the same name.
 
+mod record;
 mod script;
 
 mod barge_in;

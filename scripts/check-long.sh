@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# What `make check-long` and CI run beyond `make test`, stage by stage, with the time each took.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+profile=ci
+bin="${CARGO_TARGET_DIR:-target}/$profile"
+report=()
+
+stage() { # name command...
+    local name=$1 began=$SECONDS
+    shift
+    printf '\n== %s\n' "$name"
+    "$@"
+    report+=("$(printf '%-12s %4d s' "$name" $((SECONDS - began)))")
+}
+
+# The whole workspace with its tests, as `make test` builds it: what that has compiled is not compiled again.
+stage build cargo build --locked --profile $profile --workspace --lib --bins --tests
+stage conformance scripts/conformance.sh "$bin"
+stage scenes "$bin/loadtest" demo --scene all
+stage load "$bin/loadtest" run --calls 100 --duration 15
+stage chaos "$bin/loadtest" chaos --cuts 60 --calls 20
+stage simulation "$bin/sim" --seconds 120
+stage autobahn scripts/autobahn.sh
+stage fuzz scripts/fuzz.sh
+
+printf '\n== stages\n'
+printf '%s\n' "${report[@]}"
+printf '%-12s %4d s\n' total "$SECONDS"
