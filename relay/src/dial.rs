@@ -21,6 +21,7 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::client::{Request, Response};
 use tokio_tungstenite::tungstenite::handshake::machine::TryParse;
 use tokio_tungstenite::tungstenite::{self, protocol::WebSocketConfig};
@@ -164,6 +165,11 @@ impl From<tungstenite::Error> for DialError {
         )]
         match error {
             tungstenite::Error::Io(cause) => Self::Broken(cause),
+            // Closed in the middle of the answer: a broken connection, not a refusal. Trying
+            // again helps.
+            tungstenite::Error::Protocol(ProtocolError::HandshakeIncomplete) => {
+                Self::Broken(io::ErrorKind::UnexpectedEof.into())
+            }
             // The body is left out: a service may repeat a part of the key in it.
             tungstenite::Error::Http(answer) => Self::Refused { status: answer.status() },
             other => Self::BadAnswer(other.to_string()),

@@ -266,7 +266,7 @@ async fn a_refusal_is_told_from_a_broken_answer_and_from_silence() {
     let no_http = answer(b"SSH-2.0-OpenSSH_9.2\r\n\r\n").await;
     assert!(matches!(no_http, DialError::BadAnswer(_)), "{no_http:?}");
     let hung_up = answer(b"HTTP/1.1 101 Switching").await;
-    assert!(matches!(hung_up, DialError::BadAnswer(_) | DialError::Broken(_)), "{hung_up:?}");
+    assert!(matches!(hung_up, DialError::Broken(_)) && !hung_up.is_refusal(), "{hung_up:?}");
 }
 
 #[tokio::test]
