@@ -17,7 +17,7 @@ use std::time::Duration;
 use ::link::event::{EndReason, ReplacedBecause};
 
 use super::agent::{Agent, Change, Lost};
-use super::input::{AgentFormat, Answering, Retry, Slot};
+use super::input::{AgentFormat, Answering, Preparation, Retry, Slot};
 use super::moment::Moment;
 use super::output::{AgentMessage, Milestone, Outbox, Output, Recalled};
 use super::phase::Phase;
@@ -236,7 +236,10 @@ impl Call {
 
     /// A socket that was to become the speaker's failed.
     fn lose_candidate(&mut self, slot: Slot, lost: Lost<'_>, now: Moment, out: &mut impl Outbox) {
-        if lost.retry == Retry::IsUseless {
+        // Nobody waits for a spare session; whoever keeps spares has a pause of its own.
+        let is_spare = self.preparation == Some(Preparation::Session)
+            && matches!(self.phase, Phase::Announced);
+        if lost.retry == Retry::IsUseless || is_spare {
             return self.fail(lost.reason, lost.detail, now, out);
         }
         let Some(search) = &mut self.link.search else { return };

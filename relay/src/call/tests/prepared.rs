@@ -83,3 +83,11 @@ fn an_announced_call_can_be_drained_and_hung_up() {
     t.caller(CallerEvent::Lost);
     assert_eq!(t.lines_with("end"), ["end: caller_lost"]);
 }
+
+#[test]
+fn a_spare_session_that_cannot_be_had_is_left_to_its_keeper() {
+    let mut t = Script::new(spec());
+    t.put(Input::Announced(Preparation::Session)).forget();
+    t.agent_lost(Loss::Unreachable, "refused");
+    t.expect(["note: agent lost: refused", "end: agent_unreachable"]);
+}
