@@ -15,7 +15,11 @@ const BLOCKS_PER_SECOND: u32 = 200;
 /// decide how much memory is taken.
 const HZ_MAX: u32 = 192_000;
 
-/// Rates between which this resampler has no whole blocks, or that are too high.
+/// The lowest rate, in hertz, half of a telephone's: blocks of a few samples are too short for the
+/// filter, which is then no number.
+const HZ_MIN: u32 = 4_000;
+
+/// Rates between which this resampler has no whole blocks, or that are too low or too high.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("no resampling from {from} Hz to {to} Hz")]
 pub struct ResampleError {
@@ -51,11 +55,11 @@ impl Resampler {
     /// A resampler from one rate to another.
     ///
     /// # Errors
-    /// When a rate has no whole number of samples in 5 ms, or is above 192 kHz.
+    /// When a rate has no whole number of samples in 5 ms, or is not within 4 to 192 kHz.
     pub fn new(from: SampleRate, to: SampleRate) -> Result<Self, ResampleError> {
         let refused = ResampleError { from: from.hz(), to: to.hz() };
         let whole = |rate: SampleRate| {
-            (rate.hz() <= HZ_MAX && rate.hz().is_multiple_of(BLOCKS_PER_SECOND))
+            ((HZ_MIN..=HZ_MAX).contains(&rate.hz()) && rate.hz().is_multiple_of(BLOCKS_PER_SECOND))
                 .then(|| (rate.hz() / BLOCKS_PER_SECOND) as usize)
         };
         let block_in = whole(from).ok_or(refused)?;
@@ -262,7 +266,7 @@ mod tests {
 
     #[test]
     fn rates_without_whole_blocks_are_refused() {
-        for hz in [0, 1, 11_025, 44_100, 192_200, u32::MAX, 4_000_000_000] {
+        for hz in [0, 1, 200, 3_800, 11_025, 44_100, 192_200, u32::MAX, 4_000_000_000] {
             let odd = SampleRate::from_hz(hz);
             assert!(Resampler::new(odd, SampleRate::HZ_8000).is_err(), "from {hz} Hz");
             assert!(Resampler::new(SampleRate::HZ_8000, odd).is_err(), "to {hz} Hz");

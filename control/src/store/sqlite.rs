@@ -22,13 +22,31 @@ pub(super) async fn open(url: &str) -> Result<SqlitePools, StoreError> {
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(true);
-    let writer = pool(1)
-        .connect_with(options.clone())
-        .await
-        .map_err(|source| StoreError::Operator { problem: UNREACHABLE, source: Some(source) })?;
+    let writer = connect(&options).await?;
     migrate(&writer).await?;
     let reader = pool(READERS_MAX).connect_with(options.pragma("query_only", "ON")).await?;
     Ok(SqlitePools { writer, reader })
+}
+
+/// Opens the writer. A file becomes a WAL file under a lock that does not wait, whatever the busy
+/// time-out says: a process that starts beside another one asks again.
+async fn connect(options: &SqliteConnectOptions) -> Result<SqlitePool, StoreError> {
+    let mut attempt = 1;
+    loop {
+        match pool(1).connect_with(options.clone()).await {
+            Ok(writer) => return Ok(writer),
+            Err(error) if is_busy(&error) && attempt < OPEN_ATTEMPTS => attempt += 1,
+            Err(source) => {
+                return Err(StoreError::Operator { problem: UNREACHABLE, source: Some(source) });
+            }
+        }
+        tokio::time::sleep(OPEN_PAUSE).await;
+    }
+}
+
+/// Whether another process has the file locked. Source: SQLite, "Result and Error Codes", 5.
+fn is_busy(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "5")
 }
 
 /// Inserts events, one prepared statement again and again: within one transaction this takes 9 us
@@ -104,6 +122,12 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(6);
 const READERS_MAX: u32 = 4;
 
 const MIGRATION_ATTEMPTS: u32 = 3;
+
+/// As long as the busy time-out, together: whoever holds the file for longer is told of.
+const OPEN_ATTEMPTS: u32 = 100;
+
+/// Making a WAL file takes a few milliseconds.
+const OPEN_PAUSE: Duration = Duration::from_millis(50);
 
 const MALFORMED: &str = "the sqlite:// address cannot be read";
 const UNREACHABLE: &str = "the SQLite file cannot be opened or made; is its folder there?";
