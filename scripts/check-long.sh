@@ -5,15 +5,7 @@ cd "$(dirname "$0")/.."
 
 profile=ci
 bin="${CARGO_TARGET_DIR:-target}/$profile"
-report=()
-
-stage() { # name command...
-    local name=$1 began=$SECONDS
-    shift
-    printf '\n== %s\n' "$name"
-    "$@"
-    report+=("$(printf '%-12s %4d s' "$name" $((SECONDS - began)))")
-}
+source scripts/stages.sh
 
 # The whole workspace with its tests, as `make test` builds it: what that has compiled is not compiled again.
 stage build cargo build --locked --profile $profile --workspace --lib --bins --tests
@@ -25,6 +17,4 @@ stage simulation "$bin/sim" --seconds 120
 stage autobahn scripts/autobahn.sh
 stage fuzz scripts/fuzz.sh
 
-printf '\n== stages\n'
-printf '%s\n' "${report[@]}"
-printf '%-12s %4d s\n' total "$SECONDS"
+stages_report

@@ -5,15 +5,7 @@ cd "$(dirname "$0")/.."
 
 profile=ci
 bin="${CARGO_TARGET_DIR:-target}/$profile"
-report=()
-
-stage() { # name command...
-    local name=$1 began=$SECONDS
-    shift
-    printf '\n== %s\n' "$name"
-    "$@"
-    report+=("$(printf '%-8s %4d s' "$name" $((SECONDS - began)))")
-}
+source scripts/stages.sh
 
 docs() {
     # Private items are documented, so links to them work.
@@ -38,6 +30,4 @@ stage readme readme
 stage load "$bin/loadtest" run --calls 20 --duration 5
 stage test cargo test --locked --profile $profile --workspace --no-fail-fast
 
-printf '\n== stages\n'
-printf '%s\n' "${report[@]}"
-printf '%-8s %4d s\n' total "$SECONDS"
+stages_report

@@ -161,6 +161,7 @@ impl<L: Lines> Outbox for Desk<'_, L> {
             }
             Output::ToAgent(..)
             | Output::Dial(_)
+            | Output::Ping(_)
             | Output::RunTool(..)
             | Output::DropTool(_)
             | Output::Note(_) => {}

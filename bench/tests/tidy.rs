@@ -71,7 +71,15 @@ fn the_code_map_names_every_file_and_nothing_else() {
         .filter(|path| path.ends_with(".rs"))
         .map(str::to_owned)
         .collect();
-    let sources = ["codec/src", "link/src", "relay/src", "control/src", "loadtest/src"];
+    let sources = [
+        "codec/src",
+        "link/src",
+        "relay/src",
+        "control/src",
+        "loadtest/src",
+        "sim/src",
+        "fuzz/src",
+    ];
     let real: BTreeSet<String> = sources
         .iter()
         .flat_map(|folder| rust_files(folder))

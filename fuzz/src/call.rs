@@ -65,6 +65,9 @@ impl Outbox for Sent {
                 assert!(!self.dialled[slot as usize], "a socket is there already");
                 self.dialled[slot as usize] = true;
             }
+            Output::Ping(slot) => {
+                assert!(self.dialled[slot as usize], "a ping to a socket that is not there");
+            }
             Output::CloseAgent(slot) => self.dialled[slot as usize] = false,
             Output::RunTool(id, _) => self.tools.push_back(id),
             Output::DropTool(id) => self.tools.retain(|other| *other != id),
@@ -96,7 +99,6 @@ impl Sent {
             | AgentMessage::Speak(_)
             | AgentMessage::Recall(_)
             | AgentMessage::Summarise
-            | AgentMessage::Ping
             | AgentMessage::Cancel { .. } => {}
         }
     }

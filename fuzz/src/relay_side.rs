@@ -58,7 +58,7 @@ pub fn agent_wire(bytes: &[u8]) {
                 AgentEvent::Opened
                 | AgentEvent::Configured { .. }
                 | AgentEvent::Alive
-                | AgentEvent::Summarised(_)
+                | AgentEvent::Summarised { .. }
                 | AgentEvent::SpeechStarted
                 | AgentEvent::SpeechStopped
                 | AgentEvent::CallerTurn { .. }

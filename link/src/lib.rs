@@ -13,6 +13,7 @@ pub mod secret;
 pub mod ticket;
 
 pub mod agent;
+pub mod agent_file;
 pub mod event;
 pub mod strict;
 pub mod tool;

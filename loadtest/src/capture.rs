@@ -6,6 +6,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
+use serde_json::json;
+
+use crate::clock::wall_us;
 
 /// A file that lines are added to; nothing when no file was asked for. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -21,11 +24,14 @@ impl Capture {
         path.map(open).transpose().map(Self)
     }
 
-    /// Adds a line and hands it to the system, so that a reader finds it at once.
+    /// Adds a line with the wall clock's time, and hands it to the system, so that a reader finds it
+    /// at once.
     pub(crate) fn line(&self, value: &impl Serialize) {
         let Some(file) = &self.0 else { return };
+        let mut value = json!(value);
+        value["at_us"] = json!(wall_us());
         let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = serde_json::to_string(value).expect("the fakes' own values are JSON");
+        let text = value.to_string();
         // A full disk shows as a missing line, which the reader of the file reports.
         let _ = writeln!(file, "{text}").and_then(|()| file.flush());
     }

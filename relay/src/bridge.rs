@@ -191,7 +191,7 @@ impl Bridge {
 
     fn take_agent(&mut self, slot: Slot, cx: &mut Context<'_>, buffers: &mut Buffers) -> bool {
         let Buffers { read, to_caller, to_agent, .. } = buffers;
-        match self.legs.poll_agent(slot, cx, read) {
+        match self.legs.poll_agent(slot, cx, read, &mut to_agent[slot as usize]) {
             Poll::Ready(Heard::Messages(speaker, messages)) => {
                 let mut desk = self.legs.desk_of(to_caller, to_agent);
                 for message in messages {

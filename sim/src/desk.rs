@@ -57,10 +57,6 @@ impl Desk {
 
     fn agent_told(&mut self, slot: Slot, message: &AgentMessage<'_>) {
         let conn = self.witness.conn(slot).expect("the witness has seen that it is open");
-        if matches!(message, AgentMessage::Ping) {
-            self.effects.push(Effect::Ping(conn));
-            return;
-        }
         let mut text = Vec::new();
         let wire = self.agents[slot as usize].as_mut().expect("a socket has its words");
         wire.write(message, &mut text);
@@ -86,6 +82,10 @@ impl Outbox for Desk {
             Output::Dial(slot) => {
                 self.agents[*slot as usize] = Some(AgentWire::new(self.agent.clone()));
                 self.effects.push(Effect::Dial(self.conns - 1));
+            }
+            Output::Ping(slot) => {
+                let conn = self.witness.conn(*slot).expect("the witness has seen that it is open");
+                self.effects.push(Effect::Ping(conn));
             }
             Output::CloseAgent(_) => self.effects.extend(closing.map(Effect::Close)),
             Output::RunTool(id, _) => self.effects.push(Effect::RunTool(*id)),

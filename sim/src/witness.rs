@@ -245,6 +245,13 @@ impl Witness {
                 *socket = Socket::Dialled(*conns);
                 *conns += 1;
             }
+            Output::Ping(slot) => {
+                let socket = self.sockets[*slot as usize];
+                assert!(
+                    matches!(socket, Socket::Stated(_)),
+                    "a ping to a socket that is {socket:?}"
+                );
+            }
             Output::CloseAgent(slot) => {
                 let closed = std::mem::replace(&mut self.sockets[*slot as usize], Socket::Absent);
                 if closed.conn().is_some() && self.speaker == closed.conn() {
@@ -295,7 +302,7 @@ impl Witness {
             other => panic!("{message:?} to a socket that is {other:?}"),
         };
         // Whoever is told anything of the call from here on speaks.
-        if !matches!(message, AgentMessage::Configure { .. } | AgentMessage::Ping) {
+        if !matches!(message, AgentMessage::Configure { .. }) {
             self.speaker = Some(conn);
         }
         self.answers.said(conn, message, self.now, &self.book);
@@ -317,7 +324,6 @@ impl Witness {
             AgentMessage::Configure { .. }
             | AgentMessage::AnswerByYourself
             | AgentMessage::Instruct { .. }
-            | AgentMessage::Ping
             | AgentMessage::Cancel { .. } => {}
         }
     }

@@ -213,7 +213,9 @@ impl Rig {
                 AgentEvent::Configured { uplink: format, playout: format, answering }
             }
             Says::Alive => AgentEvent::Alive,
-            Says::Summarised { said } => AgentEvent::Summarised(said.then_some("A bike.".into())),
+            Says::Summarised { said } => {
+                AgentEvent::Summarised { summary: said.then_some("A bike.".into()), tokens: 7 }
+            }
             Says::Speech { begins: true } => AgentEvent::SpeechStarted,
             Says::Speech { begins: false } => AgentEvent::SpeechStopped,
             Says::CallerTurn(item) => AgentEvent::CallerTurn { item: item.item() },

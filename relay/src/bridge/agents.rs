@@ -101,6 +101,7 @@ impl Agents {
         slot: Slot,
         cx: &mut Context<'_>,
         read: &'b mut ReadBuffer,
+        out: &mut WriteBuffer,
     ) -> Poll<Heard<'b>> {
         let Place { leg, number } = &mut self.slots[slot as usize];
         let line = match leg {
@@ -129,10 +130,10 @@ impl Agents {
                 let cause = loss(&error);
                 let lost = Heard::Lost { cause, detail: error.to_string() };
                 // At once, not at the end of the call: there may be hours between them.
-                if let AgentLeg::Open(line) = std::mem::replace(leg, AgentLeg::Closed) {
+                if let AgentLeg::Open(mut line) = std::mem::replace(leg, AgentLeg::Closed) {
                     *number += 1;
-                    // What was said to it in this wake stays in the buffer, and is thrown away
-                    // there: nobody reads it.
+                    // What was said to it in this wake leaves the buffer, which is the shard's.
+                    line.socket.set_aside(out);
                     set_aside(&mut self.aside, line.socket);
                 }
                 lost
@@ -172,13 +173,15 @@ impl Agents {
     ) -> bool {
         let AgentLeg::Open(line) = &mut self.slots[slot as usize].leg else { return false };
         let Line { socket, wire, .. } = &mut **line;
-        // A sign of life is the socket's own word, not the service's.
-        if matches!(message, AgentMessage::Ping) {
-            socket.ping();
-        } else {
-            socket.text(out, |text| wire.write(message, text));
-        }
+        socket.text(out, |text| wire.write(message, text));
         true
+    }
+
+    /// Asks a slot's socket for a sign of life, if there is one.
+    pub(super) fn ping(&mut self, slot: Slot) {
+        if let AgentLeg::Open(line) = &mut self.slots[slot as usize].leg {
+            line.socket.ping();
+        }
     }
 
     /// Writes what was said, until a slot has something to tell the call.

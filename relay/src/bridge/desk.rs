@@ -75,6 +75,7 @@ impl Outbox for Desk<'_> {
             Output::ToCaller(message) => self.tell_caller(&message),
             Output::ToAgent(slot, message) => self.tell_agent(slot, &message),
             Output::Dial(slot) => agents.dial(slot, &mut self.to_agent[slot as usize]),
+            Output::Ping(slot) => agents.ping(slot),
             Output::CloseAgent(slot) => agents.close(slot, &mut self.to_agent[slot as usize]),
             Output::RunTool(id, request) => errands.run(id, &request),
             Output::DropTool(id) => errands.drop_one(id),

@@ -128,8 +128,9 @@ impl Legs {
         slot: Slot,
         cx: &mut Context<'_>,
         read: &'b mut ReadBuffer,
+        out: &mut WriteBuffer,
     ) -> Poll<Heard<'b>> {
-        self.agents.poll(slot, cx, read)
+        self.agents.poll(slot, cx, read, out)
     }
 
     /// Waits for the end of any errand.

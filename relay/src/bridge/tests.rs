@@ -12,7 +12,6 @@ use tokio_tungstenite::tungstenite::protocol::Role as TheirRole;
 use super::*;
 use crate::bridge::agents::Agents;
 use crate::call::input::Loss;
-use crate::call::output::AgentMessage;
 use crate::shard::tests::{Bench, admitted, bench, socket_and_peer};
 
 use crate::stream::Leg;
@@ -157,7 +156,11 @@ async fn a_lost_socket_is_lost_once_and_its_slot_is_free() {
     assert_eq!(heard, Next::Connected);
     drop(peer);
     assert_eq!(next(&mut agents, &mut buffers).await, Next::Lost(Loss::Closed));
-    let again = poll_fn(|cx| Poll::Ready(agents.poll(Slot::B, cx, &mut buffers.read).is_pending()));
+    let again = poll_fn(|cx| {
+        Poll::Ready(
+            agents.poll(Slot::B, cx, &mut buffers.read, &mut buffers.to_agent[1]).is_pending(),
+        )
+    });
     assert!(again.await, "a loss is told once");
     drop(listener);
     agents.dial(Slot::B, &mut buffers.to_agent[1]);
@@ -173,7 +176,7 @@ async fn a_ping_is_answered_by_a_sign_of_life() {
     agents.dial(Slot::A, &mut buffers.to_agent[0]);
     let (heard, mut peer) = tokio::join!(next(&mut agents, &mut buffers), accept(&listener));
     assert_eq!(heard, Next::Connected);
-    agents.say(Slot::A, &AgentMessage::Ping, &mut buffers.to_agent[0]);
+    agents.ping(Slot::A);
     assert!(poll_fn(|cx| Poll::Ready(agents.flush(cx, &mut buffers.to_agent).is_none())).await);
     // Their library answers pings by itself, when it is read.
     let heard = tokio::select! {
@@ -199,7 +202,10 @@ enum Next {
 async fn next(agents: &mut Agents, buffers: &mut Buffers) -> Next {
     let heard = poll_fn(|cx| {
         for slot in [Slot::A, Slot::B] {
-            let Poll::Ready(heard) = agents.poll(slot, cx, &mut buffers.read) else { continue };
+            let out = &mut buffers.to_agent[slot as usize];
+            let Poll::Ready(heard) = agents.poll(slot, cx, &mut buffers.read, out) else {
+                continue;
+            };
             return Poll::Ready(match heard {
                 Heard::Connected => Next::Connected,
                 Heard::Lost { cause, .. } => Next::Lost(cause),

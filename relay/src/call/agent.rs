@@ -8,7 +8,7 @@ use ::link::event::EndReason;
 
 use super::input::{AgentFormat, Answering, Loss, Retry, Severity, Slot};
 use super::moment::Moment;
-use super::output::{AgentMessage, Milestone, Oddity, Outbox, Output};
+use super::output::{Milestone, Oddity, Outbox, Output};
 
 /// One agent's socket.
 #[derive(Debug)]
@@ -215,13 +215,6 @@ impl Agent {
             Life::Dialled => passing(EndReason::AgentUnreachable, "connect_timeout"),
             Life::Configuring => passing(EndReason::AgentUnreachable, "session_timeout"),
             Life::Absent | Life::Ready => Change::None,
-        }
-    }
-
-    /// Says something to it, if its session is ours.
-    pub(super) fn say(&self, message: AgentMessage<'_>, out: &mut impl Outbox) {
-        if self.is_ready() {
-            out.put(Output::ToAgent(self.slot, message));
         }
     }
 

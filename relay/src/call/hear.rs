@@ -1,7 +1,7 @@
 //! What each side says, and which machine hears it.
 
 use super::agent::Change;
-use super::input::{AgentEvent, CallerEvent, MarkId, Severity, Slot};
+use super::input::{AgentEvent, Answering, CallerEvent, MarkId, Severity, Slot};
 use super::moment::Moment;
 use super::output::{AgentMessage, Milestone, Oddity, Outbox, Output, Recalled};
 use super::part::Spoken;
@@ -130,7 +130,7 @@ impl Call {
             AgentEvent::Malformed => agent.on_malformed(out),
             AgentEvent::Lost { cause, detail } => agent.on_lost(cause, detail),
             AgentEvent::Alive | AgentEvent::Ignored => Change::None,
-            AgentEvent::Summarised(_)
+            AgentEvent::Summarised { .. }
             | AgentEvent::SpeechStarted
             | AgentEvent::SpeechStopped
             | AgentEvent::CallerTurn { .. }
@@ -196,8 +196,9 @@ impl Call {
                 self.on_response_ended(response, outcome, now, out);
                 self.spend(tokens, now, out);
             }
-            AgentEvent::Summarised(summary) => {
+            AgentEvent::Summarised { summary, tokens } => {
                 self.memory.summarised(summary.as_deref());
+                self.spend(tokens, now, out);
             }
             AgentEvent::Opened
             | AgentEvent::Configured { .. }
@@ -230,7 +231,7 @@ impl Call {
         let answering = self.link.answering();
         self.turns.on_caller_turn(answering, now);
         let Some(since) = self.talks_over_since.take() else {
-            if answering == super::input::Answering::ByRelay {
+            if answering == Answering::ByRelay {
                 self.turns.want(Ask::Answer);
             }
             return;

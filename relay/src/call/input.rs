@@ -146,7 +146,12 @@ pub enum AgentEvent<'a> {
     /// A sign of life, and nothing else.
     Alive,
     /// What was said so far, in few words; `None` when the service could not say.
-    Summarised(Option<Cow<'a, str>>),
+    Summarised {
+        /// The words.
+        summary: Option<Cow<'a, str>>,
+        /// Tokens that it used, in and out.
+        tokens: u64,
+    },
     /// The service hears speech.
     SpeechStarted,
     /// The service hears the end of speech.

@@ -89,14 +89,10 @@ impl Link {
         self.speaker.map_or(Answering::ByRelay, |slot| self.agents[slot as usize].answering())
     }
 
-    /// Says something to whoever speaks with the caller. Says whether anybody does.
-    pub(super) fn say(&self, message: AgentMessage<'_>, out: &mut impl Outbox) -> bool {
-        match self.speaker {
-            Some(slot) => {
-                self.agents[slot as usize].say(message, out);
-                true
-            }
-            None => false,
+    /// Says something to whoever speaks with the caller, if anybody does.
+    pub(super) fn say(&self, message: AgentMessage<'_>, out: &mut impl Outbox) {
+        if let Some(slot) = self.speaker {
+            out.put(Output::ToAgent(slot, message));
         }
     }
 
@@ -316,7 +312,7 @@ impl Call {
                 let (reason, detail) = (EndReason::AgentFailed, "no_sign_of_life");
                 self.lose(slot, Lost { reason, detail, retry: Retry::MayHelp }, now, out);
             } else if silent >= PING_AFTER {
-                agent.say(AgentMessage::Ping, out);
+                out.put(Output::Ping(slot));
                 next = next.min(heard_at + DEAD_AFTER);
             } else {
                 next = next.min(heard_at + PING_AFTER);

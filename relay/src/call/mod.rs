@@ -230,8 +230,7 @@ impl Call {
     pub fn check(&self) {
         let waits = match &self.phase {
             Phase::Announced => self.preparation.is_some(),
-            Phase::Live => true,
-            Phase::Goodbye(_) | Phase::Sorry(_) | Phase::Recording { .. } => true,
+            Phase::Live | Phase::Goodbye(_) | Phase::Sorry(_) | Phase::Recording { .. } => true,
             Phase::Over => false,
         };
         assert_eq!(self.timers.first().is_some(), waits, "a phase that waits has a deadline");
@@ -239,6 +238,7 @@ impl Call {
         assert!(self.playout.held() <= playout::HELD_MAX, "too much playout is held");
         assert!(self.tools.len() <= tools::TOOLS_MAX, "too many tools run");
         assert!(self.memory.is_bounded(), "too much is remembered");
+        assert!(self.turns.is_bounded(), "too much is owed");
         self.playout.check();
     }
 

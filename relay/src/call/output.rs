@@ -24,6 +24,8 @@ pub enum Output<'a> {
     ToAgent(Slot, AgentMessage<'a>),
     /// Open an agent's socket.
     Dial(Slot),
+    /// Ask an agent's socket for a sign of life: a frame of the socket's own, no message.
+    Ping(Slot),
     /// Close an agent's socket.
     CloseAgent(Slot),
     /// Run a tool of the agent's; its end is an [`Input::Tool`](super::input::Input::Tool).
@@ -87,8 +89,6 @@ pub enum AgentMessage<'a> {
     Recall(Recalled<'a>),
     /// Sum up what was said, beside the conversation: for a session to come.
     Summarise,
-    /// Give a sign of life.
-    Ping,
     /// Stop the answer.
     Cancel {
         /// Which one.

@@ -2,7 +2,7 @@
 //!
 //! The bridge sleeps until [`Timers::first`] and then says [`Tick`](super::input::Input::Tick);
 //! who set a deadline is found by its name, never by its time. Every span that a call waits is in
-//! here, with the reason for its length; the tests of `tests/deadlines.rs` let each one pass.
+//! here, with the reason for its length, and each one passes in a test of `tests/`.
 
 use std::time::Duration;
 

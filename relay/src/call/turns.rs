@@ -152,25 +152,19 @@ impl Turns {
         }
     }
 
-    /// Owes something. Says whether there was room.
-    pub(super) fn want(&mut self, ask: Ask) -> bool {
-        // One answer answers everything that is in the conversation by then.
-        let is_owed = ask == Ask::Answer && self.owed.contains(&Ask::Answer);
-        if !is_owed {
-            if self.owed.len() == OWED_MAX {
-                return false;
-            }
+    /// Owes something. Whoever wants words looks for room first; what else is owed is owed once:
+    /// one answer answers everything that is in the conversation by then.
+    pub(super) fn want(&mut self, ask: Ask) {
+        if matches!(ask, Ask::Words(_)) || !self.owed.contains(&ask) {
             self.owed.push_back(ask);
         }
-        true
     }
 
     /// Owes something before everything else; only a greeting stays before an answer.
     pub(super) fn want_first(&mut self, ask: Ask) {
-        self.owed.retain(|owed| *owed != ask);
+        self.owed.retain(|owed| matches!(owed, Ask::Words(_)) || *owed != ask);
         let greets = ask == Ask::Answer && self.owed.front() == Some(&Ask::Greeting);
         self.owed.insert(usize::from(greets), ask);
-        self.owed.truncate(OWED_MAX);
     }
 
     /// Asks for what is owed, if nobody answers and the caller does not speak.
@@ -241,9 +235,15 @@ impl Turns {
         is_due && self.floor != Floor::Speaking
     }
 
-    /// Whether one more thing can be owed.
+    /// Whether more words can be owed.
     pub(super) fn has_room(&self) -> bool {
-        self.owed.len() < OWED_MAX
+        self.owed.iter().filter(|ask| matches!(ask, Ask::Words(_))).count() < WORDS_OWED_MAX
+    }
+
+    /// Whether no more is owed than the bounds allow: words, and one of each other kind. Words that
+    /// a session lost come back beside those that took their room.
+    pub(super) fn is_bounded(&self) -> bool {
+        self.owed.len() <= WORDS_OWED_MAX + 1 + 4
     }
 
     /// Whether nobody speaks, is about to, or is asked to.
@@ -475,8 +475,8 @@ impl Turns {
     }
 }
 
-/// The most things that are owed. Each is one answer, some seconds long.
-const OWED_MAX: usize = 8;
+/// The most words that are owed by command. Each is one answer, some seconds long.
+const WORDS_OWED_MAX: usize = 8;
 
 /// The most items whose words are kept; an answer has one or two.
 const ITEMS_MAX: usize = 16;

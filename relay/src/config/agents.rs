@@ -1,22 +1,11 @@
 //! The agent file of a relay that runs alone. Unknown fields are mistakes here, while over the
 //! link they are skipped: a person who writes a file wants to know of a misspelt word.
 
-use std::collections::HashSet;
-
 use link::agent::AgentSpec;
-use link::id::AgentName;
+use link::agent_file::AgentFile;
 use link::secret::Secret;
 use link::strict;
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-
-#[derive(Deserialize, Serialize)]
-struct AgentFile {
-    #[serde(default)]
-    default: Option<AgentName>,
-    #[serde(default)]
-    agent: Vec<AgentSpec>,
-}
+use serde_json::Value;
 
 /// Reads the text of an agent file, and gives each agent the key that `key_of` has under the name
 /// that its provider says.
@@ -31,47 +20,10 @@ pub fn read(
         vec![strict::explain(text, error.span().map(|span| span.start), error.message())]
     };
     // Twice over the same text: once for what it means, once for every word that stands in it.
-    let file: AgentFile = toml::from_str(text).map_err(unreadable)?;
+    let mut file: AgentFile = toml::from_str(text).map_err(unreadable)?;
     let written: Value = toml::from_str(text).map_err(unreadable)?;
-    let mut mistakes: Vec<String> = strict::unread(&written, &json!(file))
-        .into_iter()
-        .map(|path| format!("`{path}` is not a field that is known"))
-        .collect();
-    let mut agents = file.agent;
-    for agent in &mut agents {
-        let name = agent.provider.key_setting();
-        if agent.provider.api_key().is_empty()
-            && let Some(key) = key_of(name)
-        {
-            agent.provider.set_api_key(key);
-        }
-        if agent.provider.needs_key() && agent.provider.api_key().is_empty() {
-            mistakes.push(format!("agent `{}`: its provider needs a key; set {name}", agent.name));
-        }
-        mistakes.extend(agent.problems().iter().map(ToString::to_string));
-    }
-    mistakes.extend(twice(&agents));
-    if agents.is_empty() {
-        mistakes.push("it holds no [[agent]]".to_owned());
-    }
-    if let Some(default) = file.default
-        && !agents.iter().any(|agent| agent.name == default)
-    {
-        mistakes.push(format!("default: there is no agent `{default}`"));
-    }
-    if mistakes.is_empty() { Ok(agents) } else { Err(mistakes) }
-}
-
-fn twice(agents: &[AgentSpec]) -> Vec<String> {
-    let mut seen = HashSet::new();
-    let mut words = Vec::new();
-    for agent in agents {
-        if !seen.insert((&agent.tenant, &agent.name, agent.version)) {
-            let (name, version) = (&agent.name, agent.version);
-            words.push(format!("agent `{name}` is there twice with version {version}"));
-        }
-    }
-    words
+    let mistakes = file.settle(&written, key_of);
+    if mistakes.is_empty() { Ok(file.agent) } else { Err(mistakes) }
 }
 
 #[cfg(test)]

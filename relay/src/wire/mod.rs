@@ -105,11 +105,7 @@ impl AgentWire {
         }
     }
 
-    /// Writes a message as the text of one frame onto the end of `text`. A ping is none: the socket
-    /// has a frame of its own for it.
-    ///
-    /// # Panics
-    /// Never, for any message but [`AgentMessage::Ping`].
+    /// Writes a message as the text of one frame onto the end of `text`.
     pub fn write(&mut self, message: &AgentMessage<'_>, text: &mut Vec<u8>) {
         match self {
             Self::OpenaiRealtime(wire) => wire.write(message, text),

@@ -13,6 +13,7 @@ mod node_link;
 mod node_rig;
 mod process_life;
 mod process_rig;
+mod replay;
 mod snr;
 mod sockets_closed;
 mod spares;

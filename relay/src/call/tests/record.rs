@@ -25,7 +25,7 @@ impl Outbox for Record {
         assert_eq!(self.ends, 0, "nothing follows the end: {output:?}");
         let line = match output {
             Output::ToCaller(message) => self.tell_caller(&message),
-            Output::ToAgent(slot, AgentMessage::Ping) => {
+            Output::Ping(slot) => {
                 self.pings.push(slot);
                 return;
             }
@@ -107,7 +107,6 @@ impl Record {
             AgentMessage::Speak(Cue::Farewell) => "say goodbye".into(),
             AgentMessage::Recall(recalled) => recall(recalled),
             AgentMessage::Summarise => "summarise".into(),
-            AgentMessage::Ping => unreachable!("kept apart from the lines"),
             AgentMessage::Cancel { response } => format!("cancel {response}"),
             AgentMessage::Truncate { item, part, heard_ms } => {
                 format!("truncate {item}.{part} at {heard_ms}")

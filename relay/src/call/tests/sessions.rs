@@ -260,7 +260,10 @@ fn a_conversation_is_summed_up_and_the_summary_stands_for_what_it_sums_up() {
     t.saying("r1", "i1", "Until six.").audio("r1", "i1", &speech(60));
     t.ended("r1", Outcome::Completed).forget();
     t.mark(1).expect(["note: agent turn i1 \"Until six.\" 60/60", "summarise"]);
-    t.agent(AgentEvent::Summarised(Some("The caller asked for the hours.".into())));
+    t.agent(AgentEvent::Summarised {
+        summary: Some("The caller asked for the hours.".into()),
+        tokens: 0,
+    });
     t.caller_turn("u2").caller_said("u2", "Thanks.").agent_lost(Loss::Closed, "1006").forget();
     reopened(&mut t);
     assert_eq!(
@@ -311,7 +314,7 @@ fn a_summary_that_is_late_stands_for_no_more_than_it_sums_up() {
         t.ended(item, Outcome::Completed);
     }
     assert_eq!(t.lines_with("summarise"), [""; 0], "nobody could tell one from the other");
-    t.agent(AgentEvent::Summarised(Some("So far.".into())));
+    t.agent(AgentEvent::Summarised { summary: Some("So far.".into()), tokens: 0 });
     assert_eq!(t.lines_with("summarise"), ["summarise"], "of what came after it");
     t.agent_lost(Loss::Closed, "1006").forget();
     reopened(&mut t);
@@ -346,4 +349,14 @@ fn who_waits_for_an_answer_hears_a_clip_when_the_next_session_takes_long_as_well
     assert_eq!(t.lines_with("B: respond"), ["B: respond"]);
     t.response_started("r3").after_ms(2_499).expect([]);
     t.after_ms(1).expect(["play 480", "mark 3"]);
+}
+
+#[test]
+fn a_roll_over_whose_dial_hangs_is_given_up_and_tried_again() {
+    let mut t = conversation();
+    t.at_ms(3_000_100).forget();
+    t.after_ms(2_999).expect([]);
+    t.after_ms(1).expect(["close B", "note: agent lost: connect_timeout"]);
+    t.after_ms(30_000);
+    assert_eq!(t.lines_with("dial"), ["dial B"]);
 }

@@ -191,15 +191,22 @@ impl Event for ResponseDone<'_> {
             Place::InConversation => AgentEvent::ResponseEnded {
                 response: &done.id,
                 outcome: done.outcome(),
-                tokens: done.usage["total_tokens"].as_u64().unwrap_or(0),
+                tokens: done.tokens(),
             },
-            Place::Summary => AgentEvent::Summarised(done.text().map(Cow::Owned)),
+            Place::Summary => AgentEvent::Summarised {
+                summary: done.text().map(Cow::Owned),
+                tokens: done.tokens(),
+            },
             Place::Beside => AgentEvent::Ignored,
         }
     }
 }
 
 impl Done<'_> {
+    fn tokens(&self) -> u64 {
+        self.usage["total_tokens"].as_u64().unwrap_or(0)
+    }
+
     fn outcome(&self) -> Outcome<'_> {
         match self.status.as_ref() {
             "completed" => Outcome::Completed,

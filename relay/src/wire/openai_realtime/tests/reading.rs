@@ -120,16 +120,22 @@ fn an_answer_beside_the_conversation_is_a_summary_or_nothing() {
         event(
             "response.done",
             json!({"id": "r", "conversation_id": null, "status": status, "metadata": metadata,
-                "output": output}),
+                "output": output, "usage": {"total_tokens": 41}}),
         )
     };
     let said = json!([part("They want a bike. "), part("It is ready.")]);
-    let told = "Summarised(Some(\"They want a bike. \\nIt is ready.\"))";
+    let told = "Summarised { summary: Some(\"They want a bike. \\nIt is ready.\"), tokens: 41 }";
     assert_eq!(done("completed", said.clone(), &metadata), told);
     assert_eq!(done("incomplete", said.clone(), &metadata), told);
-    assert_eq!(done("failed", json!([]), &metadata), "Summarised(None)");
-    assert_eq!(done("completed", json!([part("  ")]), &metadata), "Summarised(None)");
-    assert_eq!(done("completed", json!("x"), &metadata), "Summarised(None)");
+    assert_eq!(done("failed", json!([]), &metadata), "Summarised { summary: None, tokens: 41 }");
+    assert_eq!(
+        done("completed", json!([part("  ")]), &metadata),
+        "Summarised { summary: None, tokens: 41 }"
+    );
+    assert_eq!(
+        done("completed", json!("x"), &metadata),
+        "Summarised { summary: None, tokens: 41 }"
+    );
     assert_eq!(done("completed", said, &Value::Null), "Ignored");
     for name in ["response.output_text.delta", "response.output_text.done"] {
         assert_eq!(meaning(&fixture("server", name)), "Ignored", "{name}");
