@@ -65,6 +65,10 @@ impl Call {
         if !is_wanted {
             return self.answer_tool(wish, (ToolOutcome::Cancelled, CUT), out);
         }
+        // A greeting that is made ahead has nobody to do anything for.
+        if matches!(self.phase, Phase::Announced) {
+            return self.answer_tool(wish, (ToolOutcome::Failed, NOBODY_HERE), out);
+        }
         let spec = self.spec.agent.clone();
         match spec.tools.iter().find(|tool| tool.name() == wish.name) {
             Some(Tool::HangUp) => self.on_hang_up(wish, now, out),
@@ -229,7 +233,6 @@ impl Call {
     fn go_on_after(&mut self, response: &str) {
         let nobody_speaks = self.turns.is_quiet() || self.link.speaker().is_none();
         if self.turns.is_running(response) || nobody_speaks {
-            // There is room: only one answer is ever owed.
             self.turns.want(Ask::Answer);
         }
     }
@@ -242,6 +245,7 @@ pub(super) const TOOLS_MAX: usize = 8;
 const TONES_HELD_MAX: usize = 160_000;
 
 const CUT: &str = r#"{"done":false,"because":"the caller interrupted"}"#;
+const NOBODY_HERE: &str = r#"{"error":"the caller is not here yet"}"#;
 const CALLED_OFF: &str = r#"{"ended":false,"because":"the caller goes on speaking"}"#;
 const ENDING: &str = r#"{"error":"the call is ending already"}"#;
 const TRANSFERRING: &str = r#"{"transferring":true}"#;

@@ -91,3 +91,15 @@ fn a_spare_session_that_cannot_be_had_is_left_to_its_keeper() {
     t.agent_lost(Loss::Unreachable, "refused");
     t.expect(["note: agent lost: refused", "end: agent_unreachable"]);
 }
+
+#[test]
+fn a_greeting_that_is_made_ahead_can_do_nothing_but_speak() {
+    for name in ["hang_up", "transfer", "send_dtmf", "find_slot"] {
+        let mut t = announced(Preparation::Greeting);
+        t.response_started("r1").forget();
+        t.tool("r1", "c1", name).expect([
+            &format!("note: tool {name} c1: Failed after 0"),
+            "result c1: {\"error\":\"the caller is not here yet\"}",
+        ]);
+    }
+}
