@@ -5,10 +5,10 @@ CARGO ?= cargo
 PROFILE := ci
 BIN := $(or $(CARGO_TARGET_DIR),target)/$(PROFILE)
 
-.PHONY: help demo test serve check-long conformance sim chaos fuzz autobahn load bench deny
+.PHONY: help demo test serve check-long conformance sim chaos fuzz autobahn load bench bench-baseline deny
 
 help: ## Show what there is.
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## One phone call from webhook to goodbye, on this machine, without any account. SCENE=loss and others, ARGS="--save out" and more: see README.
 	@scripts/setup.sh build
@@ -29,8 +29,8 @@ conformance: ## Check what relay and fakes really sent against the official Open
 	@$(CARGO) build --locked --profile $(PROFILE) -p linecard-relay -p linecard-control -p linecard-loadtest
 	@scripts/conformance.sh $(BIN)
 
-check-long: ## What takes longer than `make test` allows: conformance, every scene, simulation, chaos, fuzz, Autobahn.
-	@scripts/setup.sh build conformance
+check-long: ## What takes longer than `make test` allows: conformance, every scene, simulation, chaos, fuzz, Autobahn, instruction counts.
+	@scripts/setup.sh build conformance instructions
 	@scripts/check-long.sh
 
 sim: ## Hostile calls in simulated time, two minutes of new seeds. SIM_SEED=7 plays one and shows its call sheet.
@@ -58,6 +58,10 @@ load: ## The load test of the README: 500 calls for a minute (release build).
 bench: ## Criterion benches of single pieces.
 	@scripts/setup.sh build
 	@$(CARGO) bench -p linecard-bench
+
+bench-baseline: ## Count the instructions of the hot path's pieces and write bench/instructions.toml, on purpose.
+	@scripts/setup.sh build instructions
+	@$(CARGO) run --locked --release -p linecard-bench --bin pieces -- baseline
 
 deny: ## Licences, sources and advisories of the dependencies (needs cargo-deny).
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install cargo-deny"; exit 1; }

@@ -15,6 +15,8 @@ stage load "$bin/loadtest" run --calls 100 --duration 15
 stage chaos "$bin/loadtest" chaos --cuts 60 --calls 20
 stage simulation "$bin/sim" --seconds 120
 stage autobahn scripts/autobahn.sh
+# A release build of the relay's library and one small program; counting itself takes seconds.
+stage instructions cargo run --locked --release --quiet -p linecard-bench --bin pieces -- check
 stage fuzz scripts/fuzz.sh
 
 stages_report

@@ -24,6 +24,9 @@ for purpose in "$@"; do
         need python3 python3
         python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || packages+=(python3-venv)
         ;;
+    instructions)
+        need valgrind valgrind
+        ;;
     *)
         echo "setup.sh: unknown purpose '$purpose'" >&2
         exit 2

@@ -1,11 +1,15 @@
 //! What the benches share: a call that is up ([`mod@line`]), its sockets on loopback ([`wires`]), and
-//! speech. The benches themselves are in `benches/`, what they have measured is in `results/`.
+//! speech. The benches of time are in `benches/`, what they have measured is in `results/`; the
+//! pieces whose instructions are counted are in [`pieces`], the counting is in [`counts`].
 //!
 //! Nothing here is part of the product. It measures the relay's own public pieces, so that a
 //! figure is about the code that runs.
 
 pub mod line;
 pub mod wires;
+
+pub mod counts;
+pub mod pieces;
 
 /// One clip of speech: mu-law, 8 kHz. Real speech, so that tables and branches see what they see
 /// in a call.

@@ -133,6 +133,38 @@ impl Line {
         self.frames.1 += 1;
     }
 
+    /// Time goes on.
+    pub fn pass(&mut self, span: Duration) {
+        self.now = self.now + span;
+    }
+
+    /// The caller's stream says something at this moment.
+    pub fn hear_caller(&mut self, text: &str, lines: &mut impl Lines) {
+        let mut desk = Desk { caller: &self.caller, agent: &mut self.agent, lines, marks: None };
+        self.caller_dialect.read(text, |event| {
+            self.call.handle(Input::Caller(event), self.now, &mut desk);
+        });
+    }
+
+    /// The agent's service says something at this moment.
+    pub fn hear_agent(&mut self, text: &str, lines: &mut impl Lines) {
+        let mut desk = Desk { caller: &self.caller, agent: &mut self.agent, lines, marks: None };
+        self.agent_dialect.read(text, |event| {
+            self.call.handle(Input::Agent(Slot::A, event), self.now, &mut desk);
+        });
+    }
+
+    /// A deadline may have come at this moment.
+    pub fn tick(&mut self, lines: &mut impl Lines) {
+        self.handle(Input::Tick, lines);
+    }
+
+    /// Until when the call's driver would sleep.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Moment> {
+        self.call.next_timeout()
+    }
+
     fn handle(&mut self, input: Input<'_>, lines: &mut impl Lines) {
         let mut desk = Desk { caller: &self.caller, agent: &mut self.agent, lines, marks: None };
         self.call.handle(input, self.now, &mut desk);
@@ -195,6 +227,12 @@ impl Media {
         Self { text, digits, chunk }
     }
 
+    /// This one.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
     /// The next one.
     pub fn following(&mut self) -> &str {
         self.chunk += 1;
@@ -218,16 +256,30 @@ impl Default for Media {
 /// OpenAI's audio delta of 20 ms.
 #[must_use]
 pub fn delta(audio: AgentAudio) -> String {
-    let payload = match audio {
-        AgentAudio::Mulaw => text_of(super::frame()),
+    match audio {
+        AgentAudio::Mulaw => delta_of(1, super::frame()),
         AgentAudio::Pcm24k => {
             let mut bytes = Vec::new();
             pcm::to_le_bytes(&super::frame_pcm24k(), &mut bytes);
-            text_of(&bytes)
+            delta_of(1, &bytes)
         }
-    };
+    }
+}
+
+/// OpenAI's audio delta of these bytes, in the answer of this number.
+#[must_use]
+pub fn delta_of(answer: u32, bytes: &[u8]) -> String {
+    let payload = text_of(bytes);
     format!(
-        r#"{{"type":"response.output_audio.delta","event_id":"event_1","response_id":"resp_1","item_id":"item_1","output_index":0,"content_index":0,"delta":"{payload}"}}"#
+        r#"{{"type":"response.output_audio.delta","event_id":"event_1","response_id":"resp_{answer}","item_id":"item_{answer}","output_index":0,"content_index":0,"delta":"{payload}"}}"#
+    )
+}
+
+/// Twilio's `mark` of this number, as it comes back.
+#[must_use]
+pub fn mark(number: u32) -> String {
+    format!(
+        r#"{{"event":"mark","sequenceNumber":"4","streamSid":"{STREAM}","mark":{{"name":"m{number}"}}}}"#
     )
 }
 
