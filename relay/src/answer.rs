@@ -19,6 +19,10 @@ pub fn text(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Bod
     let mut answer = Response::new(Body::Sentence(Full::new(body)));
     *answer.status_mut() = status;
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        // For whoever asks in person; a carrier asks control, which sends the call elsewhere.
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
     if status == StatusCode::UPGRADE_REQUIRED {
         let headers = answer.headers_mut();
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));

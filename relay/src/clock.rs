@@ -27,7 +27,13 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "this file is where time is read")]
     #[must_use]
     pub fn now(&self) -> Moment {
-        let since = Instant::now().saturating_duration_since(self.zero);
+        self.moment(Instant::now())
+    }
+
+    /// The moment of an instant that tokio gave.
+    #[must_use]
+    pub fn moment(&self, instant: Instant) -> Moment {
+        let since = instant.saturating_duration_since(self.zero);
         Moment::from_micros(u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
     }
 

@@ -55,6 +55,10 @@ pub struct Config {
     pub shards: usize,
     /// The most calls.
     pub calls_max: u32,
+    /// Memory above which no call is taken, in bytes; `None` when the system's bound counts.
+    pub memory_max: Option<u64>,
+    /// How late a shard may be and still take calls.
+    pub lateness_max: Duration,
     /// How long a stop waits for calls to end.
     pub drain_max: Duration,
     /// How far playout may be ahead of the caller's ear.
@@ -190,6 +194,8 @@ impl Reader<'_> {
         let forward = self.parsed("RELAY_CONTROL_HTTP_URL", |text| Forward::new(text).ok());
         let shards = self.number("RELAY_SHARDS", cores);
         let calls_max = self.number("RELAY_CALLS_MAX", || CALLS_PER_SHARD * shards.unwrap_or(1));
+        let memory = self.number("RELAY_MEMORY_MAX_MIB", || 0);
+        let lateness = self.number("RELAY_LATENESS_MAX_MS", || 0);
         let drain = self.number("RELAY_DRAIN_SECONDS", || 0);
         let lead = self.number("RELAY_PLAYOUT_LEAD_MS", || 0);
         let spares = self.number("RELAY_SPARE_AGENTS", || 0);
@@ -204,6 +210,8 @@ impl Reader<'_> {
             forward,
             shards: usize::try_from(shards?).ok()?,
             calls_max: u32::try_from(calls_max?).ok()?,
+            memory_max: Some(memory? << 20).filter(|bytes| *bytes > 0),
+            lateness_max: Duration::from_millis(lateness?),
             drain_max: Duration::from_secs(drain?),
             playout_lead: Duration::from_millis(lead?),
             spare_agents: u32::try_from(spares?).ok()?,

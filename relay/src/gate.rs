@@ -11,6 +11,10 @@ use crate::known::AgentKey;
 use crate::lobby::{Lobby, WaitId};
 use crate::metrics::labels::Announced;
 
+use self::room::{Bounds, Measured, Room, Strain};
+
+pub mod room;
+
 /// What the door shows; whoever watches it is told of every change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Occupancy {
@@ -18,6 +22,16 @@ pub struct Occupancy {
     pub calls: u32,
     /// Whether more may come.
     pub door: Door,
+    /// What there is too little of for another call; control sends calls elsewhere meanwhile.
+    pub strain: Option<Strain>,
+}
+
+impl Occupancy {
+    /// Whether the node asks for calls.
+    #[must_use]
+    pub fn takes_calls(&self) -> bool {
+        self.door == Door::Open && self.strain.is_none()
+    }
 }
 
 /// Whether more may come.
@@ -37,6 +51,8 @@ pub struct Gate {
     occupancy: watch::Sender<Occupancy>,
     register: Mutex<Register>,
     lobby: Mutex<Lobby>,
+    /// Locked before `occupancy`, by whoever takes a seat and by whoever measures.
+    room: Mutex<Room>,
     calls_max: u32,
 }
 
@@ -49,6 +65,8 @@ pub enum NoSeat {
     Draining,
     /// All seats are taken.
     Full,
+    /// There are seats, and too little of something else.
+    Strained(Strain),
 }
 
 /// A place for one call; given back when it is dropped, also by a panic.
@@ -58,9 +76,15 @@ pub struct Seat(Arc<Gate>);
 impl Gate {
     /// A door that is not open yet.
     #[must_use]
-    pub fn new(calls_max: u32) -> Self {
-        let (occupancy, _) = watch::channel(Occupancy { calls: 0, door: Door::NotYetOpen });
-        Self { occupancy, register: Mutex::default(), lobby: Mutex::default(), calls_max }
+    pub fn new(calls_max: u32, bounds: Bounds) -> Self {
+        let closed = Occupancy { calls: 0, door: Door::NotYetOpen, strain: None };
+        Self {
+            occupancy: watch::Sender::new(closed),
+            register: Mutex::default(),
+            lobby: Mutex::default(),
+            room: Mutex::new(Room::new(bounds)),
+            calls_max,
+        }
     }
 
     /// Opens the door, unless it is draining already.
@@ -84,20 +108,50 @@ impl Gate {
     /// # Errors
     /// When there is none.
     pub fn sit(self: &Arc<Self>) -> Result<Seat, NoSeat> {
+        let mut room = self.room();
         let mut outcome = Err(NoSeat::Full);
         self.occupancy.send_if_modified(|now| {
+            let before = *now;
             outcome = match now.door {
                 Door::NotYetOpen => Err(NoSeat::NotReady),
                 Door::Draining => Err(NoSeat::Draining),
                 Door::Open if now.calls >= self.calls_max => Err(NoSeat::Full),
-                Door::Open => {
-                    now.calls += 1;
-                    Ok(())
-                }
+                Door::Open => room.admit(now.calls).map_err(NoSeat::Strained),
             };
-            outcome.is_ok()
+            match outcome {
+                Ok(()) => now.calls += 1,
+                // Told at once: the carrier asks control where to go within half a second.
+                Err(NoSeat::Strained(strain)) => now.strain = Some(strain),
+                Err(NoSeat::NotReady | NoSeat::Draining | NoSeat::Full) => {}
+            }
+            *now != before
         });
         outcome.map(|()| Seat(self.clone()))
+    }
+
+    /// Takes what the house has measured; gives what there is too little of when that changes.
+    pub fn measure(&self, measured: Measured) -> Option<Option<Strain>> {
+        let mut room = self.room();
+        let mut changed = None;
+        self.occupancy.send_if_modified(|now| {
+            let strain = room.measure(measured, now.calls);
+            changed = (strain != now.strain).then_some(strain);
+            now.strain = strain;
+            changed.is_some()
+        });
+        changed
+    }
+
+    /// What the node may use, and what it used when that was measured last.
+    #[must_use]
+    pub fn usage(&self) -> (Bounds, Measured) {
+        let room = self.room();
+        (room.bounds(), room.measured())
+    }
+
+    fn room(&self) -> MutexGuard<'_, Room> {
+        // Nothing in it can be half-changed.
+        self.room.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the door shows.
@@ -137,7 +191,7 @@ impl Gate {
         agent: AgentKey,
         shard: usize,
     ) -> Result<Waits, Announced> {
-        if self.occupancy().door != Door::Open {
+        if !self.occupancy().takes_calls() {
             return Err(Announced::Closed);
         }
         // Announcements travel on another road than streams, and may lose the race.
@@ -226,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_seat_is_given_back_when_it_is_dropped() {
-        let gate = Arc::new(Gate::new(1));
+        let gate = Arc::new(Gate::new(1, Bounds::NONE));
         assert_eq!(gate.sit().unwrap_err(), NoSeat::NotReady);
         gate.open();
         let seat = gate.sit().unwrap();
@@ -237,8 +291,23 @@ mod tests {
     }
 
     #[test]
+    fn a_strain_is_shown_from_the_first_refusal_to_the_measurement_that_ends_it() {
+        let gate = Arc::new(Gate::new(9, Bounds { files_max: 4, ..Bounds::NONE }));
+        gate.open();
+        let seat = gate.sit().unwrap();
+        assert!(gate.occupancy().takes_calls());
+        assert_eq!(gate.sit().unwrap_err(), NoSeat::Strained(Strain::Files));
+        assert_eq!(gate.occupancy().strain, Some(Strain::Files));
+        drop(seat);
+        assert_eq!(gate.sit().unwrap_err(), NoSeat::Strained(Strain::Files));
+        assert_eq!(gate.measure(Measured::default()), Some(None));
+        assert_eq!(gate.measure(Measured::default()), None);
+        assert!(gate.sit().is_ok());
+    }
+
+    #[test]
     fn a_draining_door_does_not_open_again() {
-        let gate = Arc::new(Gate::new(1));
+        let gate = Arc::new(Gate::new(1, Bounds::NONE));
         gate.drain();
         gate.open();
         assert_eq!(gate.sit().unwrap_err(), NoSeat::Draining);

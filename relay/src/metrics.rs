@@ -13,6 +13,8 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
+use crate::gate::room::Strain;
+
 use self::labels::Label;
 use self::table::METRICS;
 
@@ -31,6 +33,14 @@ pub struct Gauges {
     pub calls_max: u32,
     /// Whether new calls are taken.
     pub ready: bool,
+    /// What there is too little of for another call.
+    pub strain: Option<Strain>,
+    /// Resident memory.
+    pub memory_bytes: u64,
+    /// Resident memory above which no call is taken.
+    pub memory_bytes_max: u64,
+    /// How late the latest shard is with its own timer.
+    pub lateness: Duration,
     /// Whether the node is giving its calls away.
     pub draining: bool,
     /// Whether control is reached.
@@ -132,6 +142,9 @@ impl Metrics {
             Read::Gauge(read) => encoder
                 .encode_descriptor(metric.name, help, None, MetricType::Gauge)?
                 .encode_gauge(&read(&(self.gauges)())),
+            Read::Seconds(read) => encoder
+                .encode_descriptor(metric.name, help, None, MetricType::Gauge)?
+                .encode_gauge(&seconds(read(&(self.gauges)()))),
         }
     }
 
@@ -195,6 +208,7 @@ enum Read {
         read: fn(&Counters) -> &[Level],
     },
     Gauge(fn(&Gauges) -> i64),
+    Seconds(fn(&Gauges) -> Duration),
 }
 
 #[derive(Debug, Clone, Copy)]

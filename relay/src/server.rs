@@ -28,6 +28,7 @@ use crate::admit::Identity;
 use crate::clock::{self, Clock};
 use crate::config::{Config, Mode};
 use crate::gate::Gate;
+use crate::gate::room::Bounds;
 use crate::known::Known;
 use crate::metrics::{Counters, Metrics};
 use crate::node::{self, Link, LinkState, Phase, Surroundings};
@@ -38,6 +39,8 @@ mod accept;
 
 mod admin;
 mod files;
+mod memory;
+mod room;
 mod watchdog;
 
 /// Why the process cannot serve.
@@ -156,7 +159,12 @@ impl House {
         let identity = Identity { node: config.node.clone(), started: clock::wall() };
         let epoch = epoch()?;
         let known = Arc::new(Known::nothing());
-        let gate = Arc::new(Gate::new(config.calls_max));
+        let bounds = Bounds {
+            memory_max: memory::bound(config.memory_max),
+            files_max: files::for_calls(),
+            lateness_max: config.lateness_max,
+        };
+        let gate = Arc::new(Gate::new(config.calls_max, bounds));
         let counters = Arc::new(Counters::default());
         let (house, events) = mpsc::channel(FROM_SHARDS_MAX);
         let (senders, inboxes): (Vec<_>, Vec<_>) =
@@ -257,6 +265,8 @@ impl House {
         }
         let (gauges, clock) = (self.gauges.clone(), self.clock);
         supervise("watchdog", move || watchdog::watch(gauges.clone(), clock));
+        let (gate, gauges) = (self.gate.clone(), self.gauges.clone());
+        supervise("room", move || room::measure(gate.clone(), gauges.clone(), clock));
     }
 
     fn admin(&self) -> Admin {

@@ -7,6 +7,7 @@ use link::id::NodeId;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::gate::NoSeat;
+use crate::gate::room::Strain;
 use crate::known::{Known, Signature};
 use crate::metrics::labels;
 use crate::wire::opening::SIGNATURE_HEADER;
@@ -109,6 +110,15 @@ impl From<NoSeat> for TurnedAway {
             NoSeat::NotReady => (labels::Upgrade::NotReady, "This node is not ready yet.\n"),
             NoSeat::Draining => (labels::Upgrade::Draining, "This node takes no more calls.\n"),
             NoSeat::Full => (labels::Upgrade::Full, "This node has all the calls it takes.\n"),
+            NoSeat::Strained(Strain::Memory) => {
+                (labels::Upgrade::NoMemory, "This node has no memory for another call.\n")
+            }
+            NoSeat::Strained(Strain::Files) => {
+                (labels::Upgrade::NoFiles, "This node may not open files for another call.\n")
+            }
+            NoSeat::Strained(Strain::Lateness) => {
+                (labels::Upgrade::Late, "This node is late with the calls that it has.\n")
+            }
         };
         away(why, StatusCode::SERVICE_UNAVAILABLE, sentence)
     }

@@ -138,6 +138,18 @@ pub const SETTINGS: &[Setting] = &[
         "New streams above it get 503 and are sent elsewhere. A core carried 700 calls when measured; doubled, every call of the node is late together.",
     ),
     says(
+        "RELAY_MEMORY_MAX_MIB",
+        Default::Text("0"),
+        Form::Number(0..=1_048_576),
+        "New streams get 503 when the process would have more memory with them; 0 is 85 % of what the cgroup or the machine has. A call takes some 40 KiB, with TLS on both legs 64, and 8 KiB for each second of an answer that waits to be heard; above the machine's memory, the kernel kills all calls at once.",
+    ),
+    says(
+        "RELAY_LATENESS_MAX_MS",
+        Default::Text("50"),
+        Form::Number(5..=1_000),
+        "New streams get 503 while a shard's own timer is late by more in one of ten beats, and again once it is below half of it. Frames come every 20 ms; at 100 callers notice, and below 10 a neighbour's burst closes the door.",
+    ),
+    says(
         "RELAY_DRAIN_SECONDS",
         Default::Text("200"),
         Form::Number(0..=86_400),

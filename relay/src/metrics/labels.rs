@@ -107,6 +107,12 @@ label! {
         Draining => "draining",
         /// The node has all the calls it takes: 503.
         Full => "full",
+        /// Another call might not find memory: 503.
+        NoMemory => "no_memory",
+        /// Another call might not get its sockets: 503.
+        NoFiles => "no_files",
+        /// A shard is late with the calls that the node has: 503.
+        Late => "late",
     }
 }
 

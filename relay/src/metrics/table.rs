@@ -27,7 +27,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "relay_upgrades",
         counts: "Stream requests, by what became of them; `accepted` ends up in refusals or in started streams.",
-        rise: "`forged` or `unsigned`: somebody else, or a wrong public URL or account token; `full`: add nodes.",
+        rise: "`forged` or `unsigned`: somebody else, or a wrong public URL or account token; `full`, `no_memory`, `no_files`, `late`: add nodes.",
         read: split::<Upgrade>(|counters| counters.upgrades.all()),
     },
     Metric {
@@ -236,6 +236,30 @@ pub const METRICS: &[Metric] = &[
         read: Read::Gauge(|gauges| i64::from(gauges.calls_max)),
     },
     Metric {
+        name: "relay_strained",
+        counts: "1 while new streams get 503 though there are seats: for want of memory, files or time; `/health` says which.",
+        rise: "Too small a node, or a neighbour that takes what is its own; relay_upgrades_total counts who was sent away for what.",
+        read: Read::Gauge(|gauges| i64::from(gauges.strain.is_some())),
+    },
+    Metric {
+        name: "relay_memory_bytes",
+        counts: "Resident memory of the process, once a second.",
+        rise: "Traffic: some 40 KiB a call; without more calls, a bug: tell us.",
+        read: Read::Gauge(|gauges| i64::try_from(gauges.memory_bytes).unwrap_or(i64::MAX)),
+    },
+    Metric {
+        name: "relay_memory_max_bytes",
+        counts: "Resident memory above which no call is taken.",
+        rise: "Somebody raised RELAY_MEMORY_MAX_MIB, or the machine has more.",
+        read: Read::Gauge(|gauges| i64::try_from(gauges.memory_bytes_max).unwrap_or(i64::MAX)),
+    },
+    Metric {
+        name: "relay_shard_lateness_seconds",
+        counts: "How late the latest shard is with its own timer: nine beats in ten of the last three seconds were earlier.",
+        rise: "A shard without time: too many calls, or a neighbour on its core; at RELAY_LATENESS_MAX_MS no call is taken.",
+        read: Read::Seconds(|gauges| gauges.lateness),
+    },
+    Metric {
         name: "relay_ready",
         counts: "1 while the node takes new calls.",
         rise: "Good; 0 for longer than a start or a drain is not.",
@@ -271,11 +295,15 @@ pub fn page() -> String {
             Read::Split(Split { key, values, .. })
             | Read::TimeSplit { key, values, .. }
             | Read::Level { key, values, .. } => format!(" {{{key}={}}}", values.join("|")),
-            Read::Total(_) | Read::Time(_) | Read::Gauge(_) => String::new(),
+            Read::Total(_) | Read::Time(_) | Read::Gauge(_) | Read::Seconds(_) => String::new(),
         };
         let suffix = match metric.read {
             Read::Total(_) | Read::Split(_) => "_total",
-            Read::Time(_) | Read::TimeSplit { .. } | Read::Level { .. } | Read::Gauge(_) => "",
+            Read::Time(_)
+            | Read::TimeSplit { .. }
+            | Read::Level { .. }
+            | Read::Gauge(_)
+            | Read::Seconds(_) => "",
         };
         let (counts, rise) = (metric.counts, metric.rise);
         let _ = write!(page, "{name}{suffix}{labels}\n    {counts}\n    A rise: {rise}\n");

@@ -15,7 +15,6 @@ use tokio::time::timeout;
 
 use super::{Link, Phase};
 use crate::call::moment::Moment;
-use crate::gate::Door;
 use crate::metrics::labels::Attempt;
 
 /// Why a connection ended, or never was.
@@ -228,7 +227,7 @@ impl Link {
         ToControl::Load(Load {
             calls: occupancy.calls,
             calls_max: self.around.gate.calls_max(),
-            ready: occupancy.door == Door::Open,
+            ready: occupancy.takes_calls(),
         })
     }
 }

@@ -20,6 +20,7 @@ use super::watchdog::stuck;
 use crate::answer;
 use crate::clock::Clock;
 use crate::forward::Body;
+use crate::gate::room::Strain;
 use crate::gate::{Door, Gate};
 use crate::metrics::{Counters, Gauges, Metrics};
 use crate::node::{LinkState, Phase};
@@ -107,8 +108,16 @@ impl Admin {
 
     /// Whether new calls are taken.
     fn readyz(&self) -> Response<Body> {
-        let (status, words) = match self.gate.occupancy().door {
-            Door::Open => (StatusCode::OK, "ready\n"),
+        let occupancy = self.gate.occupancy();
+        let (status, words) = match occupancy.door {
+            // Still ready: what a full node must go on doing, such as forwarding what control is
+            // asked, a platform would cut off. Control knows, and sends calls elsewhere.
+            Door::Open => match occupancy.strain {
+                None => (StatusCode::OK, "ready\n"),
+                Some(Strain::Memory) => (StatusCode::OK, "ready, but out of memory for calls\n"),
+                Some(Strain::Files) => (StatusCode::OK, "ready, but out of files for calls\n"),
+                Some(Strain::Lateness) => (StatusCode::OK, "ready, but late with its calls\n"),
+            },
             Door::NotYetOpen => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Control has not told this node what it needs.\n")
             }
@@ -123,8 +132,11 @@ impl Admin {
         let now = self.clock.now();
         let shard = |gauge: &Arc<Gauge>| {
             let beat_ms = u64::try_from(now.since(gauge.beat()).as_millis()).unwrap_or(u64::MAX);
-            json!({"connections": gauge.connections(), "beat_ms": beat_ms})
+            let late_ms = gauge.lateness(now).as_secs_f64() * 1_000.0;
+            json!({"connections": gauge.connections(), "beat_ms": beat_ms, "late_ms": late_ms})
         };
+        let (bounds, used) = self.gate.usage();
+        let known = |bound: u64| (bound < u64::MAX).then_some(bound);
         let page = json!({
             "node": self.node,
             "epoch": self.epoch,
@@ -133,6 +145,12 @@ impl Admin {
             "draining": occupancy.door == Door::Draining,
             "calls": occupancy.calls,
             "calls_max": self.gate.calls_max(),
+            "strain": occupancy.strain.map(Strain::as_str),
+            "memory_bytes": used.memory,
+            "memory_bytes_max": known(bounds.memory_max),
+            "files_beside_calls": used.files_beside,
+            "files_max": known(bounds.files_max),
+            "late_ms_max": bounds.lateness_max.as_secs_f64() * 1_000.0,
             "shards": self.gauges.iter().map(shard).collect::<Vec<_>>(),
             "link": link.phase.as_str(),
             "events_waiting": link.events_waiting,
@@ -161,11 +179,16 @@ pub(super) fn metrics(
     let calls_max = gate.calls_max();
     Arc::new(Metrics::new(threads, move || {
         let (occupancy, link) = (gate.occupancy(), *link.borrow());
+        let (bounds, used) = gate.usage();
         let lobby = gate.lobby();
         Gauges {
             calls: occupancy.calls,
             calls_max,
             ready: occupancy.door == Door::Open,
+            strain: occupancy.strain,
+            memory_bytes: used.memory,
+            memory_bytes_max: bounds.memory_max,
+            lateness: used.lateness,
             draining: occupancy.door == Door::Draining,
             link_up: link.phase == Phase::Up,
             events_waiting: link.events_waiting,

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpStream as StdTcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use link::agent::AgentSpec;
 use link::id::{CallId, Gen};
@@ -71,6 +72,8 @@ pub struct Gauge {
     connections: AtomicU64,
     /// The moment at which the shard last had time for its own clock, in microseconds.
     beat_us: AtomicU64,
+    /// How late it was with its own clock of late, in microseconds.
+    late_us: AtomicU64,
 }
 
 impl Gauge {
@@ -87,9 +90,18 @@ impl Gauge {
         Place(self.clone())
     }
 
-    /// The shard has time for its own clock.
-    pub(super) fn beats(&self, now: Moment) {
+    /// The shard has time for its own clock, and is this late with it.
+    pub(super) fn beats(&self, now: Moment, late: Duration) {
         self.beat_us.store(now.micros(), Ordering::Relaxed);
+        self.late_us.store(u64::try_from(late.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How late the shard is: what its last beats say, or how long it has owed one when that is
+    /// more.
+    #[must_use]
+    pub fn lateness(&self, now: Moment) -> Duration {
+        let owes = now.since(self.beat()).saturating_sub(BEAT);
+        owes.max(Duration::from_micros(self.late_us.load(Ordering::Relaxed)))
     }
 
     /// When the shard last showed that it lives.
@@ -104,6 +116,9 @@ impl Drop for Place {
         self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
+
+/// How often a shard shows that it has time, and how late it is.
+pub(super) const BEAT: Duration = Duration::from_millis(100);
 
 /// The way to every shard. Nobody waits on it: a shard whose channel is full is stuck, and what it
 /// does not take is dropped.

@@ -25,7 +25,7 @@ pub(crate) struct Bench {
 pub(crate) fn bench() -> Bench {
     let (house, events) = mpsc::channel(64);
     let ((to_this, this), (to_other, other)) = (mpsc::channel(8), mpsc::channel(8));
-    let (clock, gate) = (Clock::start(), Arc::new(Gate::new(8)));
+    let (clock, gate) = (Clock::start(), Arc::new(Gate::new(8, crate::gate::room::Bounds::NONE)));
     gate.open();
     let setup = Setup {
         index: 0,

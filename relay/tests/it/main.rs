@@ -17,6 +17,7 @@ mod replay;
 mod snr;
 mod sockets_closed;
 mod spares;
+mod storm;
 mod tools_http;
 mod ws_dial;
 mod ws_interop;

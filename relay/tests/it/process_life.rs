@@ -162,7 +162,7 @@ async fn without_file_descriptors_it_waits_and_recovers() {
     // The kernel has taken all of them, the process has not; nothing of it answers until some go.
     relay.until_log("no connection can be accepted").await;
     drop(held);
-    relay.until_metric("relay_calls 0").await;
+    relay.until_metric("relay_strained 0").await;
     let mut carrier = relay.begin(&alone.ticket(|_| {})).await;
     relay.until_metric("relay_streams_started_total 1").await;
     carrier.hang_up().await;

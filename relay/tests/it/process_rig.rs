@@ -34,6 +34,7 @@ pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
 pub(crate) struct Model {
     pub(crate) address: SocketAddr,
     appends: watch::Sender<u64>,
+    spoken: watch::Sender<u64>,
 }
 
 impl Model {
@@ -41,23 +42,37 @@ impl Model {
     pub(crate) async fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, appends) = (listener.local_addr().unwrap(), watch::Sender::new(0));
-        let counted = appends.clone();
+        let spoken = watch::Sender::new(0);
+        let counted = (appends.clone(), spoken.clone());
         tokio::spawn(async move {
             loop {
                 let (tcp, _) = listener.accept().await.unwrap();
                 tokio::spawn(serve_session(tcp, counted.clone()));
             }
         });
-        Self { address, appends }
+        Self { address, appends, spoken }
     }
 
     /// Waits until caller audio has come so many times, over all sessions.
     pub(crate) async fn until_appends(&self, count: u64) {
         within(self.appends.subscribe().wait_for(|appends| *appends >= count)).await.unwrap();
     }
+
+    /// Waits until so many samples that are not silence have come, over all sessions.
+    pub(crate) async fn until_spoken(&self, count: u64) {
+        within(self.spoken.subscribe().wait_for(|spoken| *spoken >= count)).await.unwrap();
+    }
+
+    /// Samples that are not silence, over all sessions.
+    pub(crate) fn spoken(&self) -> u64 {
+        *self.spoken.borrow()
+    }
 }
 
-async fn serve_session(tcp: TcpStream, appends: watch::Sender<u64>) {
+async fn serve_session(
+    tcp: TcpStream,
+    (appends, spoken): (watch::Sender<u64>, watch::Sender<u64>),
+) {
     let mut socket = tokio_tungstenite::accept_async(tcp).await.unwrap();
     let format = serde_json::json!({"format": {"type": "audio/pcmu"}});
     let session = serde_json::json!({"audio": {"input": format, "output": format}});
@@ -69,7 +84,14 @@ async fn serve_session(tcp: TcpStream, appends: watch::Sender<u64>) {
         let message: serde_json::Value = serde_json::from_str(&text).unwrap();
         match message["type"].as_str().unwrap() {
             "session.update" => socket.send(Message::text(updated.to_string())).await.unwrap(),
-            "input_audio_buffer.append" => appends.send_modify(|count| *count += 1),
+            "input_audio_buffer.append" => {
+                let mut audio = Vec::new();
+                let payload = message["audio"].as_str().unwrap();
+                codec::base64::decode(payload.as_bytes(), &mut audio).unwrap();
+                let heard = audio.iter().filter(|sample| **sample != 0xFF).count();
+                spoken.send_modify(|count| *count += u64::try_from(heard).unwrap());
+                appends.send_modify(|count| *count += 1);
+            }
             _ => {}
         }
     }
@@ -378,6 +400,11 @@ pub(crate) fn media(chunk: u64) -> String {
         },
     })
     .to_string()
+}
+
+/// 20 ms of the caller's voice: 160 samples that are not silence.
+pub(crate) fn voice(chunk: u64) -> String {
+    media(chunk).replace(&"/".repeat(212), &"V".repeat(212)).replace("/w==", "VQ==")
 }
 
 /// The `start` of a stream with a ticket.
