@@ -4,8 +4,9 @@ SHELL := /bin/bash
 CARGO ?= cargo
 PROFILE := ci
 BIN := $(or $(CARGO_TARGET_DIR),target)/$(PROFILE)
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 
-.PHONY: help demo test serve check-long conformance sim chaos fuzz autobahn load bench bench-baseline deny
+.PHONY: help demo test serve check-long conformance sim chaos fuzz autobahn load bench bench-baseline receipt readme-table deny
 
 help: ## Show what there is.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +63,14 @@ bench: ## Criterion benches of single pieces.
 bench-baseline: ## Count the instructions of the hot path's pieces and write bench/instructions.toml, on purpose.
 	@scripts/setup.sh build instructions
 	@$(CARGO) run --locked --release -p linecard-bench --bin pieces -- baseline
+
+receipt: ## README's figures: floor, pass-through, batches, TLS, transcoding, shards, five rounds (30 minutes, a quiet machine). ARGS="--quick" tries it out.
+	@scripts/setup.sh build
+	@$(CARGO) build --locked --release -p linecard-relay -p linecard-loadtest -p linecard-floor -p linecard-receipt
+	@$(RELEASE)/receipt run $(ARGS)
+
+readme-table: ## Put the newest receipt of bench/results into README.
+	@$(CARGO) run --locked --quiet --profile $(PROFILE) -p linecard-receipt -- readme
 
 deny: ## Licences, sources and advisories of the dependencies (needs cargo-deny).
 	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install cargo-deny"; exit 1; }

@@ -1,0 +1,118 @@
+//! What is run: one line a case.
+
+use serde::{Deserialize, Serialize};
+
+/// One thing under load, in one way, with so many calls.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Case {
+    /// `way-calls`.
+    pub name: String,
+    /// What is under load, and how.
+    pub way: Way,
+    /// How many calls.
+    pub calls: u32,
+}
+
+/// What is under load, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Way {
+    /// The byte copy.
+    Floor,
+    /// Mu-law as it is, plain sockets, one write a frame.
+    PassThrough,
+    /// The same with one write for 60 ms of the caller.
+    Batched,
+    /// Mu-law as it is, TLS on both legs.
+    Tls,
+    /// Mu-law to PCM at 24 kHz and back, plain sockets.
+    Transcoded,
+    /// As [`Way::PassThrough`], with the two cores that two shards are given.
+    OneShard,
+    /// The same, and a shard on each.
+    TwoShards,
+}
+
+impl Way {
+    /// As it stands in the name of a case.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Floor => "floor",
+            Self::PassThrough => "pass",
+            Self::Batched => "batch60",
+            Self::Tls => "tls",
+            Self::Transcoded => "transcode",
+            Self::OneShard => "shard1",
+            Self::TwoShards => "shard2",
+        }
+    }
+
+    /// For a reader.
+    #[must_use]
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Floor => "the floor: bytes copied, nothing read",
+            Self::PassThrough => "mu-law as it is",
+            Self::Batched => "the same, one append for 60 ms",
+            Self::Tls => "mu-law, TLS on both legs",
+            Self::Transcoded => "mu-law to PCM 24 kHz and back",
+            Self::OneShard => "one shard, two cores shared with the load test",
+            Self::TwoShards => "two shards, the same cores",
+        }
+    }
+
+    /// What its cost is divided by: the case of this way with as many calls, in the same round.
+    #[must_use]
+    pub fn yardstick(self) -> Option<Self> {
+        match self {
+            Self::Floor | Self::OneShard => None,
+            Self::PassThrough | Self::Batched | Self::Tls => Some(Self::Floor),
+            Self::Transcoded => Some(Self::PassThrough),
+            Self::TwoShards => Some(Self::OneShard),
+        }
+    }
+
+    /// The words of the load test's command line, besides binaries and cores.
+    #[must_use]
+    pub fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Floor | Self::PassThrough | Self::TwoShards => &[],
+            Self::Batched => &["--relay-env", "RELAY_UPLINK_BATCH_MS=60"],
+            Self::Tls => &["--tls"],
+            Self::Transcoded => &["--audio", "pcm24k"],
+            Self::OneShard => &["--relay-env", "RELAY_SHARDS=1"],
+        }
+    }
+}
+
+impl Case {
+    /// A case.
+    #[must_use]
+    pub fn new(way: Way, calls: u32) -> Self {
+        Self { name: format!("{}-{calls}", way.name()), way, calls }
+    }
+}
+
+/// All of a receipt, `quick` or in full.
+#[must_use]
+pub fn all(extent: Extent) -> Vec<Case> {
+    let (sizes, shards): (&[u32], u32) = match extent {
+        Extent::Full => (&[200, 700], 600),
+        Extent::Quick => (&[20], 20),
+    };
+    let ways = [Way::Floor, Way::PassThrough, Way::Batched, Way::Tls, Way::Transcoded];
+    let mut cases: Vec<_> =
+        sizes.iter().flat_map(|calls| ways.map(|way| Case::new(way, *calls))).collect();
+    cases.extend([Way::OneShard, Way::TwoShards].map(|way| Case::new(way, shards)));
+    cases
+}
+
+/// How much is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// The sizes that the figures are stated for.
+    Full,
+    /// A trial of the receipt itself: its figures mean nothing.
+    Quick,
+}
