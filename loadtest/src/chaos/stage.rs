@@ -13,7 +13,7 @@ use super::call::{ANSWER, GREETING};
 use crate::carrier::{CarrierSettings, FakeTwilio, Resolve};
 use crate::model::{Answer, FakeModel, ModelSettings, Script};
 use crate::proxy::{FaultProxy, ProxySettings};
-use crate::run::relay::Relay;
+use crate::run::relay::{Extra, Relay};
 use crate::run::tickets::Tickets;
 use crate::serve::{self, Asked, Server};
 
@@ -67,7 +67,8 @@ impl Stage {
             Some(path) => path.to_owned(),
             None => std::env::current_exe()?.with_file_name("relay"),
         };
-        let relay = Relay::start(&program, &tickets, &agent_file(proxy.address(), slots), LOG)?;
+        let agents = agent_file(proxy.address(), slots);
+        let relay = Relay::start(&program, &tickets, &agents, LOG, &Extra::default())?;
         let resolve = Resolve::default().with(ORIGIN, relay.address);
         let settings = CarrierSettings { resolve, ..CarrierSettings::default() };
         let twilio = FakeTwilio::start(settings).await?;
@@ -89,7 +90,8 @@ impl Stage {
     /// # Errors
     /// When the process is gone.
     pub(super) fn relay_sockets(&self) -> anyhow::Result<usize> {
-        let folder = format!("/proc/{}/fd", self.relay.pid);
+        let pid = self.relay.pid.context("the relay is ours")?;
+        let folder = format!("/proc/{pid}/fd");
         let files = std::fs::read_dir(&folder).with_context(|| format!("reading {folder}"))?;
         let targets = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
         Ok(targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count())

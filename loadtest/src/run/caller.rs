@@ -12,11 +12,22 @@ use crate::noise::Noise;
 /// Blocks of 20 ms of every answer.
 pub(crate) const REPLY_BLOCKS: u32 = 150;
 
+/// Whose answers a caller hears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answers {
+    /// Our far end's, over this audio: every byte is known.
+    Ours(Audio),
+    /// Somebody else's: nothing is known but when they come.
+    Foreign,
+}
+
 /// A caller.
 #[derive(Debug)]
 pub(crate) struct Caller {
     call: u32,
-    audio: Audio,
+    answers: Answers,
+    /// When the last turn ended, while its answer is awaited.
+    asked_us: Option<u64>,
     frame: u32,
     mouth: Mouth,
     noise: Noise,
@@ -60,13 +71,14 @@ struct Ear {
 
 impl Caller {
     /// A caller with a number below 2^20.
-    pub(crate) fn new(call: u32, audio: Audio) -> Self {
+    pub(crate) fn new(call: u32, answers: Answers) -> Self {
         let mut noise = Noise(u64::from(call));
         // The spelling of the number comes first; then everybody begins at another time.
         let frames = 30 + noise.below(150);
         Self {
             call,
-            audio,
+            answers,
+            asked_us: None,
             frame: 0,
             mouth: Mouth::Quiet { frames },
             noise,
@@ -86,9 +98,10 @@ impl Caller {
         let block = self.frame;
         self.frame += 1;
         let loud = self.live(now_us, figures);
-        match self.audio {
-            Audio::Mulaw => Stamp { call: self.call, reply: 0, block, loud }.write(),
-            Audio::Pcm24k => plain(spelling(self.call, block).unwrap_or(loud)),
+        match self.answers {
+            Answers::Ours(Audio::Mulaw) => Stamp { call: self.call, reply: 0, block, loud }.write(),
+            Answers::Ours(Audio::Pcm24k) => plain(spelling(self.call, block).unwrap_or(loud)),
+            Answers::Foreign => plain(loud),
         }
     }
 
@@ -97,7 +110,10 @@ impl Caller {
         self.mouth = match self.mouth {
             Mouth::Quiet { frames: 0 } => Mouth::Speaking { frames: SPEECH },
             Mouth::Quiet { frames } => Mouth::Quiet { frames: frames - 1 },
-            Mouth::Speaking { frames: 0 } => Mouth::Waiting { frames: PATIENCE },
+            Mouth::Speaking { frames: 0 } => {
+                self.asked_us = Some(now_us);
+                Mouth::Waiting { frames: PATIENCE }
+            }
             Mouth::Speaking { frames } => Mouth::Speaking { frames: frames - 1 },
             Mouth::Waiting { frames: 0 } => {
                 figures.counts.unanswered += 1;
@@ -134,9 +150,11 @@ impl Caller {
 
     /// A resampler keeps a few samples to itself; they are no lost frame.
     fn slack(&self) -> u32 {
-        match self.audio {
-            Audio::Mulaw => 0,
-            Audio::Pcm24k => BLOCK as u32,
+        match self.answers {
+            Answers::Ours(Audio::Mulaw) => 0,
+            Answers::Ours(Audio::Pcm24k) => BLOCK as u32,
+            // It is not known how long the answer is, so none of it can be missing.
+            Answers::Foreign => REPLY_BLOCKS * BLOCK as u32,
         }
     }
 
@@ -152,6 +170,10 @@ impl Caller {
     pub(crate) fn hear(&mut self, audio: &[u8], now_us: u64, board: &Board, figures: &mut Figures) {
         let played_us = audio.len() as u64 * BYTE_US;
         self.played_us = self.played_us.max(now_us) + played_us;
+        if self.answers == Answers::Foreign {
+            self.hear_foreign(now_us, board, figures);
+            return;
+        }
         let Some((reply, begun_us)) = board.reply(self.call) else {
             figures.counts.frames_altered_down += 1;
             return;
@@ -160,9 +182,23 @@ impl Caller {
             self.begin_reply(reply, begun_us, now_us, board, figures);
         }
         self.ear.bytes += u32::try_from(audio.len()).unwrap_or(u32::MAX);
-        if self.audio == Audio::Mulaw {
+        if self.answers == Answers::Ours(Audio::Mulaw) {
             self.check(audio, figures);
         }
+    }
+
+    /// Audio that is not ours: the first after a turn is its answer.
+    fn hear_foreign(&mut self, now_us: u64, board: &Board, figures: &mut Figures) {
+        figures.counts.messages_heard += 1;
+        if !matches!(self.mouth, Mouth::Waiting { .. }) {
+            return;
+        }
+        let asked_us = self.asked_us.take().unwrap_or(now_us);
+        if board.is_measured(asked_us) {
+            note(&mut figures.answer_us, now_us.saturating_sub(asked_us));
+        }
+        let reply = self.ear.reply.wrapping_add(1);
+        self.listen_to(reply, figures);
     }
 
     /// The first audio of another answer: its delay is noted, and how it will be heard is
@@ -181,6 +217,11 @@ impl Caller {
         if self.ear.interrupted {
             figures.counts.barge_ins_unheard += 1;
         }
+        self.listen_to(reply, figures);
+    }
+
+    /// Listens to another answer.
+    fn listen_to(&mut self, reply: u16, figures: &mut Figures) {
         figures.counts.replies += 1;
         self.ear = Ear { reply, bytes: 0, waiting: Vec::new(), interrupted: false };
         let interrupts = reply % 2 == 1;
@@ -218,7 +259,7 @@ impl Caller {
         let waiting = self.played_us.saturating_sub(now_us) / BYTE_US;
         let played = u64::from(self.ear.bytes).saturating_sub(waiting);
         // The position in 24 kHz audio is rounded on the way, and a resampler holds some back.
-        let slack_ms = if self.audio == Audio::Pcm24k { 1 } else { 0 };
+        let slack_ms = if self.answers == Answers::Ours(Audio::Pcm24k) { 1 } else { 0 };
         let ms = played * BYTE_US / 1_000 + slack_ms;
         figures
             .truncated(board.cut(self.call, Cut { end: End::Caller, reply: self.ear.reply, ms }));
@@ -250,6 +291,7 @@ const PATIENCE: u32 = 300;
 
 #[cfg(test)]
 mod tests {
+    use super::super::board::Phase;
     use super::*;
 
     fn reply(call: u32, reply: u16) -> Vec<u8> {
@@ -270,7 +312,7 @@ mod tests {
     #[test]
     fn a_caller_speaks_waits_listens_and_interrupts_every_second_answer() {
         let (board, mut figures) = (Board::new(1), Figures::new());
-        let mut caller = Caller::new(0, Audio::Mulaw);
+        let mut caller = Caller::new(0, Answers::Ours(Audio::Mulaw));
         until(&mut caller, &mut figures, |mouth| matches!(mouth, Mouth::Waiting { .. }));
         board.reply_begun(0, 1, 5);
         caller.hear(&reply(0, 1)[..480], 10, &board, &mut figures);
@@ -291,7 +333,7 @@ mod tests {
     #[test]
     fn every_altered_and_every_missing_block_is_counted() {
         let (board, mut figures) = (Board::new(1), Figures::new());
-        let mut caller = Caller::new(0, Audio::Mulaw);
+        let mut caller = Caller::new(0, Answers::Ours(Audio::Mulaw));
         board.reply_begun(0, 2, 0);
         let mut audio = reply(0, 2);
         audio[5_000] ^= 1;
@@ -305,7 +347,7 @@ mod tests {
     #[test]
     fn marks_come_back_when_played_or_cleared() {
         let (board, mut figures) = (Board::new(1), Figures::new());
-        let mut caller = Caller::new(0, Audio::Mulaw);
+        let mut caller = Caller::new(0, Answers::Ours(Audio::Mulaw));
         board.reply_begun(0, 1, 0);
         caller.hear(&[0; 800], 1_000, &board, &mut figures);
         caller.mark("a".into(), 1_000);
@@ -320,7 +362,7 @@ mod tests {
     #[test]
     fn the_ear_knows_what_was_played_when_it_is_cleared() {
         let (board, mut figures) = (Board::new(1), Figures::new());
-        let mut caller = Caller::new(0, Audio::Mulaw);
+        let mut caller = Caller::new(0, Answers::Ours(Audio::Mulaw));
         board.reply_begun(0, 1, 0);
         caller.hear(&[0; 8_000], 1_000_000, &board, &mut figures);
         assert_eq!(board.cut(0, Cut { end: End::Model, reply: 1, ms: 360 }), None);
@@ -332,9 +374,33 @@ mod tests {
     #[test]
     fn an_unanswered_turn_is_counted_and_spoken_again() {
         let mut figures = Figures::new();
-        let mut caller = Caller::new(0, Audio::Pcm24k);
+        let mut caller = Caller::new(0, Answers::Ours(Audio::Pcm24k));
         until(&mut caller, &mut figures, |mouth| matches!(mouth, Mouth::Waiting { .. }));
         until(&mut caller, &mut figures, |mouth| matches!(mouth, Mouth::Speaking { .. }));
         assert_eq!(figures.counts.unanswered, 1);
+    }
+
+    #[test]
+    fn of_foreign_answers_only_their_coming_is_measured() {
+        let (board, mut figures) = (Board::new(1), Figures::new());
+        board.set_phase(Phase::Measure);
+        let mut caller = Caller::new(0, Answers::Foreign);
+        caller.hear(&[0; 800], 0, &board, &mut figures);
+        let asked_us = board.clock.micros();
+        for _ in 0..400 {
+            caller.frame(asked_us, &mut figures);
+            if matches!(caller.mouth, Mouth::Waiting { .. }) {
+                break;
+            }
+        }
+        for _ in 0..3 {
+            caller.hear(&[0; 800], asked_us + 700_000, &board, &mut figures);
+        }
+        assert_eq!((figures.answer_us.len(), figures.counts.replies), (1, 1));
+        assert!(figures.answer_us.max().abs_diff(700_000) < 1_000);
+        until(&mut caller, &mut figures, |mouth| {
+            matches!(mouth, Mouth::Quiet { .. } | Mouth::Speaking { .. })
+        });
+        assert_eq!((figures.counts.frames_altered_down, figures.counts.frames_lost_down), (0, 0));
     }
 }

@@ -4,7 +4,6 @@
 //! every millisecond the ticker writes the frames of one twentieth of them.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,11 +16,12 @@ use tokio::task::LocalSet;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
+use super::args::Door;
 use super::board::{Board, Phase};
-use super::caller::Caller;
+use super::caller::{Answers, Caller};
 use super::measured::{Figures, note};
+use super::streams::between;
 use super::tickets::Tickets;
-use crate::demo::Audio;
 use crate::serve::socket_config;
 
 /// Threads of callers.
@@ -32,12 +32,12 @@ pub(crate) struct Callers {
 /// What every caller needs.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
-    /// The relay's public port.
-    pub(crate) relay: SocketAddr,
+    /// Where they call.
+    pub(crate) door: Door,
     /// What opens its door.
     pub(crate) tickets: Arc<Tickets>,
-    /// The audio format between relay and model.
-    pub(crate) audio: Audio,
+    /// Whose answers they hear.
+    pub(crate) answers: Answers,
     /// How many calls in all.
     pub(crate) calls: u32,
     /// From the first call to the last.
@@ -149,7 +149,7 @@ impl Shard {
         sink.send(Message::text(CONNECTED)).await?;
         sink.send(Message::text(start(&stream_sid, &call_sid, &ticket))).await?;
         let line = Rc::new(RefCell::new(Line {
-            caller: Caller::new(call, self.plan.audio),
+            caller: Caller::new(call, self.plan.answers),
             call,
             stream_sid,
             sequence: 1,
@@ -169,9 +169,9 @@ impl Shard {
 
     /// Opens a call's socket.
     async fn connect(&self) -> anyhow::Result<Socket> {
-        let stream = TcpStream::connect(self.plan.relay).await.context("dialling the relay")?;
+        let stream = TcpStream::connect(self.plan.door.address).await.context("dialling")?;
         let _ = stream.set_nodelay(true);
-        let url = format!("ws://{}/v1/m/{}", self.plan.relay, self.plan.tickets.node());
+        let url = format!("ws://{}{}", self.plan.door.host, self.plan.door.path);
         let config = Some(socket_config());
         let shaken = tokio_tungstenite::client_async_with_config(url, stream, config);
         let shaken = tokio::time::timeout(Duration::from_secs(10), shaken).await;
@@ -338,11 +338,6 @@ fn start(stream_sid: &str, call_sid: &str, ticket: &str) -> String {
     .to_string()
 }
 
-/// The text between a mark and the next quote.
-fn between<'a>(text: &'a str, mark: &str) -> Option<&'a str> {
-    text.split_once(mark)?.1.split('"').next()
-}
-
 /// The first message of a stream.
 const CONNECTED: &str = r#"{"event":"connected","protocol":"Call","version":"1.0.0"}"#;
 
@@ -354,15 +349,3 @@ const SLOTS: usize = 20;
 
 /// A millisecond: what tokio's timers can do.
 const TICK_US: u64 = 1_000;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_are_found_in_the_relays_messages() {
-        let media = r#"{"event":"media","streamSid":"MZ1","media":{"payload":"/38="}}"#;
-        assert_eq!(between(media, "\"payload\":\""), Some("/38="));
-        assert_eq!(between(media, "\"name\":\""), None);
-    }
-}

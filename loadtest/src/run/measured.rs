@@ -17,6 +17,8 @@ pub(crate) struct Figures {
     pub(crate) unclaimed_us: Histogram<u64>,
     /// From a call's `start` to the first audio of the agent, where the agent speaks first.
     pub(crate) first_us: Histogram<u64>,
+    /// From the end of a caller's turn to the first audio after it, where answers are not ours.
+    pub(crate) answer_us: Histogram<u64>,
     /// How late the callers' schedule was.
     pub(crate) callers_late_us: Histogram<u64>,
     /// How late the model's schedule was.
@@ -42,6 +44,8 @@ pub(crate) struct Counts {
     pub(crate) messages_refused: u64,
     /// Blocks that arrived at the model altered.
     pub(crate) frames_altered_up: u64,
+    /// Messages of audio that callers heard, where answers are not ours.
+    pub(crate) messages_heard: u64,
     /// Answers that callers heard.
     pub(crate) replies: u64,
     /// Blocks of 20 ms of answers heard in full that never arrived.
@@ -69,6 +73,7 @@ impl Figures {
             clear_us: empty(),
             unclaimed_us: empty(),
             first_us: empty(),
+            answer_us: empty(),
             callers_late_us: empty(),
             model_late_us: empty(),
             counts: Counts::default(),
@@ -83,6 +88,7 @@ impl Figures {
             (&mut self.clear_us, &other.clear_us),
             (&mut self.unclaimed_us, &other.unclaimed_us),
             (&mut self.first_us, &other.first_us),
+            (&mut self.answer_us, &other.answer_us),
             (&mut self.callers_late_us, &other.callers_late_us),
             (&mut self.model_late_us, &other.model_late_us),
         ] {
@@ -96,6 +102,7 @@ impl Figures {
         mine.frames_lost_at_end += theirs.frames_lost_at_end;
         mine.messages_refused += theirs.messages_refused;
         mine.frames_altered_up += theirs.frames_altered_up;
+        mine.messages_heard += theirs.messages_heard;
         mine.replies += theirs.replies;
         mine.frames_lost_down += theirs.frames_lost_down;
         mine.frames_altered_down += theirs.frames_altered_down;

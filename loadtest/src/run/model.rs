@@ -6,13 +6,14 @@
 use serde_json::{Value, json};
 
 use super::board::{Board, Cut, End};
-use super::measured::{Figures, note};
-use super::stamp::{BLOCK, SPELLED_BITS, Stamp, is_loud_pcm24k};
+use super::ear::{Ear, Turn};
+use super::measured::Figures;
 use crate::demo::Audio;
 
 mod reply;
 
 use self::reply::Reply;
+pub(super) use self::reply::THINK_US;
 
 /// A session.
 #[derive(Debug)]
@@ -20,25 +21,13 @@ pub(crate) struct Session {
     audio: Audio,
     /// The session as it is shown: what all updates together say.
     shown: Value,
-    /// Which call it is; learned from the audio.
-    call: Option<u32>,
-    spelled: u32,
-    /// The frame that comes next.
-    frame: u32,
-    waiting: Vec<u8>,
-    speech: Speech,
+    /// What it hears of its caller.
+    ear: Ear,
     replies: u16,
     reply: Option<Reply>,
     /// The item of the last answer.
     last_item: String,
     ids: u32,
-}
-
-/// Whether the caller speaks, and for how long not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Speech {
-    Quiet,
-    Speaking { quiet: u32 },
 }
 
 impl Session {
@@ -51,11 +40,7 @@ impl Session {
                 "type": "realtime", "object": "realtime.session", "id": "sess_load",
                 "audio": {"input": {"format": pcm}, "output": {"format": pcm}},
             }),
-            call: None,
-            spelled: 0,
-            frame: 0,
-            waiting: Vec::new(),
-            speech: Speech::Quiet,
+            ear: Ear::new(audio),
             replies: 0,
             reply: None,
             last_item: String::new(),
@@ -93,11 +78,7 @@ impl Session {
         out: &mut Vec<String>,
     ) {
         if let Some(audio) = appended(text) {
-            let before = self.waiting.len();
-            if codec::base64::decode(audio.as_bytes(), &mut self.waiting).is_err() {
-                self.waiting.truncate(before);
-                figures.counts.frames_altered_up += 1;
-            }
+            self.ear.take(audio, figures);
             self.hear(now_us, board, figures, out);
             return;
         }
@@ -141,7 +122,9 @@ impl Session {
     /// Compares what the relay says was heard of an answer with what the caller's ear says. The
     /// `clear` that goes with it may be there already, or not yet.
     fn compare(&self, event: &Value, board: &Board, figures: &mut Figures) {
-        let (Some(call), Some(ms)) = (self.call, event["audio_end_ms"].as_u64()) else { return };
+        let (Some(call), Some(ms)) = (self.ear.call, event["audio_end_ms"].as_u64()) else {
+            return;
+        };
         if event["item_id"] == self.last_item.as_str() {
             let cut = Cut { end: End::Model, reply: self.replies, ms };
             figures.truncated(board.cut(call, cut));
@@ -153,108 +136,36 @@ impl Session {
         self.shown["audio"]["input"]["turn_detection"][what] != false
     }
 
-    /// Bytes of 20 ms in the session's format.
-    fn block_bytes(&self) -> usize {
-        match self.audio {
-            Audio::Mulaw => BLOCK,
-            // Three times the samples, two bytes each.
-            Audio::Pcm24k => BLOCK * 6,
-        }
-    }
-
-    /// Takes whole blocks off the front of what was appended; the relay may join and cut as
-    /// it likes.
+    /// Lives through everything that was appended, turn by turn.
     fn hear(&mut self, now_us: u64, board: &Board, figures: &mut Figures, out: &mut Vec<String>) {
-        let bytes = std::mem::take(&mut self.waiting);
-        let size = self.block_bytes();
-        let mut blocks = bytes.chunks_exact(size);
-        for block in blocks.by_ref() {
-            let loud = match self.audio {
-                Audio::Mulaw => self.stamped(block, now_us, board, figures),
-                Audio::Pcm24k => self.counted(block, now_us, board, figures),
-            };
-            self.listen(loud, now_us, board, out);
-        }
-        self.waiting = blocks.remainder().to_vec();
-    }
-
-    /// A block that names itself.
-    fn stamped(&mut self, block: &[u8], now_us: u64, board: &Board, figures: &mut Figures) -> bool {
-        let known = |stamp: &Stamp| stamp.reply == 0 && self.call.is_none_or(|c| c == stamp.call);
-        let Some(stamp) = Stamp::read(block).filter(known) else {
-            figures.counts.frames_altered_up += 1;
-            self.frame += 1;
-            return false;
-        };
-        self.call = Some(stamp.call);
-        figures.counts.frames_lost_up += u64::from(stamp.block.saturating_sub(self.frame));
-        self.frame = stamp.block;
-        self.arrived(now_us, board, figures);
-        stamp.loud
-    }
-
-    /// A block whose place in the stream names it.
-    fn counted(&mut self, block: &[u8], now_us: u64, board: &Board, figures: &mut Figures) -> bool {
-        let loud = is_loud_pcm24k(block);
-        if self.frame == 0 && !loud {
-            figures.counts.frames_altered_up += 1;
-        }
-        let spells = self.frame <= SPELLED_BITS;
-        if spells && self.frame > 0 {
-            self.spelled |= u32::from(loud) << (self.frame - 1);
-        }
-        if self.frame == SPELLED_BITS {
-            self.call = Some(self.spelled);
-        }
-        self.arrived(now_us, board, figures);
-        loud && !spells
-    }
-
-    /// Notes a frame's delay. The first frames of a call wait for its session, which is no
-    /// added delay: they are written before anything is measured.
-    fn arrived(&mut self, now_us: u64, board: &Board, figures: &mut Figures) {
-        if let Some(call) = self.call
-            && let Some(written_us) = board.frame_arrived(call, self.frame)
-            && board.is_measured(written_us)
-        {
-            note(&mut figures.up_us, now_us.saturating_sub(written_us));
-        }
-        self.frame += 1;
-    }
-
-    /// Turn detection: the sender says what is loud, so that no energy has to be measured.
-    fn listen(&mut self, loud: bool, now_us: u64, board: &Board, out: &mut Vec<String>) {
-        let at_ms = u64::from(self.frame) * 20;
-        match (self.speech, loud) {
-            (Speech::Quiet, false) => {}
-            (Speech::Quiet, true) => {
-                self.speech = Speech::Speaking { quiet: 0 };
-                let item = self.id("item");
-                self.say(
-                    json!({
-                        "type": "input_audio_buffer.speech_started",
-                        "audio_start_ms": at_ms.saturating_sub(300), "item_id": item,
-                    }),
-                    out,
-                );
-                if let Some(call) = self.call {
-                    board.speech_started(call, now_us);
-                }
-                if self.by_itself("interrupt_response") {
-                    self.cut("turn_detected", out);
+        while let Some(turn) = self.ear.next_turn(now_us, board, figures) {
+            match turn {
+                Turn::Started { at_ms } => self.begin_turn(at_ms, now_us, board, out),
+                Turn::Ended { at_ms } => {
+                    self.end_turn(at_ms, out);
+                    if self.by_itself("create_response") && self.reply.is_none() {
+                        self.begin_reply(now_us);
+                    }
                 }
             }
-            (Speech::Speaking { .. }, true) => self.speech = Speech::Speaking { quiet: 0 },
-            (Speech::Speaking { quiet }, false) if quiet + 1 < SILENCE => {
-                self.speech = Speech::Speaking { quiet: quiet + 1 };
-            }
-            (Speech::Speaking { .. }, false) => {
-                self.speech = Speech::Quiet;
-                self.end_turn(at_ms, out);
-                if self.by_itself("create_response") && self.reply.is_none() {
-                    self.begin_reply(now_us);
-                }
-            }
+        }
+    }
+
+    /// What the service says at the beginning of a turn.
+    fn begin_turn(&mut self, at_ms: u64, now_us: u64, board: &Board, out: &mut Vec<String>) {
+        let item = self.id("item");
+        self.say(
+            json!({
+                "type": "input_audio_buffer.speech_started",
+                "audio_start_ms": at_ms.saturating_sub(300), "item_id": item,
+            }),
+            out,
+        );
+        if let Some(call) = self.ear.call {
+            board.speech_started(call, now_us);
+        }
+        if self.by_itself("interrupt_response") {
+            self.cut("turn_detected", out);
         }
     }
 
@@ -301,9 +212,6 @@ fn appended(text: &str) -> Option<&str> {
     let (_, rest) = text.split_once("\"audio\":\"")?;
     rest.split('"').next()
 }
-
-/// 500 ms of silence end a turn.
-const SILENCE: u32 = 25;
 
 #[cfg(test)]
 #[path = "model_tests.rs"]

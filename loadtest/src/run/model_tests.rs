@@ -2,7 +2,7 @@
 
 use super::reply::wide;
 use super::*;
-use crate::run::stamp::plain;
+use crate::run::stamp::{BLOCK, Stamp, plain};
 
 fn append(block: &[u8]) -> String {
     let audio = base64_simd::STANDARD.encode_to_string(block);
@@ -125,7 +125,7 @@ fn a_call_over_pcm_is_known_by_its_spelling() {
         wide(&plain(loud), &mut bytes);
         world.receive(&append(&bytes));
     }
-    assert_eq!(world.session.call, Some(5));
+    assert_eq!(world.session.ear.call, Some(5));
     assert_eq!(world.board.arrived(5), 25);
     assert_eq!(world.figures.counts.frames_altered_up, 0);
 }

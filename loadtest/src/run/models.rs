@@ -1,4 +1,5 @@
-//! A thread of fake models: takes the relay's connections and drives a session on each.
+//! A thread of far ends: takes connections and drives a session on each, of a fake model or of a
+//! Media Streams server.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
@@ -15,10 +16,63 @@ use tokio_tungstenite::tungstenite::Message;
 use super::board::{Board, Phase};
 use super::measured::{Figures, note};
 use super::model::Session;
+use super::streams::Streams;
 use crate::demo::Audio;
 use crate::serve::socket_config;
 
-/// Threads of fake models.
+/// What answers at the far end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    /// The model's protocol, with this audio.
+    Realtime(Audio),
+    /// The carrier's protocol: there is no model.
+    Streams,
+}
+
+/// One session of either kind.
+enum Peer {
+    Realtime(Session),
+    Streams(Streams),
+}
+
+impl Peer {
+    fn new(speaks: Speaks, out: &mut Vec<String>) -> Self {
+        match speaks {
+            Speaks::Realtime(audio) => Self::Realtime(Session::new(audio, out)),
+            Speaks::Streams => Self::Streams(Streams::new()),
+        }
+    }
+
+    fn next_us(&self) -> Option<u64> {
+        match self {
+            Self::Realtime(session) => session.next_us(),
+            Self::Streams(streams) => streams.next_us(),
+        }
+    }
+
+    fn receive(
+        &mut self,
+        text: &str,
+        now_us: u64,
+        board: &Board,
+        figures: &mut Figures,
+        out: &mut Vec<String>,
+    ) {
+        match self {
+            Self::Realtime(session) => session.receive(text, now_us, board, figures, out),
+            Self::Streams(streams) => streams.receive(text, now_us, board, figures, out),
+        }
+    }
+
+    fn tick(&mut self, now_us: u64, board: &Board, out: &mut Vec<String>) {
+        match self {
+            Self::Realtime(session) => session.tick(now_us, board, out),
+            Self::Streams(streams) => streams.tick(now_us, board, out),
+        }
+    }
+}
+
+/// Threads of far ends.
 pub(crate) struct Models {
     /// Where the relay finds them.
     pub(crate) address: SocketAddr,
@@ -32,7 +86,7 @@ impl Models {
     /// When the address cannot be listened on.
     pub(crate) fn start(
         board: &Arc<Board>,
-        audio: Audio,
+        speaks: Speaks,
         listen: SocketAddr,
         threads: usize,
     ) -> anyhow::Result<Self> {
@@ -42,7 +96,7 @@ impl Models {
         let start = |number: usize| {
             let (board, listener) = (Arc::clone(board), listener.try_clone()?);
             let name = format!("model-{number}");
-            let run = move || serve(board, audio, listener);
+            let run = move || serve(board, speaks, listener);
             Ok(std::thread::Builder::new().name(name).spawn(run)?)
         };
         let threads = (0..threads).map(start).collect::<anyhow::Result<Vec<_>>>()?;
@@ -65,7 +119,7 @@ impl Models {
 /// The thread's life: takes connections until the test is over.
 fn serve(
     board: Arc<Board>,
-    audio: Audio,
+    speaks: Speaks,
     listener: std::net::TcpListener,
 ) -> anyhow::Result<Figures> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -77,7 +131,7 @@ fn serve(
             tokio::select! {
                 accepted = listener.accept() => {
                     let Ok((stream, _)) = accepted else { continue };
-                    let visit = visit(stream, audio, Arc::clone(&board), Rc::clone(&figures));
+                    let visit = visit(stream, speaks, Arc::clone(&board), Rc::clone(&figures));
                     tokio::task::spawn_local(visit);
                 }
                 () = gone(&board) => return anyhow::Ok(()),
@@ -97,12 +151,17 @@ async fn gone(board: &Board) {
 }
 
 /// One connection of the relay.
-async fn visit(stream: TcpStream, audio: Audio, board: Arc<Board>, figures: Rc<RefCell<Figures>>) {
+async fn visit(
+    stream: TcpStream,
+    speaks: Speaks,
+    board: Arc<Board>,
+    figures: Rc<RefCell<Figures>>,
+) {
     let _ = stream.set_nodelay(true);
     let accepted = tokio_tungstenite::accept_async_with_config(stream, Some(socket_config())).await;
     if let Ok(socket) = accepted {
         // A relay that goes away mid-call shows in the counts.
-        let _ = converse(socket, audio, &board, &figures).await;
+        let _ = converse(socket, speaks, &board, &figures).await;
     }
 }
 
@@ -110,12 +169,12 @@ async fn visit(stream: TcpStream, audio: Audio, board: Arc<Board>, figures: Rc<R
 /// a message or a moment.
 async fn converse(
     mut socket: WebSocketStream<TcpStream>,
-    audio: Audio,
+    speaks: Speaks,
     board: &Board,
     figures: &RefCell<Figures>,
 ) -> Result<(), tokio_tungstenite::tungstenite::Error> {
     let mut out = Vec::new();
-    let mut session = Session::new(audio, &mut out);
+    let mut session = Peer::new(speaks, &mut out);
     loop {
         for text in out.drain(..) {
             socket.feed(Message::text(text)).await?;

@@ -5,13 +5,14 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
 use super::tickets::{AGENT, Tickets};
 use crate::demo::Audio;
-use crate::system;
+use crate::system::{self, Cores};
 
 /// A relay.
 pub(crate) struct Relay {
@@ -19,8 +20,8 @@ pub(crate) struct Relay {
     pub(crate) address: SocketAddr,
     /// Its admin port; `None` of one that ran already.
     pub(crate) admin: Option<SocketAddr>,
-    /// Its process.
-    pub(crate) pid: u32,
+    /// Its process; `None` where nobody said which one it is.
+    pub(crate) pid: Option<u32>,
     ours: Option<Ours>,
 }
 
@@ -30,9 +31,18 @@ struct Ours {
     folder: PathBuf,
 }
 
+/// What a relay of ours is told beside its keys and agents.
+#[derive(Debug, Default)]
+pub(crate) struct Extra<'a> {
+    /// More settings.
+    pub(crate) settings: &'a [(String, String)],
+    /// The cores that it may use; all when not given.
+    pub(crate) cores: Option<&'a Cores>,
+}
+
 impl Relay {
     /// Takes one that runs already.
-    pub(crate) fn running(address: SocketAddr, pid: u32) -> Self {
+    pub(crate) fn running(address: SocketAddr, pid: Option<u32>) -> Self {
         Self { address, admin: None, pid, ours: None }
     }
 
@@ -45,14 +55,14 @@ impl Relay {
         tickets: &Tickets,
         agent_file: &str,
         log_filter: &str,
+        extra: &Extra<'_>,
     ) -> anyhow::Result<Self> {
-        let folder = std::env::temp_dir().join(format!("linecard-load-{}", std::process::id()));
-        std::fs::create_dir_all(&folder)?;
+        let folder = folder()?;
         let (keys, agents) = (folder.join("keys.json"), folder.join("agents.toml"));
         std::fs::write(&keys, tickets.verifying().to_string())?;
         std::fs::write(&agents, agent_file)?;
-        let log = File::create(folder.join("relay.log"))?;
-        let mut child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .env("RELAY_LISTEN", "127.0.0.1:0")
             .env("RELAY_ADMIN_LISTEN", "127.0.0.1:0")
             .env("RELAY_NODE", tickets.node())
@@ -60,23 +70,36 @@ impl Relay {
             .env("RELAY_AGENT_FILE", &agents)
             .env("RELAY_DRAIN_SECONDS", "2")
             .env("RELAY_LOG", log_filter)
-            .env("OPENAI_API_KEY", "sk-load-test")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("starting {}", program.display()))?;
-        let stdout = child.stdout.take().context("the child's output is piped")?;
-        let pid = child.id();
-        let mut ours = Ours { child, folder };
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
-        let port = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name));
-        let (Some(public), Some(admin)) = (port("public="), port("admin=")) else {
+            .env("OPENAI_API_KEY", "sk-load-test");
+        if let Some(cores) = extra.cores {
+            command.env("RELAY_SHARDS", cores.count().to_string());
+        }
+        command.envs(extra.settings.iter().map(|(name, value)| (name, value)));
+        let (mut ours, line) = Ours::start(command, folder, extra.cores)?;
+        let (Some(public), Some(admin)) = (said(&line, "public="), said(&line, "admin=")) else {
             bail!("the relay did not come up:\n{}", ours.log())
         };
         let (address, admin) = (public.parse()?, Some(admin.parse()?));
-        Ok(Self { address, admin, pid, ours: Some(ours) })
+        Ok(Self { address, admin, pid: Some(ours.child.id()), ours: Some(ours) })
+    }
+
+    /// Starts what copies bytes to the far end.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub(crate) fn floor(
+        program: &Path,
+        target: SocketAddr,
+        cores: Option<&Cores>,
+    ) -> anyhow::Result<Self> {
+        let mut command = Command::new(program);
+        command.args(["--listen", "127.0.0.1:0", "--target", &target.to_string()]);
+        let (mut ours, line) = Ours::start(command, folder()?, cores)?;
+        let Some(address) = said(&line, "address=") else {
+            bail!("{} did not say `address=IP:PORT`:\n{}", program.display(), ours.log())
+        };
+        let address = address.parse()?;
+        Ok(Self { address, admin: None, pid: Some(ours.child.id()), ours: Some(ours) })
     }
 
     /// What it logged; nothing of one that ran already.
@@ -85,7 +108,44 @@ impl Relay {
     }
 }
 
+/// A folder for what a process of ours reads and logs. Counted, as several may follow each other.
+fn folder() -> anyhow::Result<PathBuf> {
+    static STARTED: AtomicU32 = AtomicU32::new(0);
+    let number = STARTED.fetch_add(1, Ordering::Relaxed);
+    let name = format!("linecard-load-{}-{number}", std::process::id());
+    let folder = std::env::temp_dir().join(name);
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// What a line says behind a name.
+fn said<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    line.split_whitespace().find_map(|word| word.strip_prefix(name))
+}
+
 impl Ours {
+    /// Starts a process, and waits for the line that it says once it listens. It inherits the
+    /// cores of the thread that starts it, so those are changed for a moment.
+    fn start(
+        mut command: Command,
+        folder: PathBuf,
+        cores: Option<&Cores>,
+    ) -> anyhow::Result<(Self, String)> {
+        let log = File::create(folder.join("relay.log"))?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
+        let own = system::allowed_cores()?;
+        cores.map_or(Ok(()), Cores::pin)?;
+        let started = command.spawn();
+        own.pin()?;
+        let program = Path::new(command.get_program());
+        let mut child = started.with_context(|| format!("starting {}", program.display()))?;
+        let stdout = child.stdout.take().context("the child's output is piped")?;
+        let ours = Self { child, folder };
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        Ok((ours, line))
+    }
+
     /// Everything that it logged.
     fn log(&mut self) -> String {
         std::fs::read_to_string(self.folder.join("relay.log")).unwrap_or_default()

@@ -11,6 +11,8 @@ use super::process::Usage;
 /// Everything that a load test found.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Report {
+    /// What was put under load.
+    pub(crate) subject: String,
     /// How many calls at once.
     pub(crate) calls: u32,
     /// For how long, in seconds.
@@ -27,6 +29,8 @@ pub(crate) struct Report {
     pub(crate) unclaimed_ms: Quantiles,
     /// From a call's `start` to the agent's first audio; empty where the caller speaks first.
     pub(crate) first_audio_ms: Quantiles,
+    /// From the end of a turn to the first audio after it; empty where answers are ours.
+    pub(crate) answer_ms: Quantiles,
     /// The plain counts.
     pub(crate) counts: Counts,
     /// What the relay used.
@@ -35,8 +39,32 @@ pub(crate) struct Report {
     pub(crate) own_cpu_percent: f64,
     /// How late the load test's own schedules were: what the added delays include of its own.
     pub(crate) own_lateness_ms: OwnLateness,
-    /// What makes the figures doubtful.
+    /// Whether the load test itself could not keep up, so that the figures are its own.
+    pub(crate) generator_limited: bool,
+    /// What makes the figures doubtful, and what was not measured.
     pub(crate) warnings: Vec<String>,
+    /// Whether answers are not ours, so that they cannot be judged.
+    #[serde(skip)]
+    foreign: bool,
+}
+
+/// What was run.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    /// What was put under load.
+    pub(crate) subject: String,
+    /// How many calls at once.
+    pub(crate) calls: u32,
+    /// For how long, in seconds.
+    pub(crate) seconds: f64,
+    /// The audio format between relay and model.
+    pub(crate) audio: &'static str,
+    /// Whether answers are not ours.
+    pub(crate) foreign: bool,
+    /// Whether the process under test is known.
+    pub(crate) has_process: bool,
+    /// How many cores the load test may use.
+    pub(crate) own_cores: usize,
 }
 
 /// A distribution, in milliseconds.
@@ -120,16 +148,14 @@ impl RelayCost {
 
 impl Report {
     /// Draws up the report.
-    pub(crate) fn new(
-        (calls, seconds, audio): (u32, f64, &'static str),
-        figures: &Figures,
-        readings: Readings,
-    ) -> Self {
+    pub(crate) fn new(setup: Setup, figures: &Figures, readings: Readings) -> Self {
         let own_lateness_ms = OwnLateness {
             callers: Quantiles::of(&figures.callers_late_us),
             model: Quantiles::of(&figures.model_late_us),
         };
+        let Setup { subject, calls, seconds, audio, foreign, has_process, own_cores } = setup;
         let mut report = Self {
+            subject,
             calls,
             seconds,
             audio,
@@ -138,13 +164,21 @@ impl Report {
             clear_ms: Quantiles::of(&figures.clear_us),
             unclaimed_ms: Quantiles::of(&figures.unclaimed_us),
             first_audio_ms: Quantiles::of(&figures.first_us),
+            answer_ms: Quantiles::of(&figures.answer_us),
             counts: figures.counts,
             relay: RelayCost::of(readings, calls, seconds),
             own_cpu_percent: readings.own_cpu_seconds / seconds * 100.0,
             own_lateness_ms,
+            generator_limited: false,
             warnings: Vec::new(),
+            foreign,
         };
-        report.warn();
+        report.warn(own_cores);
+        if !has_process {
+            let text =
+                "the process under test is not known (--pid): its CPU and memory are not measured";
+            report.warnings.push(text.into());
+        }
         report
     }
 
@@ -155,15 +189,28 @@ impl Report {
     }
 
     /// Says what makes the figures doubtful.
-    fn warn(&mut self) {
+    fn warn(&mut self, own_cores: usize) {
+        let late = self.own_lateness_ms.callers.p99.max(self.own_lateness_ms.model.p99);
+        let busy = self.own_cpu_percent / float(own_cores.max(1) as u64);
         if !self.is_punctual() {
-            let own = self.own_lateness_ms.callers.p99.max(self.own_lateness_ms.model.p99);
             self.warnings.push(format!(
-                "the load test itself was {own:.1} ms late (p99): this machine is too busy, and \
-                 the added delays include it"
+                "the load test was the bottleneck: it was {late:.1} ms late itself (p99), and the \
+                 added delays include that"
             ));
         }
-        if self.added_up_ms.count == 0 || self.added_down_ms.count == 0 {
+        if busy > OWN_BUSY_PERCENT {
+            self.warnings.push(format!(
+                "the load test was the bottleneck: it used {busy:.0} % of the cores that it may use"
+            ));
+        }
+        self.generator_limited = !self.is_punctual() || busy > OWN_BUSY_PERCENT;
+        if self.foreign {
+            self.warnings.push(
+                "the target answers by itself: its audio is not ours, so added delay, loss and \
+                 alteration are not measured; only the time from a turn's end to the first audio"
+                    .into(),
+            );
+        } else if self.added_up_ms.count == 0 || self.added_down_ms.count == 0 {
             self.warnings.push("nothing was measured in one of the directions".into());
         }
     }
@@ -175,14 +222,15 @@ impl Report {
         let counts = self.counts;
         let lost = counts.calls_failed
             + counts.frames_lost_up
-            + counts.frames_lost_at_end
+            + if self.foreign { 0 } else { counts.frames_lost_at_end }
             + counts.messages_refused
             + counts.frames_altered_up
             + counts.frames_lost_down
             + counts.frames_altered_down
             + counts.overclaimed;
         let unheard = counts.barge_ins_unheard + counts.unanswered;
-        lost == 0 && (unheard == 0 || !self.is_punctual()) && self.added_up_ms.count > 0
+        let measured = if self.foreign { self.answer_ms.count } else { self.added_up_ms.count };
+        lost == 0 && (unheard == 0 || !self.is_punctual()) && measured > 0
     }
 
     /// The table.
@@ -192,15 +240,20 @@ impl Report {
         let mut line = |name: &str, value: String| {
             let _ = writeln!(text, "{name:<34} {value}");
         };
+        line("under load", self.subject.clone());
         line(
             "calls, seconds, audio",
             format!("{}, {:.0}, {}", self.calls, self.seconds, self.audio),
         );
         line("", "   p50      p90      p99      max   (ms)".into());
-        line("added delay up", quantiles(&self.added_up_ms));
-        line("added delay down", quantiles(&self.added_down_ms));
-        line("speech started to clear", quantiles(&self.clear_ms));
-        line("heard, beyond what is claimed", quantiles(&self.unclaimed_ms));
+        if self.foreign {
+            line("end of a turn to first audio", quantiles(&self.answer_ms));
+        } else {
+            line("added delay up", quantiles(&self.added_up_ms));
+            line("added delay down", quantiles(&self.added_down_ms));
+            line("speech started to clear", quantiles(&self.clear_ms));
+            line("heard, beyond what is claimed", quantiles(&self.unclaimed_ms));
+        }
         if self.first_audio_ms.count > 0 {
             line("start to first audio", quantiles(&self.first_audio_ms));
         }
@@ -226,14 +279,14 @@ impl Report {
             three(counts.calls_up, counts.calls_failed, counts.unanswered),
         );
         line(
-            "relay CPU",
+            "CPU under load",
             format!(
                 "{:.1} % of a core, {:.0} us a call and second",
                 self.relay.cpu_percent, self.relay.cpu_us_per_call_second
             ),
         );
         line(
-            "relay memory",
+            "memory under load",
             format!(
                 "{:.1} MiB, {:.1} KiB a call",
                 self.relay.resident_mib, self.relay.resident_kib_per_call
@@ -279,6 +332,9 @@ fn float(whole: u64) -> f64 {
 /// A schedule later than this is no measure of somebody else's delay.
 const OWN_LATENESS_MS: f64 = 5.0;
 
+/// Whoever uses more of its cores than that has none left for bad moments.
+const OWN_BUSY_PERCENT: f64 = 90.0;
+
 #[cfg(test)]
 mod tests {
     use super::super::measured::note;
@@ -294,6 +350,18 @@ mod tests {
         }
     }
 
+    fn setup(calls: u32, seconds: f64) -> Setup {
+        Setup {
+            subject: "relay".into(),
+            calls,
+            seconds,
+            audio: "mulaw",
+            foreign: false,
+            has_process: true,
+            own_cores: 1,
+        }
+    }
+
     fn figures() -> Figures {
         let mut figures = Figures::new();
         for us in 1..=1_000 {
@@ -305,7 +373,7 @@ mod tests {
 
     #[test]
     fn costs_are_per_call_and_second() {
-        let report = Report::new((100, 60.0, "mulaw"), &figures(), readings());
+        let report = Report::new(setup(100, 60.0), &figures(), readings());
         assert!((report.relay.cpu_percent - 10.0).abs() < 1e-9);
         assert!((report.relay.cpu_us_per_call_second - 1_000.0).abs() < 1e-6);
         assert!((report.relay.resident_kib_per_call - 409.6).abs() < 1e-6);
@@ -317,7 +385,7 @@ mod tests {
     fn one_lost_frame_is_not_clean() {
         let mut figures = figures();
         figures.counts.frames_lost_down = 1;
-        assert!(!Report::new((1, 1.0, "mulaw"), &figures, readings()).is_clean());
+        assert!(!Report::new(setup(1, 1.0), &figures, readings()).is_clean());
     }
 
     #[test]
@@ -325,12 +393,34 @@ mod tests {
         let mut figures = figures();
         figures.counts.frames_sent = 1_234;
         note(&mut figures.callers_late_us, 9_000);
-        let report = Report::new((100, 60.0, "mulaw"), &figures, readings());
+        let report = Report::new(setup(100, 60.0), &figures, readings());
         let table = report.table();
         assert!(table.contains("1234, 0, 0"), "{table}");
         assert!(table.contains("WARNING"), "{table}");
         let json = serde_json::to_value(&report).unwrap();
         assert_eq!(json["counts"]["frames_sent"], 1_234);
         assert_eq!(json["warnings"].as_array().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_generator_without_a_free_core_is_the_bottleneck() {
+        let busy = Readings { own_cpu_seconds: 57.0, ..readings() };
+        let report = Report::new(setup(100, 60.0), &figures(), busy);
+        assert!(report.generator_limited);
+        assert!(report.table().contains("bottleneck"));
+        let wide = Setup { own_cores: 2, ..setup(100, 60.0) };
+        assert!(!Report::new(wide, &figures(), busy).generator_limited);
+    }
+
+    #[test]
+    fn what_answers_by_itself_is_not_judged() {
+        let foreign = Setup { foreign: true, has_process: false, ..setup(1, 60.0) };
+        let mut figures = Figures::new();
+        figures.counts.frames_lost_at_end = 7;
+        note(&mut figures.answer_us, 700_000);
+        let report = Report::new(foreign, &figures, readings());
+        assert!(report.is_clean());
+        assert_eq!(report.warnings.len(), 2, "{:?}", report.warnings);
+        assert!(report.table().contains("end of a turn to first audio"));
     }
 }

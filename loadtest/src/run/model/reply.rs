@@ -83,7 +83,7 @@ impl Session {
         if !reply.begun {
             reply.begun = true;
             self.announce(&reply, out);
-            if let Some(call) = self.call {
+            if let Some(call) = self.ear.call {
                 board.reply_begun(call, reply.number, now_us);
             }
         }
@@ -133,11 +133,11 @@ impl Session {
 
     /// The audio of the next blocks, as base64.
     fn delta(&self, reply: &Reply, blocks: u32) -> String {
-        let mut bytes = Vec::with_capacity(blocks as usize * self.block_bytes());
+        let mut bytes = Vec::with_capacity(blocks as usize * self.ear.block_bytes());
         for block in reply.made..reply.made + blocks {
             match self.audio {
                 Audio::Mulaw => {
-                    let call = self.call.unwrap_or_default();
+                    let call = self.ear.call.unwrap_or_default();
                     let stamp = Stamp { call, reply: reply.number, block, loud: false };
                     bytes.extend_from_slice(&stamp.write());
                 }
@@ -162,7 +162,7 @@ pub(super) fn wide(ulaw: &[u8], out: &mut Vec<u8>) {
 }
 
 /// From the end of a turn to the first audio of its answer.
-const THINK_US: u64 = 150_000;
+pub(in crate::run) const THINK_US: u64 = 150_000;
 
 /// Audio comes in pieces of 400 ms, 5.3 times faster than real time.
 const DELTA_BLOCKS: u32 = 20;

@@ -1,0 +1,216 @@
+//! The command line of `loadtest run`, and what of it does not go together.
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::{Args, ValueEnum};
+use url::Url;
+
+use crate::demo::Audio;
+use crate::system::Cores;
+
+/// How the load test is run.
+#[derive(Debug, Clone, Args)]
+pub struct RunArgs {
+    /// How many calls at once.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub(crate) calls: u32,
+    /// For how long they are measured, in seconds; coming up takes a second for 100 calls more.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) duration: u64,
+    /// The audio format between relay and model.
+    #[arg(long, value_enum, default_value_t = Audio::Mulaw)]
+    pub(crate) audio: Audio,
+    /// Lets the agent speak first, and measures how long that takes (mu-law only).
+    #[arg(long)]
+    pub(crate) greeting: bool,
+    #[command(flatten)]
+    pub(crate) subject: SubjectArgs,
+    /// The cores of the process under test, as 0 or 0,2 or 4-7; a relay gets a shard for each.
+    #[arg(long, value_name = "CORES")]
+    pub(crate) relay_cores: Option<Cores>,
+    /// The cores of callers and fake models.
+    #[arg(long, value_name = "CORES")]
+    pub(crate) own_cores: Option<Cores>,
+    /// Writes the report as JSON into this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// What is put under load.
+#[derive(Debug, Clone, Args)]
+pub struct SubjectArgs {
+    /// The relay binary; the one beside this one when not given.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["relay", "floor_bin", "target"])]
+    pub(crate) relay_bin: Option<PathBuf>,
+    /// Another setting of the relay, beside those that the load test gives it; repeatable.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = read_setting,
+          conflicts_with_all = ["relay", "floor_bin", "target"])]
+    pub(crate) relay_env: Vec<(String, String)>,
+    /// A relay that runs already (ws://ADDRESS); needs --signing-key, --pid and --model-listen.
+    #[arg(long, value_name = "URL", requires_all = ["signing_key", "pid", "model_listen"],
+          conflicts_with_all = ["floor_bin", "target"])]
+    pub(crate) relay: Option<String>,
+    /// A program that copies bytes from one address to another, run as `PATH --listen
+    /// 127.0.0.1:0 --target ADDRESS`: callers and far end are the same as of a relay, so that
+    /// its figures are the floor under a relay's.
+    #[arg(long, value_name = "PATH", conflicts_with = "target")]
+    pub(crate) floor_bin: Option<PathBuf>,
+    /// Any Media Streams server that runs already, with its path (ws://HOST:PORT/PATH).
+    #[arg(long, value_name = "URL")]
+    pub(crate) target: Option<String>,
+    /// What stands behind the target.
+    #[arg(long, value_enum, default_value_t = FarEnd::Itself, requires = "target")]
+    pub(crate) far_end: FarEnd,
+    /// Allows a target that is not on this machine. Load on what is not yours is an attack.
+    #[arg(long)]
+    pub(crate) allow_remote: bool,
+    /// The key that the running relay's tickets are signed with.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) signing_key: Option<PathBuf>,
+    /// The process that runs already: its CPU and memory are measured.
+    #[arg(long)]
+    pub(crate) pid: Option<u32>,
+    /// Where the far end listens, as whatever runs already was told.
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) model_listen: Option<SocketAddr>,
+    /// The relay's node name.
+    #[arg(long, default_value = "load-1")]
+    pub(crate) node: String,
+}
+
+/// What stands behind a target that is no relay of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FarEnd {
+    /// Our fake model: the target bridges to it by the OpenAI URL at --model-listen. Everything is
+    /// measured.
+    Model,
+    /// Our Media Streams server: the target passes streams on to --model-listen. Everything is
+    /// measured.
+    Streams,
+    /// Whatever the target has: it answers by itself. Its audio is not ours, so only the time to
+    /// its first audio after a turn is measured, and what it costs where --pid is given.
+    Itself,
+}
+
+/// Where calls go: an address, and what the handshake asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Door {
+    /// Where TCP connects to.
+    pub(crate) address: SocketAddr,
+    /// The name and port, as they stand in the handshake.
+    pub(crate) host: String,
+    /// Path and query, as they stand in the handshake.
+    pub(crate) path: String,
+}
+
+impl Door {
+    /// The door of a node of ours.
+    pub(crate) fn of_node(address: SocketAddr, node: &str) -> Self {
+        Self { address, host: address.to_string(), path: format!("/v1/m/{node}") }
+    }
+
+    /// Reads a `ws://` URL. What is not on this machine needs to be allowed.
+    ///
+    /// # Errors
+    /// When the URL cannot be used.
+    pub(crate) fn read(text: &str, allow_remote: bool) -> anyhow::Result<Self> {
+        let url = Url::parse(text).with_context(|| format!("`{text}`"))?;
+        if url.scheme() != "ws" {
+            bail!("`{text}`: a target begins with ws://");
+        }
+        let host = url.host_str().with_context(|| format!("`{text}` names no host"))?;
+        let port = url.port_or_known_default().context("ws has a port")?;
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let mut addresses = (bare, port).to_socket_addrs().with_context(|| format!("`{text}`"))?;
+        let address = addresses.next().with_context(|| format!("`{host}` has no address"))?;
+        if !address.ip().is_loopback() && !allow_remote {
+            bail!("{host} is not on this machine: --allow-remote puts load on it all the same");
+        }
+        let query = url.query().map(|query| format!("?{query}")).unwrap_or_default();
+        Ok(Self { address, host: format!("{host}:{port}"), path: url.path().to_owned() + &query })
+    }
+}
+
+impl RunArgs {
+    /// Refuses what does not go together.
+    ///
+    /// # Errors
+    /// With a sentence on the first thing that is wrong.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        let subject = &self.subject;
+        let own =
+            subject.relay.is_none() && subject.target.is_none() && subject.floor_bin.is_none();
+        if self.greeting && (self.audio != Audio::Mulaw || !own) {
+            bail!("--greeting needs --audio mulaw and a relay of its own");
+        }
+        if subject.floor_bin.is_some() && self.audio != Audio::Mulaw {
+            bail!("what copies bytes has no model: --audio mulaw is all there is");
+        }
+        if subject.far_end != FarEnd::Itself && subject.model_listen.is_none() {
+            bail!("--far-end needs --model-listen: where the target passes calls on to");
+        }
+        if subject.target.is_some() && subject.pid.is_none() && self.relay_cores.is_some() {
+            bail!("--relay-cores needs --pid: what runs already is not known otherwise");
+        }
+        Ok(())
+    }
+}
+
+/// Reads `NAME=VALUE`.
+fn read_setting(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("NAME=VALUE is wanted")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: RunArgs,
+    }
+
+    fn checked(words: &str) -> Result<(), String> {
+        let line = Line::try_parse_from(std::iter::once("run").chain(words.split_whitespace()));
+        line.map_err(|error| error.to_string())?.args.check().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_refused() {
+        for good in [
+            "--calls 5",
+            "--floor-bin f --relay-cores 0 --own-cores 1",
+            "--target ws://127.0.0.1:1/x",
+            "--target ws://127.0.0.1:1/x --far-end streams --model-listen 127.0.0.1:2",
+            "--relay-env A=1 --relay-env B=2",
+        ] {
+            assert_eq!(checked(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "--far-end streams",
+            "--target ws://127.0.0.1:1/x --far-end streams",
+            "--target ws://127.0.0.1:1/x --relay-cores 0",
+            "--floor-bin f --audio pcm24k",
+            "--floor-bin f --relay-bin g",
+            "--floor-bin f --greeting",
+            "--relay-env A",
+        ] {
+            assert!(checked(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_target_elsewhere_must_be_allowed() {
+        let door = Door::read("ws://127.0.0.1:8080/media?x=1", false).unwrap();
+        assert_eq!((door.host.as_str(), door.path.as_str()), ("127.0.0.1:8080", "/media?x=1"));
+        assert!(Door::read("ws://192.0.2.1:80/", false).is_err());
+        assert!(Door::read("ws://192.0.2.1:80/", true).is_ok());
+        assert!(Door::read("http://127.0.0.1/", false).is_err());
+    }
+}
