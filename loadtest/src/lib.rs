@@ -3,7 +3,7 @@
 //!
 //! Read [`model`] for the fake OpenAI Realtime server, [`carrier`] for the fake Twilio, [`proxy`]
 //! for a network that fails on purpose, [`demo`] for one call through all of it, [`run`] for many, [`chaos`] for
-//! many that lose their model again and again.
+//! many that lose their model again and again, `report` for what is said of a load test.
 
 #![expect(
     clippy::disallowed_methods,
@@ -23,5 +23,6 @@ mod assets;
 mod capture;
 mod clock;
 mod noise;
+mod report;
 mod serve;
 mod system;

@@ -1,15 +1,19 @@
 //! What the two ends of the load test tell each other: when a frame was written, when an answer
 //! began. Both ends are in this process, so one clock times both.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use crate::clock::Stopwatch;
+use crate::report::series::Series;
 
 /// The whole test.
 #[derive(Debug)]
 pub(crate) struct Board {
     /// The clock of every measurement.
     pub(crate) clock: Stopwatch,
+    /// The figures over time.
+    pub(crate) series: Arc<Series>,
     phase: AtomicU8,
     measured_from_us: AtomicU64,
     measured_to_us: AtomicU64,
@@ -103,6 +107,7 @@ impl Board {
         };
         Self {
             clock: Stopwatch::start(),
+            series: Series::new(),
             phase: AtomicU8::new(Phase::Ramp as u8),
             measured_from_us: AtomicU64::new(u64::MAX),
             measured_to_us: AtomicU64::new(u64::MAX),
@@ -113,7 +118,11 @@ impl Board {
     /// Moves on.
     pub(crate) fn set_phase(&self, phase: Phase) {
         match phase {
-            Phase::Measure => self.measured_from_us.store(self.clock.micros(), Ordering::SeqCst),
+            Phase::Measure => {
+                let now_us = self.clock.micros();
+                self.series.begin(now_us);
+                self.measured_from_us.store(now_us, Ordering::SeqCst);
+            }
             Phase::Tail => self.measured_to_us.store(self.clock.micros(), Ordering::SeqCst),
             Phase::Ramp | Phase::Stop | Phase::Gone => {}
         }

@@ -212,7 +212,7 @@ impl Caller {
         figures: &mut Figures,
     ) {
         if board.is_measured(begun_us) {
-            note(&mut figures.down_us, now_us.saturating_sub(begun_us));
+            figures.note_down(now_us, now_us.saturating_sub(begun_us));
         }
         if self.ear.interrupted {
             figures.counts.barge_ins_unheard += 1;

@@ -105,11 +105,12 @@ impl Shard {
     /// The thread's life: calls come up in their time, the ticker speaks for all.
     fn run(board: Arc<Board>, plan: Plan, calls: &[u32]) -> anyhow::Result<Figures> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let figures = Figures::of_thread(&board.series);
         let shard = Rc::new(Self {
             board,
             plan,
             slots: RefCell::new((0..SLOTS).map(|_| Vec::new()).collect()),
-            figures: RefCell::new(Figures::new()),
+            figures: RefCell::new(figures),
         });
         let house = LocalSet::new();
         for &call in calls {
@@ -122,7 +123,7 @@ impl Shard {
         }
         house.block_on(&runtime, shard.tick());
         drop(house);
-        let figures = shard.figures.borrow().clone();
+        let figures = shard.figures.replace(Figures::new());
         Ok(figures)
     }
 
@@ -160,7 +161,9 @@ impl Shard {
         }));
         self.slots.borrow_mut()[call as usize % SLOTS].push(Rc::clone(&line));
         self.figures.borrow_mut().counts.calls_up += 1;
+        self.board.series.call_began();
         self.hear(&line, stream).await;
+        self.board.series.call_ended();
         if self.board.phase() < Phase::Stop {
             anyhow::bail!("the relay ended the call");
         }
@@ -194,6 +197,7 @@ impl Shard {
                         if let Some(started_us) = line.started_us.take() {
                             note(&mut figures.first_us, now_us.saturating_sub(started_us));
                         }
+                        figures.note_heard(now_us, audio.len());
                         line.caller.hear(&audio, now_us, &self.board, &mut figures);
                     }
                     Err(_) => figures.counts.frames_altered_down += 1,
@@ -223,7 +227,7 @@ impl Shard {
             let now_us = self.board.clock.micros();
             let mut figures = self.figures.borrow_mut();
             if self.board.is_measured(now_us) {
-                note(&mut figures.callers_late_us, now_us.saturating_sub(due_us));
+                figures.note_callers_late(now_us, now_us.saturating_sub(due_us));
             }
             let slot = usize::try_from(tick).unwrap_or_default() % SLOTS;
             let lines = self.slots.borrow();

@@ -2,7 +2,7 @@
 //! begins and ends. Shared by the fake model and the fake Media Streams server.
 
 use super::board::Board;
-use super::measured::{Figures, note};
+use super::measured::Figures;
 use super::stamp::{BLOCK, SPELLED_BITS, Stamp, is_loud_pcm24k};
 use crate::demo::Audio;
 
@@ -143,7 +143,7 @@ impl Ear {
             && let Some(written_us) = board.frame_arrived(call, self.frame)
             && board.is_measured(written_us)
         {
-            note(&mut figures.up_us, now_us.saturating_sub(written_us));
+            figures.note_up(now_us, now_us.saturating_sub(written_us));
         }
         self.frame += 1;
     }

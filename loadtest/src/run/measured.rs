@@ -1,11 +1,14 @@
 //! Figures of one thread of the load test, to be added up at the end.
 
+use std::sync::Arc;
+
 use hdrhistogram::Histogram;
 
 use super::board::BothCuts;
+use crate::report::series::{Recorder, Series};
 
 /// Everything that is counted.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Figures {
     /// From a caller's frame to its append at the model, in microseconds.
     pub(crate) up_us: Histogram<u64>,
@@ -25,10 +28,13 @@ pub(crate) struct Figures {
     pub(crate) model_late_us: Histogram<u64>,
     /// The plain counts.
     pub(crate) counts: Counts,
+    /// Where the figures of every second go; `None` of a sum.
+    recorder: Option<Recorder>,
 }
 
 /// Counts of a load test.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub(crate) struct Counts {
     /// Calls that came up.
     pub(crate) calls_up: u64,
@@ -62,6 +68,18 @@ pub(crate) struct Counts {
     pub(crate) unanswered: u64,
 }
 
+impl Counts {
+    /// Frames that were lost, or arrived altered, both ways.
+    pub(crate) fn frames_lost(&self) -> u64 {
+        self.frames_lost_up
+            + self.frames_lost_at_end
+            + self.messages_refused
+            + self.frames_altered_up
+            + self.frames_lost_down
+            + self.frames_altered_down
+    }
+}
+
 impl Figures {
     /// Nothing yet.
     pub(crate) fn new() -> Self {
@@ -77,6 +95,51 @@ impl Figures {
             callers_late_us: empty(),
             model_late_us: empty(),
             counts: Counts::default(),
+            recorder: None,
+        }
+    }
+
+    /// Nothing yet, of a thread whose figures are shown over time too.
+    pub(crate) fn of_thread(series: &Arc<Series>) -> Self {
+        Self { recorder: Some(series.recorder()), ..Self::new() }
+    }
+
+    /// Audio of a caller arrived at the model.
+    pub(crate) fn note_up(&mut self, at_us: u64, us: u64) {
+        note(&mut self.up_us, us);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.up(at_us, us, &self.counts);
+        }
+    }
+
+    /// The first audio of an answer arrived at a caller.
+    pub(crate) fn note_down(&mut self, at_us: u64, us: u64) {
+        note(&mut self.down_us, us);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.down(at_us, us, &self.counts);
+        }
+    }
+
+    /// The callers' schedule was so late.
+    pub(crate) fn note_callers_late(&mut self, at_us: u64, us: u64) {
+        note(&mut self.callers_late_us, us);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.late(at_us, us, &self.counts);
+        }
+    }
+
+    /// The model's schedule was so late.
+    pub(crate) fn note_model_late(&mut self, at_us: u64, us: u64) {
+        note(&mut self.model_late_us, us);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.late(at_us, us, &self.counts);
+        }
+    }
+
+    /// A caller heard so many bytes of mu-law.
+    pub(crate) fn note_heard(&mut self, at_us: u64, bytes: usize) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.heard(at_us, bytes, &self.counts);
         }
     }
 

@@ -10,7 +10,7 @@ mod board;
 mod caller;
 mod callers;
 mod ear;
-mod measured;
+pub(crate) mod measured;
 mod model;
 mod models;
 pub(crate) mod process;
@@ -35,6 +35,7 @@ use self::models::Models;
 use self::process::usage;
 use self::report::{Readings, Report, Setup};
 use self::subject::Subject;
+use crate::report::live::{Stretch, Watch};
 use crate::system::{Cores, allowed_cores};
 
 /// Runs the load test; the exit code says whether anything was lost.
@@ -70,14 +71,15 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         ramp,
         greeted: args.greeting,
     };
-    println!("{} calls come up over {} s ...", args.calls, ramp.as_secs());
     let callers = Callers::start(&board, &plan, u32::try_from(threads)?)?;
-    std::thread::sleep(ramp + SETTLE);
-    println!("measuring for {} s ...", args.duration);
+    let reading = || subject.usage().ok();
+    let mut watch = Watch::new(&board.series, board.clock, args.calls, reading);
+    watch.pass(Stretch { name: "coming up", lasts: ramp + SETTLE });
     board.set_phase(Phase::Measure);
     let began = subject.usage()?;
     let own_began = usage(std::process::id())?;
-    std::thread::sleep(Duration::from_secs(args.duration));
+    watch.pass(Stretch { name: "measuring", lasts: Duration::from_secs(args.duration) });
+    drop(watch);
     let ended = subject.usage()?;
     let own_cpu_seconds = usage(std::process::id())?.cpu_seconds - own_began.cpu_seconds;
     board.set_phase(Phase::Tail);

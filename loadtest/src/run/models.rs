@@ -14,7 +14,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::board::{Board, Phase};
-use super::measured::{Figures, note};
+use super::measured::Figures;
 use super::model::Session;
 use super::streams::Streams;
 use crate::demo::Audio;
@@ -123,7 +123,7 @@ fn serve(
     listener: std::net::TcpListener,
 ) -> anyhow::Result<Figures> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let figures = Rc::new(RefCell::new(Figures::new()));
+    let figures = Rc::new(RefCell::new(Figures::of_thread(&board.series)));
     let house = LocalSet::new();
     house.block_on(&runtime, async {
         let listener = TcpListener::from_std(listener)?;
@@ -139,7 +139,7 @@ fn serve(
         }
     })?;
     drop(house);
-    let figures = figures.borrow().clone();
+    let figures = figures.replace(Figures::new());
     Ok(figures)
 }
 
@@ -202,7 +202,7 @@ async fn converse(
                 let now_us = board.clock.micros();
                 let late_us = now_us.saturating_sub(due_us.unwrap_or(now_us));
                 if board.is_measured(now_us) {
-                    note(&mut figures.borrow_mut().model_late_us, late_us);
+                    figures.borrow_mut().note_model_late(now_us, late_us);
                 }
                 session.tick(now_us, board, &mut out);
             }

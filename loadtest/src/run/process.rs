@@ -9,6 +9,8 @@ pub(crate) struct Usage {
     pub(crate) cpu_seconds: f64,
     /// Resident memory, in bytes.
     pub(crate) resident_bytes: u64,
+    /// Threads.
+    pub(crate) threads: u32,
 }
 
 /// Reads a process's usage.
@@ -29,9 +31,11 @@ fn parse(stat: &str, status: &str) -> Option<Usage> {
     let (_, rest) = stat.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_whitespace().collect();
     let ticks = fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?;
-    let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kilobytes: u64 = resident.trim().trim_end_matches("kB").trim().parse().ok()?;
-    Some(Usage { cpu_seconds: ticks / TICKS_A_SECOND, resident_bytes: kilobytes * 1_024 })
+    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+    let kilobytes: u64 = field("VmRSS:")?.trim().trim_end_matches("kB").trim().parse().ok()?;
+    let threads = field("Threads:")?.trim().parse().ok()?;
+    let resident_bytes = kilobytes * 1_024;
+    Some(Usage { cpu_seconds: ticks / TICKS_A_SECOND, resident_bytes, threads })
 }
 
 /// Linux counts process time in hundredths of a second on every platform of ours.
@@ -44,8 +48,8 @@ mod tests {
     #[test]
     fn a_process_with_a_strange_name_is_read() {
         let stat = "42 (a) b (c) S 1 42 42 0 -1 4194304 100 0 0 0 250 50 0 0 20 0 3 0 9 1 2";
-        let usage = parse(stat, "Name:\tx\nVmRSS:\t    2048 kB\n").unwrap();
-        assert_eq!(usage, Usage { cpu_seconds: 3.0, resident_bytes: 2_097_152 });
+        let usage = parse(stat, "Name:\tx\nVmRSS:\t    2048 kB\nThreads:\t3\n").unwrap();
+        assert_eq!(usage, Usage { cpu_seconds: 3.0, resident_bytes: 2_097_152, threads: 3 });
         assert_eq!(parse("42 S", ""), None);
     }
 

@@ -341,7 +341,8 @@ mod tests {
     use super::*;
 
     fn readings() -> Readings {
-        let usage = |cpu_seconds, mib: u64| Usage { cpu_seconds, resident_bytes: mib << 20 };
+        let usage =
+            |cpu_seconds, mib: u64| Usage { cpu_seconds, resident_bytes: mib << 20, threads: 3 };
         Readings {
             idle: usage(0.5, 10),
             began: usage(1.0, 40),
