@@ -11,6 +11,7 @@ use std::time::Duration;
 use link::agent::AgentSpec;
 use link::id::{CallId, Gen, NodeId, WallTime};
 use link::ticket::{Claims, Purpose, SKEW_SECONDS};
+use sha2::{Digest as _, Sha256};
 
 use crate::call::moment::Moment;
 use crate::known::{AgentKey, Known};
@@ -134,6 +135,15 @@ pub struct Carried {
     pub shard: usize,
 }
 
+/// What a [`Register`] remembers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remembered {
+    /// Calls that are carried.
+    pub calls: usize,
+    /// Tickets that were used and have not expired.
+    pub tickets: usize,
+}
+
 /// The node's memory of used tickets and carried calls. One for the process, behind a lock that is
 /// taken twice a call and never on the media path.
 #[derive(Debug, Default)]
@@ -173,6 +183,28 @@ impl Register {
         }
     }
 
+    /// Gives back what a herd of calls has left behind: tickets that have expired since, and room
+    /// that nobody needs. The house does it once a second; no stream waits for it.
+    pub fn tidy(&mut self, now: WallTime) {
+        let Self { used, calls } = self;
+        used.forget_expired(now);
+        if is_spacious(used.jtis.len(), used.jtis.capacity()) {
+            used.jtis.shrink_to(used.jtis.capacity() / 2);
+        }
+        if is_spacious(used.order.len(), used.order.capacity()) {
+            used.order.shrink_to(used.order.capacity() / 2);
+        }
+        if is_spacious(calls.len(), calls.capacity()) {
+            calls.shrink_to(calls.capacity() / 2);
+        }
+    }
+
+    /// How much is remembered.
+    #[must_use]
+    pub fn remembered(&self) -> Remembered {
+        Remembered { calls: self.calls.len(), tickets: self.used.order.len() }
+    }
+
     /// Where a call runs.
     #[must_use]
     pub fn find(&self, call: &CallId) -> Option<Carried> {
@@ -183,10 +215,14 @@ impl Register {
 /// The tickets that were used and have not expired.
 #[derive(Debug, Default)]
 struct UsedTickets {
-    jtis: HashSet<Box<str>>,
+    jtis: HashSet<Fingerprint>,
     /// In the order of use; tickets all live equally long, so it is nearly that of expiry.
-    order: VecDeque<(i64, Box<str>)>,
+    order: VecDeque<(i64, Fingerprint)>,
 }
+
+/// Half of a ticket number's SHA-256: 16 bytes in place of a text on the heap, twice a call. Two
+/// numbers that share it would be a collision that nobody has found.
+type Fingerprint = [u8; 16];
 
 /// The most used tickets that are remembered: a thousand new calls a second for all of a ticket's
 /// life. Only control can fill it; when it is full, streams are refused.
@@ -195,15 +231,15 @@ const USED_MAX: usize = 65_536;
 impl UsedTickets {
     fn take(&mut self, claims: &Claims, now: WallTime) -> Result<(), Refusal> {
         self.forget_expired(now);
-        if self.jtis.contains(claims.jti.as_str()) {
+        let jti = fingerprint(&claims.jti);
+        if self.jtis.contains(&jti) {
             return Err(Refusal::of(claims, Refused::Replayed, "the ticket was used before"));
         }
         if self.order.len() >= USED_MAX {
             let words = "more tickets are in use than this node remembers";
             return Err(Refusal::of(claims, Refused::Replayed, words));
         }
-        let jti: Box<str> = claims.jti.as_str().into();
-        self.jtis.insert(jti.clone());
+        self.jtis.insert(jti);
         self.order.push_back((claims.expires_at, jti));
         Ok(())
     }
@@ -218,6 +254,17 @@ impl UsedTickets {
             self.order.pop_front();
         }
     }
+}
+
+fn fingerprint(jti: &str) -> Fingerprint {
+    let digest = Sha256::digest(jti.as_bytes());
+    std::array::from_fn(|n| digest[n])
+}
+
+/// Whether a table has grown for a herd that is gone. Halved and not emptied, so that the next one
+/// does not grow it from nothing.
+fn is_spacious(len: usize, capacity: usize) -> bool {
+    capacity > 1_024 && len < capacity / 4
 }
 
 /// How many refusals are told to control: enough for an operator to see what is wrong, few enough

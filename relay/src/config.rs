@@ -174,6 +174,11 @@ pub fn read(environment: &Environment) -> Result<(Config, Logging), Mistakes> {
     }
 }
 
+/// The origin at which a carrier reaches this node, when it is said and well-formed.
+pub(crate) fn public_url(environment: &Environment) -> Option<String> {
+    environment.get("RELAY_PUBLIC_URL").and_then(|text| origin(text.trim()))
+}
+
 /// The names in the environment that look like settings of the relay and are none.
 pub fn unknown(environment: &Environment) -> impl Iterator<Item = &str> {
     let names = environment.keys().map(String::as_str);

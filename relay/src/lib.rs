@@ -15,6 +15,8 @@
 //! - [`ws`] over [`stream`]: frames in place; [`tls`] and [`dial`] open sockets, [`forward`] passes
 //!   on what is not a stream, [`tools`] runs what a model asks for, [`answer`] is what the relay
 //!   says itself.
+//! - [`doctor`] looks for what would keep a node from serving, [`kernel`] for what the system does
+//!   not allow it.
 //! - [`mailbox`] brings word into a call, [`telemetry`] and [`metrics`] bring it out; [`clock`]
 //!   reads time.
 
@@ -47,6 +49,9 @@ pub mod answer;
 
 pub mod mailbox;
 pub mod telemetry;
+
+pub mod doctor;
+pub mod kernel;
 
 pub mod clock;
 pub mod metrics;

@@ -7,9 +7,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use relay::clock::Clock;
 use relay::config::{self, Config, LogFormat, Logging};
-use relay::{metrics, server};
+use relay::{doctor, metrics, server};
 use tokio::task::LocalSet;
 
+// The feature is for comparing (`bench/results/README.md`): it changes nothing else.
+#[cfg(not(feature = "system-allocator"))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -27,14 +29,38 @@ enum Task {
     Config,
     /// Explains every metric.
     Metrics,
+    /// Looks for what would keep this node from serving, and says what to do. Changes nothing.
+    Doctor {
+        /// Writes the findings as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().task {
         Some(Task::Config) => print(&config::settings::page()),
         Some(Task::Metrics) => print(&metrics::table::page()),
+        Some(Task::Doctor { json }) => doctor(json),
         None => serve(),
     }
+}
+
+/// Exit code 1 when calls would fail.
+fn doctor(json: bool) -> ExitCode {
+    let environment = config::environment();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let report = match runtime {
+        Ok(runtime) => {
+            let report = runtime.block_on(doctor::examine(&environment));
+            // A name that is still being looked up must not hold the process.
+            runtime.shutdown_background();
+            report
+        }
+        Err(error) => doctor::Report::of_nothing(&error),
+    };
+    print(&if json { report.json() } else { report.text() });
+    if report.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 #[expect(clippy::print_stderr, reason = "before the log exists")]

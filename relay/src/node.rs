@@ -33,6 +33,25 @@ mod session;
 
 pub use self::session::trust;
 
+/// Finds out whether control can be reached and is the one of the join token. Says nothing: the
+/// node that serves keeps its place.
+///
+/// # Errors
+/// What is in the way.
+pub(crate) async fn knock(joined: &Joined) -> Result<(), String> {
+    match session::reach(joined).await {
+        Ok((endpoint, connection)) => {
+            connection.close(0_u32.into(), b"");
+            // Gives the close a chance to leave.
+            let _ = tokio::time::timeout(Duration::from_millis(200), endpoint.wait_idle()).await;
+            Ok(())
+        }
+        Err(Broken::Stopped) => Err("the process stops".to_owned()),
+        Err(Broken::Refused(why)) => Err(why),
+        Err(Broken::Failed(error)) => Err(error.to_string()),
+    }
+}
+
 /// How the link is, for probes and metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkState {

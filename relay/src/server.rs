@@ -29,6 +29,7 @@ use crate::clock::{self, Clock};
 use crate::config::{Config, Mode};
 use crate::gate::Gate;
 use crate::gate::room::Bounds;
+use crate::kernel::{self, Needs};
 use crate::known::Known;
 use crate::metrics::{Counters, Metrics};
 use crate::node::{self, Link, LinkState, Phase, Surroundings};
@@ -36,6 +37,9 @@ use crate::shard::{self, Gauge, Post, Setup, ToShard};
 use crate::telemetry::{Noted, Outlet};
 
 mod accept;
+
+pub(crate) use self::files::{limit as files_limit, needed as files_needed};
+pub(crate) use self::memory::bound as memory_bound;
 
 mod admin;
 mod files;
@@ -92,6 +96,8 @@ pub async fn run(
 ) -> Result<(), StartError> {
     let signals = Signals::new()?;
     files::raise_limit(config.calls_max);
+    let has_link = matches!(config.mode, Mode::Joined(_));
+    kernel::warn(Needs { calls_max: config.calls_max, has_link });
     let public = accept::listen(config.listen)?;
     let admin = accept::listen(config.admin_listen)?;
     let addresses = Listening { public: public.local_addr()?, admin: admin.local_addr()? };
@@ -233,6 +239,7 @@ impl House {
         let acceptor = Rc::new(Acceptor {
             listener: public,
             post: self.post.clone(),
+            clock: self.clock,
             gauges: self.gauges.clone(),
             counters: self.counters.clone(),
             connections_max: u64::from(self.gate.calls_max()) + accept::CONNECTIONS_SPARE,

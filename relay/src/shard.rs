@@ -7,11 +7,13 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::TcpStream as StdTcpStream;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -24,7 +26,7 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use link::id::{CallId, Gen, TenantId};
 use tokio::net::TcpStream;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::LocalSet;
 
 use crate::admit::{Allowance, Identity};
@@ -84,7 +86,8 @@ pub struct Shard {
     spare_patience: RefCell<Patience>,
     /// Calls that were sent away and still close their sockets.
     leaving: watch::Sender<u32>,
-    handshakes: Semaphore,
+    /// Whose TLS handshake goes on in this turn of the shard.
+    handshaking: tokio::sync::Mutex<()>,
     refusals_told: RefCell<Allowance>,
 }
 
@@ -123,9 +126,6 @@ pub struct Setup {
     pub shards: usize,
 }
 
-/// TLS handshakes at a time. One costs a millisecond of the core that also carries calls, so a
-/// herd of them is spread out.
-const HANDSHAKES_MAX: usize = 4;
 /// From the connection, or the last answer, to the end of the next request's headers.
 const HEADERS_WITHIN: Duration = Duration::from_secs(5);
 /// All headers of a request together.
@@ -160,7 +160,7 @@ impl Shard {
             anteroom: RefCell::default(),
             spare_patience: RefCell::default(),
             leaving: watch::Sender::new(0),
-            handshakes: Semaphore::new(HANDSHAKES_MAX),
+            handshaking: tokio::sync::Mutex::default(),
             refusals_told: RefCell::new(Allowance::new(setup.clock.now())),
             setup,
         }
@@ -275,8 +275,31 @@ impl Shard {
         let tcp = TcpStream::from_std(tcp)?;
         tune(&tcp, Leg::Caller)?;
         let Some(config) = &self.setup.tls else { return Ok((Stream::Plain(tcp), Scheme::Http)) };
-        let _permit = self.handshakes.acquire().await.map_err(io::Error::other)?;
-        Ok((tls::accept(tcp, config).await?, Scheme::Https))
+        Ok((self.in_turns(tls::accept(tcp, config)).await?, Scheme::Https))
+    }
+
+    /// Polls a handshake at most once in a turn of the shard, and no other one in that turn: a step
+    /// may cost a millisecond of the core that also carries calls, so media goes between any two.
+    /// Whoever waits for its peer holds nothing, so a peer that dawdles keeps nobody out.
+    async fn in_turns<T>(&self, handshake: impl Future<Output = T>) -> T {
+        let mut handshake = pin!(handshake);
+        loop {
+            let turn = self.handshaking.lock().await;
+            // Back once the sockets of the turn have been served.
+            tokio::task::yield_now().await;
+            if let Poll::Ready(done) = poll_fn(|cx| Poll::Ready(handshake.as_mut().poll(cx))).await
+            {
+                return done;
+            }
+            drop(turn);
+            let mut is_woken = false;
+            poll_fn(|_| match std::mem::replace(&mut is_woken, true) {
+                true => Poll::Ready(()),
+                // The handshake has left word with its socket and its deadline.
+                false => Poll::Pending,
+            })
+            .await;
+        }
     }
 
     /// Serves requests until the connection ends, or has become a WebSocket.

@@ -97,7 +97,7 @@ pub(crate) async fn connect(
     Ok(Stream::Tls(Box::new(stream.into())))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(crate) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let wrong = |cause| TlsError::Pem { path: path.into(), cause };
     let found: Vec<_> = CertificateDer::pem_file_iter(path)
         .map_err(wrong)?
@@ -110,7 +110,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 }
 
 /// The one provider of the process, named instead of found, so that no second one can slip in.
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 

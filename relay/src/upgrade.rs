@@ -52,8 +52,7 @@ pub fn judge(
 ) -> Result<Acceptable, TurnedAway> {
     let name = path.strip_prefix(PREFIX).unwrap_or_default();
     if name.strip_suffix('/').unwrap_or(name) != node.as_str() {
-        let why = labels::Upgrade::WrongNode;
-        return Err(away(why, StatusCode::NOT_FOUND, "There is no such node here.\n"));
+        return Err(away(labels::Upgrade::WrongNode, StatusCode::NOT_FOUND, WRONG_NODE));
     }
     let key = websocket_key(method, headers)?;
     if !known.is_synced() {
@@ -62,14 +61,8 @@ pub fn judge(
     let given = headers.get(SIGNATURE_HEADER).map(|value| value.as_bytes());
     match known.signature(given) {
         Signature::Good => Ok(Acceptable { accept_key: derive_accept_key(key) }),
-        Signature::Missing => {
-            let why = labels::Upgrade::Unsigned;
-            Err(away(why, StatusCode::FORBIDDEN, "The request is not signed.\n"))
-        }
-        Signature::Forged => {
-            let why = labels::Upgrade::Forged;
-            Err(away(why, StatusCode::FORBIDDEN, "The signature is wrong.\n"))
-        }
+        Signature::Missing => Err(away(labels::Upgrade::Unsigned, StatusCode::FORBIDDEN, UNSIGNED)),
+        Signature::Forged => Err(away(labels::Upgrade::Forged, StatusCode::FORBIDDEN, FORGED)),
     }
 }
 
@@ -83,8 +76,7 @@ fn websocket_key<'h>(method: &Method, headers: &'h HeaderMap) -> Result<&'h [u8]
     };
     let asks = lists(header::CONNECTION, "upgrade") && lists(header::UPGRADE, "websocket");
     if method != Method::GET || !asks {
-        let sentence = "This is where media streams connect, by WebSocket.\n";
-        return Err(away(why, StatusCode::UPGRADE_REQUIRED, sentence));
+        return Err(away(why, StatusCode::UPGRADE_REQUIRED, NOT_UPGRADE));
     }
     let is_13 = headers.get(header::SEC_WEBSOCKET_VERSION).is_some_and(|version| version == "13");
     if !is_13 {
@@ -100,6 +92,45 @@ fn websocket_key<'h>(method: &Method, headers: &'h HeaderMap) -> Result<&'h [u8]
     }
 }
 
+const WRONG_NODE: &str = "There is no such node here.\n";
+const NOT_UPGRADE: &str = "This is where media streams connect, by WebSocket.\n";
+const UNSIGNED: &str = "The request is not signed.\n";
+const FORGED: &str = "The signature is wrong.\n";
+const NOT_READY: &str = "This node is not ready yet.\n";
+const DRAINING: &str = "This node takes no more calls.\n";
+const FULL: &str = "This node has all the calls it takes.\n";
+const NO_MEMORY: &str = "This node has no memory for another call.\n";
+const NO_FILES: &str = "This node may not open files for another call.\n";
+const LATE: &str = "This node is late with the calls that it has.\n";
+
+/// What a refusal shows of the way to a relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shows {
+    /// It leads to a node, with everything that an upgrade needs.
+    Way,
+    /// The same, and the node waits for control.
+    NotReady,
+    /// It leads to another node.
+    WrongNode,
+    /// The upgrade's headers are lost on it.
+    NoUpgrade,
+}
+
+/// A relay's refusals by their sentences, for whoever plays a carrier.
+pub(crate) const REFUSALS: [(&str, Shows); 10] = [
+    (WRONG_NODE, Shows::WrongNode),
+    (NOT_UPGRADE, Shows::NoUpgrade),
+    // A header was lost that no proxy needs to touch; the upgrade itself was not.
+    (UNSIGNED, Shows::Way),
+    (FORGED, Shows::Way),
+    (NOT_READY, Shows::NotReady),
+    (DRAINING, Shows::Way),
+    (FULL, Shows::Way),
+    (NO_MEMORY, Shows::Way),
+    (NO_FILES, Shows::Way),
+    (LATE, Shows::Way),
+];
+
 fn away(why: labels::Upgrade, status: StatusCode, sentence: &'static str) -> TurnedAway {
     TurnedAway { why, status, sentence }
 }
@@ -107,18 +138,12 @@ fn away(why: labels::Upgrade, status: StatusCode, sentence: &'static str) -> Tur
 impl From<NoSeat> for TurnedAway {
     fn from(no_seat: NoSeat) -> Self {
         let (why, sentence) = match no_seat {
-            NoSeat::NotReady => (labels::Upgrade::NotReady, "This node is not ready yet.\n"),
-            NoSeat::Draining => (labels::Upgrade::Draining, "This node takes no more calls.\n"),
-            NoSeat::Full => (labels::Upgrade::Full, "This node has all the calls it takes.\n"),
-            NoSeat::Strained(Strain::Memory) => {
-                (labels::Upgrade::NoMemory, "This node has no memory for another call.\n")
-            }
-            NoSeat::Strained(Strain::Files) => {
-                (labels::Upgrade::NoFiles, "This node may not open files for another call.\n")
-            }
-            NoSeat::Strained(Strain::Lateness) => {
-                (labels::Upgrade::Late, "This node is late with the calls that it has.\n")
-            }
+            NoSeat::NotReady => (labels::Upgrade::NotReady, NOT_READY),
+            NoSeat::Draining => (labels::Upgrade::Draining, DRAINING),
+            NoSeat::Full => (labels::Upgrade::Full, FULL),
+            NoSeat::Strained(Strain::Memory) => (labels::Upgrade::NoMemory, NO_MEMORY),
+            NoSeat::Strained(Strain::Files) => (labels::Upgrade::NoFiles, NO_FILES),
+            NoSeat::Strained(Strain::Lateness) => (labels::Upgrade::Late, LATE),
         };
         away(why, StatusCode::SERVICE_UNAVAILABLE, sentence)
     }

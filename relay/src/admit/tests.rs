@@ -147,3 +147,23 @@ fn refusals_are_told_at_a_bounded_rate() {
     let told = (0..1_000).filter(|_| allowance.take(later)).count();
     assert_eq!(told, 2);
 }
+
+#[test]
+fn after_a_herd_nothing_is_left_of_it_but_some_room() {
+    let mut register = Register::default();
+    for n in 0..20_000 {
+        let call = CallId::new(format!("c_{n}")).unwrap();
+        let claims = Claims { call: call.clone(), jti: format!("{n:032x}"), ..claims() };
+        register.enter(&claims, 0, NOW).unwrap();
+        register.leave(&call, Gen(0));
+    }
+    assert_eq!(register.remembered(), Remembered { calls: 0, tickets: 20_000 });
+    let over = at(LIFETIME_SECONDS + SKEW_SECONDS);
+    for _ in 0..10 {
+        register.tidy(over);
+    }
+    assert_eq!(register.remembered(), Remembered { calls: 0, tickets: 0 });
+    let Register { used, calls } = &register;
+    let room = [used.jtis.capacity(), used.order.capacity(), calls.capacity()];
+    assert!(room.iter().all(|capacity| *capacity <= 2_048), "{room:?}");
+}

@@ -1,6 +1,7 @@
 //! One connection to control: from its dialling to its break.
 
 use std::error::Error;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +9,17 @@ use std::time::Duration;
 use link::frame::{Channel, Decoder, Frame, FrameError};
 use link::message::{ALPN, Hello, Load, SERVER_NAME, ToControl, ToRelay, VERSION};
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig};
+use quinn::{ClientConfig, Connection, Endpoint, EndpointConfig, RecvStream, SendStream};
+use quinn::{TokioRuntime, TransportConfig};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
+use socket2::{Domain, Socket, Type};
 use tokio::time::timeout;
 
 use super::{Link, Phase};
 use crate::call::moment::Moment;
+use crate::config::Joined;
+use crate::kernel;
 use crate::metrics::labels::Attempt;
 
 /// Why a connection ended, or never was.
@@ -88,6 +93,38 @@ fn quic_config(tls: Arc<rustls::ClientConfig>) -> Result<ClientConfig, Box<dyn E
     Ok(config)
 }
 
+/// Connects to control, and says nothing yet.
+pub(super) async fn reach(joined: &Joined) -> Result<(Endpoint, Connection), Broken> {
+    let config = quic_config(joined.tls.clone()).map_err(Broken::Failed)?;
+    let mut failure = Broken::from(LinkError::NoAddress);
+    // Looked up at each try: control's address may change with every start of it.
+    let addresses = tokio::net::lookup_host(&joined.token.address).await?;
+    for address in addresses.take(ADDRESSES_MAX) {
+        let from: SocketAddr = match address {
+            SocketAddr::V4(_) => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
+            SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
+        };
+        let endpoint = endpoint(from)?;
+        let connecting = endpoint.connect_with(config.clone(), address, SERVER_NAME)?;
+        match timeout(CONNECT_WITHIN, connecting).await {
+            Ok(Ok(connection)) => return Ok((endpoint, connection)),
+            Ok(Err(error)) => failure = error.into(),
+            Err(_) => failure = LinkError::Silent.into(),
+        }
+    }
+    Err(failure)
+}
+
+/// A socket of this side, with room for a burst. What the system gives less of is told at start.
+fn endpoint(from: SocketAddr) -> io::Result<Endpoint> {
+    let socket = Socket::new(Domain::for_address(from), Type::DGRAM, None)?;
+    let bytes = usize::try_from(kernel::LINK_BUFFER_BYTES).unwrap_or(usize::MAX);
+    socket.set_recv_buffer_size(bytes)?;
+    socket.set_send_buffer_size(bytes)?;
+    socket.bind(&from.into())?;
+    Endpoint::new(EndpointConfig::default(), None, socket.into(), Arc::new(TokioRuntime))
+}
+
 impl Link {
     /// One connection, as long as it lasts.
     pub(super) async fn connect_and_serve(&self) -> Broken {
@@ -110,24 +147,7 @@ impl Link {
     }
 
     async fn connect(&self) -> Result<(Endpoint, Connection), Broken> {
-        let config = quic_config(self.joined.tls.clone()).map_err(Broken::Failed)?;
-        let mut failure = Broken::from(LinkError::NoAddress);
-        // Looked up at each try: control's address may change with every start of it.
-        let addresses = tokio::net::lookup_host(&self.joined.token.address).await?;
-        for address in addresses.take(ADDRESSES_MAX) {
-            let from: SocketAddr = match address {
-                SocketAddr::V4(_) => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
-                SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
-            };
-            let endpoint = Endpoint::client(from)?;
-            let connecting = endpoint.connect_with(config.clone(), address, SERVER_NAME)?;
-            match timeout(CONNECT_WITHIN, connecting).await {
-                Ok(Ok(connection)) => return Ok((endpoint, connection)),
-                Ok(Err(error)) => failure = error.into(),
-                Err(_) => failure = LinkError::Silent.into(),
-            }
-        }
-        Err(failure)
+        reach(&self.joined).await
     }
 
     async fn serve(&self, connection: &Connection) -> Result<(), Broken> {

@@ -8,6 +8,8 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::StartError;
+use crate::clock::Clock;
+use crate::kernel;
 use crate::metrics::Counters;
 use crate::metrics::labels::Connection;
 use crate::shard::{Accepted, Gauge, Post, ToShard};
@@ -18,9 +20,9 @@ pub(super) const CONNECTIONS_SPARE: u64 = 2_048;
 /// fails at once and would spin; calls that end meanwhile give some back.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Connections that the kernel may hold before they are accepted: a herd after a deploy. The
-/// system's own `somaxconn` may bound it lower.
-const BACKLOG: u32 = 8_192;
+/// A shard that is so late, or has owed its beat for so long, gets no connection while another one
+/// takes it: a call that blocks its thread delays those that are there, and nobody new.
+const STUCK: Duration = Duration::from_millis(500);
 
 /// Opens a port, with room for a herd.
 ///
@@ -35,7 +37,8 @@ pub(super) fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
         // A restart must not wait for the old process's connections to be forgotten.
         socket.set_reuseaddr(true)?;
         socket.bind(address)?;
-        socket.listen(BACKLOG)
+        // The system's own `somaxconn` may bound it lower.
+        socket.listen(kernel::BACKLOG)
     };
     open().map_err(|cause| StartError::Listen { address, cause })
 }
@@ -44,6 +47,7 @@ pub(super) fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
 pub(super) struct Acceptor {
     pub(super) listener: TcpListener,
     pub(super) post: Post,
+    pub(super) clock: Clock,
     pub(super) gauges: Arc<[Arc<Gauge>]>,
     pub(super) counters: Arc<Counters>,
     pub(super) connections_max: u64,
@@ -70,14 +74,17 @@ impl Acceptor {
 
     /// Gives a connection to the shard with the fewest, or to the next one when that is busy.
     fn hand_over(&self, tcp: TcpStream, peer: SocketAddr) -> Connection {
-        let mut shards: Vec<_> =
-            self.gauges.iter().map(|gauge| gauge.connections()).enumerate().collect();
-        if shards.iter().map(|(_, connections)| connections).sum::<u64>() >= self.connections_max {
+        let now = self.clock.now();
+        let look = |gauge: &Arc<Gauge>| (gauge.lateness(now) > STUCK, gauge.connections());
+        let mut shards: Vec<_> = self.gauges.iter().map(look).enumerate().collect();
+        let connections: u64 = shards.iter().map(|(_, (_, connections))| connections).sum();
+        if connections >= self.connections_max {
             return Connection::TooMany;
         }
         // Of no reactor any more: the shard's own takes it.
         let Ok(tcp) = tcp.into_std() else { return Connection::AcceptFailed };
-        shards.sort_by_key(|(_, connections)| *connections);
+        // One that is stuck comes last, however few it has.
+        shards.sort_by_key(|(_, look)| *look);
         let mut tcp = tcp;
         for (shard, _) in shards {
             let place = self.gauges[shard].place();

@@ -136,6 +136,7 @@ impl Admin {
             json!({"connections": gauge.connections(), "beat_ms": beat_ms, "late_ms": late_ms})
         };
         let (bounds, used) = self.gate.usage();
+        let remembered = self.gate.register().remembered();
         let known = |bound: u64| (bound < u64::MAX).then_some(bound);
         let page = json!({
             "node": self.node,
@@ -145,6 +146,8 @@ impl Admin {
             "draining": occupancy.door == Door::Draining,
             "calls": occupancy.calls,
             "calls_max": self.gate.calls_max(),
+            "calls_carried": remembered.calls,
+            "tickets_remembered": remembered.tickets,
             "strain": occupancy.strain.map(Strain::as_str),
             "memory_bytes": used.memory,
             "memory_bytes_max": known(bounds.memory_max),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const SHARE_PERCENT: u64 = 85;
 
 /// The memory above which no call is taken: as set, or a share of what there is.
-pub(super) fn bound(set: Option<u64>) -> u64 {
+pub(crate) fn bound(set: Option<u64>) -> u64 {
     set.unwrap_or_else(|| match available() {
         Some(bytes) => bytes / 100 * SHARE_PERCENT,
         None => u64::MAX,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::memory;
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::gate::Gate;
 use crate::gate::room::Measured;
 use crate::shard::Gauge;
@@ -24,6 +24,7 @@ pub(super) async fn measure(gate: Arc<Gate>, gauges: Arc<[Arc<Gauge>]>, clock: C
         tick.tick().await;
         if turn == 0 {
             memory = memory::resident().unwrap_or(memory);
+            gate.register().tidy(clock::wall());
         }
         let now = clock.now();
         let connections: u64 = gauges.iter().map(|gauge| gauge.connections()).sum();

@@ -135,7 +135,7 @@ async fn a_panic_in_one_call_costs_that_call_only() {
         let _seat = seat;
         shard
             .carry(healthy, async |_, mailbox, log| {
-                let letter = std::future::poll_fn(|cx| mailbox.poll_take(cx)).await;
+                let letter = poll_fn(|cx| mailbox.poll_take(cx)).await;
                 assert_eq!(letter, Letter::Drain);
                 log.end(EndReason::Drained);
             })
@@ -171,15 +171,31 @@ async fn a_letter_reaches_only_the_generation_that_it_is_meant_for() {
             shard.deliver((call.clone(), Gen(1)), Letter::Drain);
             shard.deliver((call.clone(), Gen(0)), Letter::Drain);
             let mut taken = 0;
-            std::future::poll_fn(|cx| {
+            poll_fn(|cx| {
                 while mailbox.poll_take(cx).is_ready() {
                     taken += 1;
                 }
-                std::task::Poll::Ready(())
+                Poll::Ready(())
             })
             .await;
             assert_eq!(taken, 1);
             log.end(EndReason::Drained);
         })
         .await;
+}
+
+#[tokio::test]
+async fn a_call_keeps_nothing_of_the_http_that_brought_it() {
+    use std::mem::size_of_val;
+
+    let bench = bench();
+    let (socket, peer) = socket_and_peer().await;
+    let tcp = peer.into_std().unwrap();
+    let (peer, place) = (tcp.local_addr().unwrap(), bench.shard.setup.gauge.place());
+    let connection = size_of_val(&bench.shard.clone().connection(Accepted { tcp, peer, place }));
+    let stream = size_of_val(&bench.shard.stream(socket, bench.gate.sit().unwrap()));
+    let parts = format!("connection {connection}, stream {stream}");
+    // Whoever makes it grow knows: it is there for every call, for as long as the call is.
+    assert!(connection <= 8 << 10, "{parts}");
+    assert!(connection <= stream + 512, "{parts}");
 }

@@ -8,6 +8,7 @@
 //! agent's. Two hot shapes, the caller's `media` and the agent's audio delta, are read in place by
 //! a cursor (`scan`) that gives up at the first surprise; then serde reads the whole text.
 
+pub mod knock;
 pub mod openai_realtime;
 pub mod opening;
 pub mod twilio;

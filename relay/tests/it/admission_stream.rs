@@ -2,8 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use std::sync::Arc;
-
 use link::id::{Gen, NodeId};
 use link::ticket::SigningKey;
 use tokio::net::TcpStream;
@@ -149,17 +147,10 @@ async fn streams_are_served_over_the_relays_own_tls() {
     alone.set("RELAY_TLS_KEY_FILE", &key);
     let relay = alone.start().await;
 
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(own.cert.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let config = process_rig::trusting(own.cert.der());
     let tcp = TcpStream::connect(relay.public).await.unwrap();
     let name = "relay.test".try_into().unwrap();
-    let stream = TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
+    let stream = TlsConnector::from(config).connect(name, tcp).await.unwrap();
     let mut carrier = process_rig::open_over(stream, NODE, None).await.ok().unwrap();
     carrier.say(r#"{"event":"connected","protocol":"Call","version":"1.0.0"}"#).await;
     carrier.say(&process_rig::start(&alone.ticket(|_| {}))).await;

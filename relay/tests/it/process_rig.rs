@@ -7,12 +7,14 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use link::id::{AgentName, CallId, Gen, NodeId, TenantId};
 use link::ticket::{Claims, Purpose, SigningKey};
+use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -124,6 +126,11 @@ impl Alone {
 
     pub(crate) fn set(&mut self, name: &str, value: &str) {
         self.settings.push((name.to_owned(), value.to_owned()));
+    }
+
+    /// What the relay would be started with.
+    pub(crate) fn settings(&self) -> &[(String, String)] {
+        &self.settings
     }
 
     pub(crate) async fn start(&self) -> Relay {
@@ -245,6 +252,13 @@ impl Relay {
     pub(crate) async fn exit(&mut self) -> ExitStatus {
         let mut child = self.child.take().unwrap();
         within(blocking(move || child.wait().unwrap())).await
+    }
+
+    /// Resident bytes of the process.
+    pub(crate) fn resident(&self) -> u64 {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.pid)).unwrap();
+        let pages: u64 = statm.split_whitespace().nth(1).unwrap().parse().unwrap();
+        pages * u64::try_from(rustix::param::page_size()).unwrap()
     }
 
     pub(crate) fn is_running(&mut self) -> bool {
@@ -386,6 +400,19 @@ where
         self.say(stop).await;
         let _ = self.socket.close(None).await;
     }
+}
+
+/// A TLS client that trusts this certificate and no other.
+pub(crate) fn trusting(root: &CertificateDer<'static>) -> Arc<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(root.clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Arc::new(config)
 }
 
 /// 20 ms of silence from the caller.

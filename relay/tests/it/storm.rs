@@ -6,8 +6,11 @@
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
-use crate::process_rig::{Alone, Carrier, Model, NODE, Relay, start, voice, within};
+use crate::process_rig::{
+    Alone, Carrier, Model, NODE, Relay, media, open_over, start, trusting, voice, within,
+};
 
 const CALLS_MAX: usize = 20;
 const FRAMES: u64 = 25;
@@ -123,4 +126,67 @@ async fn a_node_with_few_files_keeps_some_for_the_agents_of_its_calls() {
     }
     relay.until_metric("relay_strained 0").await;
     assert!(relay.open(None).await.is_ok());
+}
+
+#[tokio::test]
+async fn peers_that_dawdle_in_their_handshake_keep_nobody_out() {
+    let model = Model::start().await;
+    let mut alone = Alone::new(model.address);
+    let own = rcgen::generate_simple_self_signed(vec!["relay.test".into()]).unwrap();
+    let (cert, key) = (own.cert.pem(), own.signing_key.serialize_pem());
+    let (cert, key) = (alone.file("cert.pem", &cert), alone.file("key.pem", &key));
+    alone.set("RELAY_TLS_CERT_FILE", &cert);
+    alone.set("RELAY_TLS_KEY_FILE", &key);
+    alone.set("RELAY_SHARDS", "1");
+    let relay = alone.start().await;
+    let mut silent = Vec::new();
+    for n in 0_u8..32 {
+        let mut tcp = TcpStream::connect(relay.public).await.unwrap();
+        // Some say nothing, others begin a record and leave it there.
+        if n % 2 == 0 {
+            tcp.write_all(&[22, 3, 1]).await.unwrap();
+        }
+        silent.push(tcp);
+    }
+    relay.until_metric("relay_connections_total{outcome=\"accepted\"} 32").await;
+    let tcp = TcpStream::connect(relay.public).await.unwrap();
+    let connector = TlsConnector::from(trusting(own.cert.der()));
+    let tls = within(connector.connect("relay.test".try_into().unwrap(), tcp)).await.unwrap();
+    let mut carrier = open_over(tls, NODE, None).await.ok().unwrap();
+    carrier.say(&start(&alone.ticket(|_| {}))).await;
+    carrier.say(&voice(1)).await;
+    model.until_spoken(160).await;
+    // The call was there before their five seconds were over: not one of them has been cut off.
+    for tcp in &silent {
+        let error = tcp.try_read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_floods_delays_no_other() {
+    let model = Model::start().await;
+    let mut alone = Alone::new(model.address);
+    alone.set("RELAY_SHARDS", "1");
+    let relay = alone.start().await;
+    let mut flood = relay.begin(&alone.ticket(|_| {})).await;
+    let mut other = relay.begin(&alone.ticket(|_| {})).await;
+    relay.until_metric("relay_streams_started_total 2").await;
+    // Silence, as fast as the socket takes it, until the other call has been heard.
+    let flooding = async {
+        for chunk in 1.. {
+            flood.say(&media(chunk)).await;
+        }
+    };
+    let talking = async {
+        for chunk in 1..=FRAMES {
+            other.say(&voice(chunk)).await;
+        }
+        model.until_spoken(FRAMES * 160).await;
+    };
+    tokio::select! {
+        () = flooding => unreachable!("it ends with the other"),
+        () = talking => {}
+    }
+    assert_eq!(model.spoken(), FRAMES * 160);
 }
