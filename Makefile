@@ -56,9 +56,9 @@ load: ## The load test of the README: 500 calls for a minute (release build).
 	@$(CARGO) build --locked --release -p linecard-relay -p linecard-loadtest
 	@$(or $(CARGO_TARGET_DIR),target)/release/loadtest run --calls 500 --duration 60 $(ARGS)
 
-bench: ## Criterion benches of single pieces.
-	@scripts/setup.sh build
-	@$(CARGO) bench -p linecard-bench
+bench: ## Single pieces (times and instruction counts) and the relay against the floor, into target/bench/summary.md (10 minutes). CALLS=200 for the ratio.
+	@scripts/setup.sh build instructions
+	@scripts/bench.sh
 
 bench-baseline: ## Count the instructions of the hot path's pieces and write bench/instructions.toml, on purpose.
 	@scripts/setup.sh build instructions

@@ -1,13 +1,10 @@
 //! One media frame of 20 ms through the relay.
 //!
-//! `messages`: from the text that one leg says to the text that the other leg is told; reading,
-//! deciding, transcoding and writing. `sockets`: the same from TCP to TCP on loopback, frames and
-//! masks included; half of its system calls are the bench's own far ends. `floor`: the same bytes
-//! through the same sockets, copied. On the way down the mark comes back in the same step.
+//! `up` and `down`: from TCP to TCP on loopback, frames and masks included; half of the system calls
+//! are the bench's own far ends. `floor`: the same bytes through the same sockets, copied. On the way
+//! down the mark comes back in the same step.
 
-use std::hint::black_box;
-
-use bench::line::{Line, Media, Texts, delta};
+use bench::line::{Line, Media, delta};
 use bench::wires::{Floor, Wires, framed};
 use criterion::measurement::{Measurement, WallTime};
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -17,27 +14,6 @@ use tokio::runtime::{Builder, Runtime};
 
 const PATHS: [(&str, AgentAudio); 2] =
     [("pass_through", AgentAudio::Mulaw), ("transcoded", AgentAudio::Pcm24k)];
-
-fn messages(c: &mut Criterion) {
-    let mut group = c.benchmark_group("messages");
-    for (name, audio) in PATHS {
-        let (mut line, mut texts, mut media) = (Line::up(audio), Texts::default(), Media::new());
-        group.bench_function(format!("up/{name}"), |b| {
-            b.iter(|| {
-                texts.clear();
-                line.caller_says(black_box(media.following()), &mut texts);
-            });
-        });
-        let said = delta(audio);
-        group.bench_function(format!("down/{name}"), |b| {
-            b.iter(|| {
-                texts.clear();
-                line.agent_says(black_box(&said), &mut texts);
-            });
-        });
-    }
-    group.finish();
-}
 
 fn sockets(c: &mut Criterion) {
     let runtime = runtime();
@@ -90,5 +66,5 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_io().build().expect("a runtime of one thread")
 }
 
-criterion_group!(benches, messages, sockets);
+criterion_group!(benches, sockets);
 criterion_main!(benches);

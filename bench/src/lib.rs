@@ -1,11 +1,12 @@
-//! What the benches share: a call that is up ([`mod@line`]), its sockets on loopback ([`wires`]), and
-//! speech. The benches of time are in `benches/`, what they have measured is in `results/`; the
+//! What the benches share: a call that is up ([`mod@line`]), its sockets on loopback ([`wires`]), a
+//! whole shard with one call ([`shift`]), and speech. The benches of time are in `benches/`, what they have measured is in `results/`; the
 //! pieces whose instructions are counted are in [`pieces`], the counting is in [`counts`].
 //!
 //! Nothing here is part of the product. It measures the relay's own public pieces, so that a
 //! figure is about the code that runs.
 
 pub mod line;
+pub mod shift;
 pub mod wires;
 
 pub mod counts;

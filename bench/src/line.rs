@@ -208,7 +208,8 @@ impl<L: Lines> Outbox for Desk<'_, L> {
 #[derive(Debug)]
 pub struct Media {
     text: String,
-    digits: std::ops::Range<usize>,
+    /// Where the counter of frames is, and where their time is.
+    digits: [std::ops::Range<usize>; 2],
     chunk: u64,
 }
 
@@ -218,29 +219,28 @@ impl Media {
     pub fn new() -> Self {
         // Ten digits from the beginning, so that the text never grows.
         let chunk = 1_000_000_000;
-        let before = r#"{"event":"media","sequenceNumber":"4","media":{"track":"inbound","chunk":"#;
-        let digits = before.len() + 1..before.len() + 11;
+        let before =
+            r#"{"event":"media","sequenceNumber":"4","media":{"track":"inbound","chunk":""#;
+        let between = r#"","timestamp":""#;
+        let first = before.len()..before.len() + 10;
+        let second = first.end + between.len()..first.end + between.len() + 10;
         let payload = text_of(super::frame());
         let text = format!(
-            r#"{before}"{chunk}","timestamp":"60","payload":"{payload}"}},"streamSid":"{STREAM}"}}"#
+            r#"{before}{chunk}{between}{chunk}","payload":"{payload}"}},"streamSid":"{STREAM}"}}"#
         );
-        Self { text, digits, chunk }
-    }
-
-    /// This one.
-    #[must_use]
-    pub fn text(&self) -> &str {
-        &self.text
+        Self { text, digits: [first, second], chunk }
     }
 
     /// The next one.
     pub fn following(&mut self) -> &str {
         self.chunk += 1;
-        let mut rest = self.chunk;
+        let at_ms = 1_000_000_000 + (self.chunk - 1_000_000_000) * 20;
         let mut bytes = std::mem::take(&mut self.text).into_bytes();
-        for at in self.digits.clone().rev() {
-            bytes[at] = b'0' + (rest % 10) as u8;
-            rest /= 10;
+        for (digits, mut rest) in self.digits.clone().into_iter().zip([self.chunk, at_ms]) {
+            for at in digits.rev() {
+                bytes[at] = b'0' + (rest % 10) as u8;
+                rest /= 10;
+            }
         }
         self.text = String::from_utf8(bytes).expect("digits stay digits");
         &self.text

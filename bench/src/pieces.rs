@@ -3,9 +3,12 @@
 //! A piece is set up once and then done over and over. Only [`Work::work`] is measured; what has to
 //! happen between two rounds so that each costs the same is [`Work::ready`].
 
+mod calls;
+mod messages;
+mod wakes;
+
 mod audio;
 mod link;
-mod messages;
 
 /// Something that is done over and over.
 pub trait Work {
@@ -14,6 +17,20 @@ pub trait Work {
 
     /// The work itself.
     fn work(&mut self);
+
+    /// Whether there is anything to make ready.
+    fn rounds(&self) -> Rounds {
+        Rounds::MadeReady
+    }
+}
+
+/// What is between two rounds of a piece.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rounds {
+    /// Nothing: a round leaves everything as it was.
+    Alike,
+    /// [`Work::ready`].
+    MadeReady,
 }
 
 /// One piece of the hot path.
@@ -29,7 +46,10 @@ pub struct Piece {
 /// All pieces, in the order in which they are shown.
 #[must_use]
 pub fn all() -> Vec<Piece> {
-    [messages::pieces(), audio::pieces(), link::pieces()].into_iter().flatten().collect()
+    [wakes::pieces(), messages::pieces(), audio::pieces(), link::pieces()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Work that leaves everything as it was.
@@ -38,6 +58,10 @@ struct Plain<F>(F);
 impl<F: FnMut()> Work for Plain<F> {
     fn work(&mut self) {
         (self.0)();
+    }
+
+    fn rounds(&self) -> Rounds {
+        Rounds::Alike
     }
 }
 
@@ -55,7 +79,7 @@ mod tests {
     fn every_piece_can_be_done_over_and_over() {
         for piece in all() {
             let mut work = (piece.set_up)();
-            for _ in 0..200 {
+            for _ in 0..700 {
                 work.ready();
                 work.work();
             }

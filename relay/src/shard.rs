@@ -184,7 +184,8 @@ impl Shard {
         &self.setup.tools
     }
 
-    async fn serve(self: Rc<Self>, mut inbox: mpsc::Receiver<ToShard>) {
+    /// Serves what the house says, until it says stop. Runs on a `LocalSet`, which owns its tasks.
+    pub async fn serve(self: Rc<Self>, mut inbox: mpsc::Receiver<ToShard>) {
         // Beats that were missed come at once, each as late as it is.
         let (mut beat, mut lateness) = (tokio::time::interval(BEAT), Lateness::default());
         let mut begun = 0;

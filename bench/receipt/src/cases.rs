@@ -94,25 +94,12 @@ impl Case {
     }
 }
 
-/// All of a receipt, `quick` or in full.
+/// Every way on one core at each of these sizes, and shards at one.
 #[must_use]
-pub fn all(extent: Extent) -> Vec<Case> {
-    let (sizes, shards): (&[u32], u32) = match extent {
-        Extent::Full => (&[200, 700], 600),
-        Extent::Quick => (&[20], 20),
-    };
+pub fn all(sizes: &[u32], shards: u32) -> Vec<Case> {
     let ways = [Way::Floor, Way::PassThrough, Way::Batched, Way::Tls, Way::Transcoded];
     let mut cases: Vec<_> =
         sizes.iter().flat_map(|calls| ways.map(|way| Case::new(way, *calls))).collect();
     cases.extend([Way::OneShard, Way::TwoShards].map(|way| Case::new(way, shards)));
     cases
-}
-
-/// How much is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Extent {
-    /// The sizes that the figures are stated for.
-    Full,
-    /// A trial of the receipt itself: its figures mean nothing.
-    Quick,
 }

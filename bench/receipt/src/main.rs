@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use receipt::cases::{self, Extent};
+use receipt::cases;
 use receipt::rounds::Plan;
 use receipt::summary::Summary;
 use receipt::table;
@@ -41,6 +41,12 @@ struct Run {
     /// How long each run is measured, in seconds.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=3600))]
     seconds: u32,
+    /// The sizes on one core, separated by commas.
+    #[arg(long, value_delimiter = ',', default_values_t = [200, 700])]
+    calls: Vec<u32>,
+    /// The size at which shards are compared.
+    #[arg(long, default_value_t = 600)]
+    shard_calls: u32,
     /// Two rounds of 5 s with 20 calls: tries the receipt out, its figures mean nothing.
     #[arg(long)]
     quick: bool,
@@ -73,12 +79,11 @@ impl Run {
             Some(folder) => folder,
             None => std::env::current_exe()?.with_file_name(""),
         };
-        let (extent, rounds, seconds) = if self.quick {
-            (Extent::Quick, 2, 5)
+        let (mut cases, rounds, seconds) = if self.quick {
+            (cases::all(&[20], 20), 2, 5)
         } else {
-            (Extent::Full, self.rounds, self.seconds)
+            (cases::all(&self.calls, self.shard_calls), self.rounds, self.seconds)
         };
-        let mut cases = cases::all(extent);
         cases.retain(|case| {
             self.only.is_empty() || self.only.iter().any(|begin| case.name.starts_with(begin))
         });

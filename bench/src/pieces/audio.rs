@@ -14,9 +14,33 @@ pub(super) fn pieces() -> Vec<Piece> {
     vec![
         Piece { name: "audio/ulaw_decode", what: "160 bytes to samples", set_up: ulaw_decode },
         Piece { name: "audio/ulaw_encode", what: "160 samples to bytes", set_up: ulaw_encode },
-        Piece { name: "audio/base64_check", what: "a caller's payload is valid", set_up: check },
-        Piece { name: "audio/base64_encode", what: "160 bytes to text", set_up: encode },
-        Piece { name: "audio/base64_decode", what: "text to 160 bytes", set_up: decode },
+        Piece { name: "audio/alaw_decode", what: "the same, A-law", set_up: alaw_decode },
+        Piece { name: "audio/alaw_encode", what: "the same, A-law", set_up: alaw_encode },
+        Piece {
+            name: "audio/base64_check",
+            what: "a caller's payload is valid",
+            set_up: || check(frame().to_vec()),
+        },
+        Piece {
+            name: "audio/base64_encode",
+            what: "160 bytes to text",
+            set_up: || encode(frame().to_vec()),
+        },
+        Piece {
+            name: "audio/base64_decode",
+            what: "text to 160 bytes",
+            set_up: || decode(frame().to_vec()),
+        },
+        Piece {
+            name: "audio/base64_encode_pcm24k",
+            what: "960 bytes to text",
+            set_up: || encode(wide()),
+        },
+        Piece {
+            name: "audio/base64_decode_pcm24k",
+            what: "text to 960 bytes",
+            set_up: || decode(wide()),
+        },
         Piece { name: "audio/level", what: "how loud 160 samples are", set_up: loudness },
         Piece {
             name: "audio/resample_up",
@@ -54,27 +78,56 @@ fn ulaw_encode() -> Box<dyn Work> {
     })
 }
 
-fn text() -> Vec<u8> {
-    let mut text = Vec::new();
-    base64::encode(frame(), &mut text);
-    text
+fn alaw() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    g711::alaw_encode(&narrow(), &mut bytes);
+    bytes
 }
 
-fn check() -> Box<dyn Work> {
-    let text = text();
-    plain(move || assert!(base64::check(black_box(&text)).is_ok()))
-}
-
-fn encode() -> Box<dyn Work> {
-    let mut text = text();
+fn alaw_decode() -> Box<dyn Work> {
+    let (bytes, mut samples) = (alaw(), narrow());
     plain(move || {
-        text.clear();
-        base64::encode(black_box(frame()), &mut text);
+        samples.clear();
+        g711::alaw_decode(black_box(&bytes), &mut samples);
     })
 }
 
-fn decode() -> Box<dyn Work> {
-    let (text, mut bytes) = (text(), frame().to_vec());
+fn alaw_encode() -> Box<dyn Work> {
+    let (samples, mut bytes) = (narrow(), alaw());
+    plain(move || {
+        bytes.clear();
+        g711::alaw_encode(black_box(&samples), &mut bytes);
+    })
+}
+
+/// 20 ms as a model sends it.
+fn wide() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    pcm::to_le_bytes(&frame_pcm24k(), &mut bytes);
+    bytes
+}
+
+fn text_of(bytes: &[u8]) -> Vec<u8> {
+    let mut text = Vec::new();
+    base64::encode(bytes, &mut text);
+    text
+}
+
+fn check(bytes: Vec<u8>) -> Box<dyn Work> {
+    let text = text_of(&bytes);
+    plain(move || assert!(base64::check(black_box(&text)).is_ok()))
+}
+
+fn encode(bytes: Vec<u8>) -> Box<dyn Work> {
+    let mut text = text_of(&bytes);
+    plain(move || {
+        text.clear();
+        base64::encode(black_box(&bytes), &mut text);
+    })
+}
+
+fn decode(mut bytes: Vec<u8>) -> Box<dyn Work> {
+    let text = text_of(&bytes);
     plain(move || {
         bytes.clear();
         assert!(base64::decode(black_box(&text), &mut bytes).is_ok());
