@@ -1,9 +1,9 @@
 //! The driver of a call: one task, one loop over its letters, its caller, its agents, its errands
 //! and its deadline. It carries out what the [`Call`] says, and decides nothing.
 //!
-//! One wake: take everything that has happened, in rounds, until nothing more has; then one write
+//! One wake: take everything that has happened, leg by leg, until nothing more has; then one write
 //! per leg. Messages are read in the shard's read buffer and written into its write buffers, by
-//! `bridge/desk.rs`; nothing of a frame outlives the wake. A wake takes a bounded number of rounds,
+//! `bridge/desk.rs`; nothing of a frame outlives the wake. A wake takes a bounded number of steps,
 //! so that one flooded call cannot starve the others of its shard.
 //!
 //! A call may be driven before its caller is here, and move to another shard once it is
@@ -118,45 +118,51 @@ impl Bridge {
         }
     }
 
-    /// One wake: what has happened, in rounds, then one write per leg.
+    /// One wake: what has happened, leg by leg, then one write per leg.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<EndReason> {
         let shard = self.shard.clone();
         let buffers = &mut *shard.buffers.borrow_mut();
         let began = shard.clock.now();
-        let mut rounds = 0;
+        let mut budget = STEPS_MAX;
         loop {
-            while rounds < ROUNDS_MAX && self.take(cx, buffers) {
-                rounds += 1;
-                // The caller still hears what is to be cleared: that waits for no further round.
-                if self.legs.is_urgent() {
-                    self.flush(cx, buffers);
-                }
-            }
-            // What a flush found out (a socket that stalls, or is gone) may make the call speak.
-            if !self.flush(cx, buffers) || rounds == ROUNDS_MAX {
+            // A deadline may have been a little ahead of the clock; the call's time never goes back.
+            self.now = self.now.max(began);
+            self.take_all(cx, buffers, &mut budget);
+            // What a flush found out (a socket that stalls, or is gone) may make the call speak; what
+            // the call has begun is to be asked once, or it would wake nobody.
+            let again = self.flush(cx, buffers) | self.legs.take_begun();
+            if !again || budget == 0 {
                 break;
             }
         }
-        self.legs.count(shard.clock.now().since(began));
+        self.legs.count(shard.clock, began);
         // There may be more, and nobody would say so again.
-        if rounds == ROUNDS_MAX {
+        if budget == 0 {
             cx.waker().wake_by_ref();
         }
         self.legs.ended().map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// One round. Says whether anything had happened. Everyone is asked, so that everyone leaves
-    /// word to be woken.
-    fn take(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> bool {
-        // A deadline may have been a little ahead of the clock; the call's time never goes back.
-        self.now = self.now.max(self.shard.clock.now());
-        // `|` and not `||`: whoever is not asked would not leave word.
-        self.take_letter(cx, buffers)
-            | self.take_caller(cx, buffers)
-            | self.take_agent(Slot::A, cx, buffers)
-            | self.take_agent(Slot::B, cx, buffers)
-            | self.take_errand(cx, buffers)
-            | self.take_deadline(cx, buffers)
+    /// Takes everything that has happened, as long as the budget lasts. Everyone is asked until
+    /// there is nothing more, so that everyone leaves word to be woken.
+    fn take_all(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers, budget: &mut u32) {
+        let steps: [Step; 6] = [
+            Self::take_letter,
+            Self::take_caller,
+            |bridge, cx, buffers| bridge.take_agent(Slot::A, cx, buffers),
+            |bridge, cx, buffers| bridge.take_agent(Slot::B, cx, buffers),
+            Self::take_errand,
+            Self::take_deadline,
+        ];
+        for step in steps {
+            while *budget > 0 && step(self, cx, buffers) {
+                *budget -= 1;
+                // The caller still hears what is to be cleared: that waits for nobody else.
+                if self.legs.is_urgent() {
+                    self.flush(cx, buffers);
+                }
+            }
+        }
     }
 
     fn take_letter(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> bool {
@@ -220,8 +226,11 @@ impl Bridge {
     }
 
     fn take_deadline(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> bool {
-        let Poll::Ready(now) = self.alarm.poll(cx, self.call.next_timeout()) else { return false };
-        self.now = now;
+        let Some(at) = self.call.next_timeout() else { return false };
+        if self.alarm.poll(cx, at, self.now).is_pending() {
+            return false;
+        }
+        self.now = self.now.max(at);
         self.handle(Input::Tick, buffers);
         true
     }
@@ -321,9 +330,12 @@ const SORRY: &[u8] = include_bytes!("../assets/sorry.ulaw");
 /// What the caller hears when an answer or an agent takes longer: the same.
 const MOMENT: &[u8] = include_bytes!("../assets/moment.ulaw");
 
-/// The most rounds of one wake: some hundred messages. A call that has more lets the others of its
-/// shard go first.
-const ROUNDS_MAX: u32 = 16;
+/// Something that may have happened to a call: takes one of it and says whether there was one.
+type Step = fn(&mut Bridge, &mut Context<'_>, &mut Buffers) -> bool;
+
+/// The most steps of one wake: reads of 64 KiB, letters, deadlines. A call that has more lets the
+/// others of its shard go first.
+const STEPS_MAX: u32 = 16;
 
 /// How long a peer may take to close after our close frame.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);

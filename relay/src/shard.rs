@@ -26,8 +26,8 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use link::id::{CallId, Gen, TenantId};
 use tokio::net::TcpStream;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
-use tokio::task::LocalSet;
 
 use crate::admit::{Allowance, Identity};
 use crate::clock::Clock;
@@ -48,11 +48,13 @@ use self::post::BEAT;
 use self::spares::Patience;
 
 pub use self::post::{Accepted, Gauge, Place, Post, TO_SHARD_MAX, ToShard};
+pub use self::pressure::Pressure;
 
 mod admission;
 mod anteroom;
 mod lateness;
 mod post;
+mod pressure;
 mod spares;
 
 /// The buffers that all sockets of a shard share; borrowed for one poll at a time.
@@ -89,6 +91,7 @@ pub struct Shard {
     /// Whose TLS handshake goes on in this turn of the shard.
     handshaking: tokio::sync::Mutex<()>,
     refusals_told: RefCell<Allowance>,
+    pressure: Pressure,
 }
 
 /// What a shard is made from.
@@ -137,14 +140,24 @@ const BEGUN_MAX: u32 = 8;
 /// Starts a shard's thread.
 ///
 /// # Errors
-/// When the system gives no thread.
+/// When the system gives no thread, or the thread no runtime.
 pub fn start(setup: Setup, inbox: mpsc::Receiver<ToShard>) -> io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name(format!("shard-{}", setup.index)).spawn(move || {
-        LocalSet::new().block_on(&runtime, Rc::new(Shard::new(setup)).serve(inbox));
+    let (told, ready) = std::sync::mpsc::sync_channel(1);
+    let name = format!("shard-{}", setup.index);
+    let thread = std::thread::Builder::new().name(name).spawn(move || {
+        // Built here, because it never leaves its thread: tasks need no second queue for that.
+        let options = LocalOptions::default();
+        let runtime = match Builder::new_current_thread().enable_all().build_local(options) {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(told.send(Err(error))),
+        };
+        drop(told.send(Ok(())));
+        runtime.block_on(Rc::new(Shard::new(setup)).serve(inbox));
         // A name that is still being looked up must not hold the thread.
         runtime.shutdown_background();
-    })
+    })?;
+    ready.recv().map_err(io::Error::other)??;
+    Ok(thread)
 }
 
 impl Shard {
@@ -162,6 +175,7 @@ impl Shard {
             leaving: watch::Sender::new(0),
             handshaking: tokio::sync::Mutex::default(),
             refusals_told: RefCell::new(Allowance::new(setup.clock.now())),
+            pressure: Pressure::default(),
             setup,
         }
     }
@@ -176,6 +190,12 @@ impl Shard {
     #[must_use]
     pub fn counters(&self) -> &Arc<Counters> {
         self.setup.outlet.counters()
+    }
+
+    /// How late the shard is.
+    #[must_use]
+    pub fn pressure(&self) -> &Pressure {
+        &self.pressure
     }
 
     /// Runs what agents ask for.
@@ -200,6 +220,7 @@ impl Shard {
                     let now = self.clock.now();
                     let late = lateness.beat(now.since(self.clock.moment(due)));
                     self.setup.gauge.beats(now, late);
+                    self.pressure.beat(late);
                     continue;
                 }
             };
@@ -227,7 +248,7 @@ impl Shard {
 
     /// Starts a task of the shard. Its handle is dropped: a task owns its guards, and the panic
     /// hook logs.
-    #[expect(clippy::disallowed_methods, reason = "one task a call, owned by the LocalSet")]
+    #[expect(clippy::disallowed_methods, reason = "one task a call, owned by the shard's runtime")]
     fn begin(&self, task: impl Future<Output = ()> + 'static) {
         drop(tokio::task::spawn_local(task));
     }

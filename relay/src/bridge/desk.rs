@@ -70,14 +70,20 @@ impl<'a> Desk<'a> {
 
 impl Outbox for Desk<'_> {
     fn put(&mut self, output: Output<'_>) {
-        let Legs { agents, errands, log, ended, .. } = &mut *self.legs;
+        let Legs { agents, errands, log, ended, wake, .. } = &mut *self.legs;
         match output {
             Output::ToCaller(message) => self.tell_caller(&message),
             Output::ToAgent(slot, message) => self.tell_agent(slot, &message),
-            Output::Dial(slot) => agents.dial(slot, &mut self.to_agent[slot as usize]),
+            Output::Dial(slot) => {
+                agents.dial(slot, &mut self.to_agent[slot as usize]);
+                wake.has_begun = true;
+            }
             Output::Ping(slot) => agents.ping(slot),
             Output::CloseAgent(slot) => agents.close(slot, &mut self.to_agent[slot as usize]),
-            Output::RunTool(id, request) => errands.run(id, &request),
+            Output::RunTool(id, request) => {
+                errands.run(id, &request);
+                wake.has_begun = true;
+            }
             Output::DropTool(id) => errands.drop_one(id),
             Output::Note(milestone) => log.note(&milestone),
             Output::CloseCaller(why) => self.close_caller(why),

@@ -4,14 +4,15 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use link::agent::AgentSpec;
 use link::event::EndReason;
 
 use crate::admit::Admitted;
 use crate::call::input::{CallerEvent, Input, Side, Slot, ToolId};
+use crate::call::moment::Moment;
 use crate::call::output::Flow;
+use crate::clock::Clock;
 use crate::shard::{Buffers, Shard};
 use crate::telemetry::{CallLog, Log};
 use crate::tools::ToolEnd;
@@ -45,6 +46,8 @@ pub(super) struct Wake {
     pub(super) appends: u64,
     /// Something is on its way to the caller that takes back what it hears.
     pub(super) is_urgent: bool,
+    /// A socket is being opened, or a tool runs, since this wake.
+    pub(super) has_begun: bool,
 }
 
 /// Whether a session of the agent's has been ours.
@@ -162,6 +165,11 @@ impl Legs {
         found
     }
 
+    /// Whether something was begun that nobody has asked yet how far it is.
+    pub(super) fn take_begun(&mut self) -> bool {
+        std::mem::take(&mut self.wake.has_begun)
+    }
+
     /// Whether something must not wait for the end of the wake.
     pub(super) fn is_urgent(&self) -> bool {
         self.wake.is_urgent
@@ -172,9 +180,13 @@ impl Legs {
         self.ended
     }
 
-    /// Counts the media of a wake that took so long.
-    pub(super) fn count(&mut self, took: Duration) {
+    /// Counts the media of a wake that began then.
+    pub(super) fn count(&mut self, clock: Clock, began: Moment) {
         let Wake { frames_up, frames_down, deltas, appends, .. } = std::mem::take(&mut self.wake);
+        if frames_up + frames_down == 0 {
+            return;
+        }
+        let took = clock.now().since(began);
         for (flow, frames, came, left) in [
             (Flow::Uplink, frames_up, frames_up, appends),
             (Flow::Playout, frames_down, deltas, frames_down),

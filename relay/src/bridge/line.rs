@@ -71,6 +71,9 @@ impl<W> Line<W> {
 
     /// Writes what was said in this wake.
     pub(super) fn flush(&mut self, cx: &mut Context<'_>, out: &mut WriteBuffer) -> Option<Found> {
+        if self.state == State::Free && self.socket.has_nothing_to_send(out) {
+            return None;
+        }
         // Also when it is gone: the buffer is the shard's, and what was said to nobody must leave.
         let flushed = self.socket.flush(cx, out);
         let (state, found) = match (self.state, flushed) {

@@ -11,15 +11,20 @@ use super::timers::{CARRIER_QUIET, KEYS_AFTER, Timer};
 use super::tools::Wish;
 use super::turns::Ask;
 use super::uplink::Media;
-use super::{Call, Opening};
+use super::{After, Call, Opening};
 
 impl Call {
     /// The caller's side says something.
-    pub(super) fn on_caller(&mut self, event: CallerEvent<'_>, now: Moment, out: &mut impl Outbox) {
+    pub(super) fn on_caller(
+        &mut self,
+        event: CallerEvent<'_>,
+        now: Moment,
+        out: &mut impl Outbox,
+    ) -> After {
         match event {
             CallerEvent::Started => self.on_started(now, out),
             CallerEvent::Media { at_ms, chunk, audio } => {
-                self.on_media(Media { at_ms, chunk, audio }, now, out);
+                return self.on_media(Media { at_ms, chunk, audio }, now, out);
             }
             CallerEvent::Mark(mark) => self.on_mark(mark, now, out),
             CallerEvent::Key(key) => self.on_key(key, now, out),
@@ -28,18 +33,21 @@ impl Call {
             CallerEvent::Lost => self.on_caller_lost(now, out),
             CallerEvent::Violated => self.on_caller_violated(now, out),
         }
+        After::Settle
     }
 
-    fn on_media(&mut self, media: Media<'_>, now: Moment, out: &mut impl Outbox) {
+    fn on_media(&mut self, media: Media<'_>, now: Moment, out: &mut impl Outbox) -> After {
         match self.phase {
             Phase::Live | Phase::Goodbye(_) => {
                 self.timers.set(Timer::CarrierGap, now + CARRIER_QUIET);
                 if self.uplink.media(media, out).is_err() {
                     self.on_caller_malformed(now, out);
+                    return After::Settle;
                 }
             }
             Phase::Announced | Phase::Sorry(_) | Phase::Recording { .. } | Phase::Over => {}
         }
+        After::Nothing
     }
 
     /// The carrier sends nothing.

@@ -112,6 +112,15 @@ impl Opening {
     }
 }
 
+/// What follows from an input, beyond what its own machine did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    /// Nothing: the caller's audio goes to the agent, fifty times a second.
+    Nothing,
+    /// Perhaps something: see [`Call::settle`].
+    Settle,
+}
+
 /// One phone call.
 #[derive(Debug)]
 pub struct Call {
@@ -201,7 +210,11 @@ impl Call {
         }
         match input {
             Input::Announced(preparation) => self.on_announced(preparation, now, out),
-            Input::Caller(event) => self.on_caller(event, now, out),
+            Input::Caller(event) => {
+                if self.on_caller(event, now, out) == After::Nothing {
+                    return;
+                }
+            }
             Input::Agent(slot, event) => self.on_agent(slot, event, now, out),
             Input::Tool(id, result) => self.on_tool(id, result, now, out),
             Input::Command { id, command } => self.on_command(id, command, now, out),

@@ -121,9 +121,20 @@ pub(super) const UNCLAIMED_MAX: Duration = Duration::from_secs(60);
 pub(super) const SPARE_MAX: Duration = Duration::from_secs(300);
 
 /// The deadlines of one call: at most one under each name.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Timers {
-    at: [Option<Moment>; Timer::ALL.len()],
+    /// [`NEVER`] where none is set: the first one is looked for at every wake, and a plain number
+    /// for each makes that a handful of instructions.
+    at: [Moment; Timer::ALL.len()],
+}
+
+/// No deadline: half a million years.
+const NEVER: Moment = Moment::from_micros(u64::MAX);
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self { at: [NEVER; Timer::ALL.len()] }
+    }
 }
 
 impl Timer {
@@ -160,7 +171,7 @@ impl Timer {
 impl Timers {
     /// Sets a deadline, or with `None` takes it away.
     pub(super) fn set(&mut self, timer: Timer, at: impl Into<Option<Moment>>) {
-        self.at[timer as usize] = at.into();
+        self.at[timer as usize] = at.into().unwrap_or(NEVER);
     }
 
     /// Takes all deadlines away.
@@ -179,14 +190,13 @@ impl Timers {
 
     /// The first deadline.
     pub(super) fn first(&self) -> Option<Moment> {
-        self.at.iter().copied().flatten().min()
+        self.at.iter().copied().min().filter(|at| *at < NEVER)
     }
 
     /// Takes the first deadline that has come.
     pub(super) fn take_due(&mut self, now: Moment) -> Option<Timer> {
-        let due = |timer: Timer| self.at[timer as usize].map(|at| (at, timer));
-        let (at, timer) = Timer::ALL.into_iter().filter_map(due).min_by_key(|(at, _)| *at)?;
-        if at > now {
+        let timer = Timer::ALL.into_iter().min_by_key(|timer| self.at[*timer as usize])?;
+        if self.at[timer as usize] > now {
             return None;
         }
         self.set(timer, None);
@@ -231,7 +241,7 @@ mod tests {
         for (n, timer) in Timer::ALL.into_iter().enumerate() {
             assert_eq!(timer as usize, n);
             timers.set(timer, ms(n as u64));
-            assert_eq!(timers.at.iter().flatten().count(), n + 1);
+            assert_eq!(timers.at.iter().filter(|at| **at < NEVER).count(), n + 1);
         }
     }
 }

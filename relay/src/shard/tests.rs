@@ -6,6 +6,7 @@ use link::id::{AgentName, NodeId, TenantId, WallTime};
 use link::ticket::{Claims, Purpose};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
+use tokio::task::LocalSet;
 
 use super::*;
 use crate::admit::Admitted;

@@ -24,6 +24,16 @@ impl<'a> Scan<'a> {
         self.byte(b'{')
     }
 
+    /// Takes this piece of text if it comes next: a field's name with its quotes and colon.
+    #[inline]
+    pub(super) fn eat(&mut self, piece: &'static str) -> bool {
+        // Of a constant, this is a comparison of words or two; names one by one would take most of
+        // the time of a message.
+        let is_next = self.rest().starts_with(piece.as_bytes());
+        self.at += if is_next { piece.len() } else { 0 };
+        is_next
+    }
+
     /// A field's name and its colon.
     pub(super) fn key(&mut self) -> Option<&'a str> {
         let key = self.string()?;
@@ -47,20 +57,24 @@ impl<'a> Scan<'a> {
         (self.at == self.text.len()).then_some(())
     }
 
-    /// A string without escapes.
+    /// A string without escapes; short, so that its bytes are looked at one by one.
     pub(super) fn string(&mut self) -> Option<&'a str> {
-        let text = self.unchecked_string()?;
-        // JSON forbids them unescaped; serde will say so.
-        text.bytes().all(|byte| byte >= b' ').then_some(text)
+        self.byte(b'"')?;
+        let rest = self.rest();
+        // JSON forbids control characters unescaped; serde will say so.
+        let end = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..b' '))?;
+        let text = self.text.get(self.at..self.at + end)?;
+        self.at += end;
+        self.byte(b'"')?;
+        Some(text)
     }
 
     /// A string without escapes, for whoever checks its characters: control characters, which
-    /// JSON forbids, are still in it.
+    /// JSON forbids, are still in it. As long as it likes.
     pub(super) fn unchecked_string(&mut self) -> Option<&'a str> {
         self.byte(b'"')?;
-        let rest = &self.text[self.at..];
-        let end = memchr2(b'"', b'\\', rest.as_bytes())?;
-        let text = &rest[..end];
+        let end = memchr2(b'"', b'\\', self.rest())?;
+        let text = self.text.get(self.at..self.at + end)?;
         self.at += end;
         self.byte(b'"')?;
         Some(text)
@@ -69,18 +83,27 @@ impl<'a> Scan<'a> {
     /// A whole number, in digits or in a string of digits.
     pub(super) fn number(&mut self) -> Option<u64> {
         let quoted = self.byte(b'"').is_some();
-        let rest = self.text.as_bytes().get(self.at..)?;
-        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        let number = &self.text[self.at..self.at + digits];
-        // JSON knows no leading zeros, so a string with one is left to serde as well.
-        if number.len() > 1 && number.starts_with('0') {
+        let rest = self.rest();
+        let (mut number, mut digits) = (0_u64, 0);
+        while let Some(digit @ b'0'..=b'9') = rest.get(digits) {
+            number = number.wrapping_mul(10).wrapping_add(u64::from(digit - b'0'));
+            digits += 1;
+        }
+        // JSON knows no leading zeros, so a string with one is left to serde as well; and so is
+        // what may be too large.
+        if digits == 0 || digits > DIGITS_MAX || (digits > 1 && rest[0] == b'0') {
             return None;
         }
         self.at += digits;
         if quoted {
             self.byte(b'"')?;
         }
-        number.parse().ok()
+        Some(number)
+    }
+
+    #[inline]
+    fn rest(&self) -> &'a [u8] {
+        self.text.as_bytes().get(self.at..).unwrap_or_default()
     }
 
     fn byte(&mut self, byte: u8) -> Option<()> {
@@ -91,6 +114,9 @@ impl<'a> Scan<'a> {
         Some(())
     }
 }
+
+/// The digits of any number below 2^64, less one.
+const DIGITS_MAX: usize = 19;
 
 #[cfg(test)]
 mod tests {

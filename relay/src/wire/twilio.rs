@@ -71,11 +71,21 @@ impl Twilio {
 
 /// Reads one message, and lets `hear` have what it means, if it means anything.
 pub fn read(text: &str, hear: impl FnOnce(CallerEvent<'_>)) {
-    // Fifty times a second it is a `media` of the documented fields.
-    match scan_media(text) {
-        Some(media) => media.tell(hear),
+    // Fifty times a second it is a `media` of the documented fields, and mostly a `mark` otherwise.
+    match scan(text) {
+        Some(Scanned::Media(media)) => media.tell(hear),
+        Some(Scanned::Mark(name)) => {
+            hear(mark_id(name).map_or(CallerEvent::Malformed, CallerEvent::Mark));
+        }
         None => read_any(text, hear),
     }
+}
+
+/// A message that was read in place.
+enum Scanned<'a> {
+    Media(Media<'a>),
+    /// The name of a mark.
+    Mark(&'a str),
 }
 
 /// A `media` message.
@@ -107,44 +117,52 @@ impl Media<'_> {
 /// The longest payload, 2 s: a hundred times what Twilio sends at once.
 const PAYLOAD_BYTES_MAX: usize = 16_000;
 
-/// A `media` message of the documented fields, in place.
-fn scan_media(text: &str) -> Option<Media<'_>> {
+/// A message of the documented fields, in place.
+fn scan(text: &str) -> Option<Scanned<'_>> {
     let mut scan = Scan::new(text);
-    let (mut is_media, mut media) = (false, None);
+    let (mut event, mut said) = (None, None);
     scan.open()?;
     loop {
-        match scan.key()? {
-            // Another event: the guard has moved the cursor, and nobody uses it any more.
-            // So it is when a field comes twice, here and below: serde says what that means.
-            "event" if !is_media && scan.string()? == "media" => is_media = true,
-            "sequenceNumber" => {
-                scan.number()?;
-            }
-            "streamSid" => {
-                scan.string()?;
-            }
-            "media" if media.is_none() => media = Some(scan_body(&mut scan)?),
-            _ => return None,
+        if event.is_none() && scan.eat(r#""event":"#) {
+            event = Some(scan.string()?);
+        } else if scan.eat(r#""sequenceNumber":"#) {
+            scan.number()?;
+        } else if scan.eat(r#""streamSid":"#) {
+            scan.string()?;
+        } else if said.is_none() && scan.eat(r#""media":"#) {
+            said = Some(Scanned::Media(scan_body(&mut scan)?));
+        } else if said.is_none() && scan.eat(r#""mark":"#) {
+            said = Some(Scanned::Mark(scan_name(&mut scan)?));
+        } else {
+            // An unknown field, or one that comes twice: serde says what that means.
+            return None;
         }
         if !scan.more()? {
             break;
         }
     }
     scan.end()?;
-    media.filter(|_| is_media)
+    said.filter(|said| match said {
+        Scanned::Media(_) => event == Some("media"),
+        Scanned::Mark(_) => event == Some("mark"),
+    })
 }
 
 fn scan_body<'a>(scan: &mut Scan<'a>) -> Option<Media<'a>> {
     let (mut track, mut chunk, mut at_ms, mut payload) = (None, None, None, None);
     scan.open()?;
     loop {
-        match scan.key()? {
-            "track" if track.is_none() => track = Some(scan.string()?),
-            "chunk" if chunk.is_none() => chunk = Some(scan.number()?),
-            "timestamp" if at_ms.is_none() => at_ms = Some(scan.number()?),
+        if track.is_none() && scan.eat(r#""track":"#) {
+            track = Some(scan.string()?);
+        } else if chunk.is_none() && scan.eat(r#""chunk":"#) {
+            chunk = Some(scan.number()?);
+        } else if at_ms.is_none() && scan.eat(r#""timestamp":"#) {
+            at_ms = Some(scan.number()?);
+        } else if payload.is_none() && scan.eat(r#""payload":"#) {
             // Its alphabet is checked in any case.
-            "payload" if payload.is_none() => payload = Some(scan.unchecked_string()?),
-            _ => return None,
+            payload = Some(scan.unchecked_string()?);
+        } else {
+            return None;
         }
         if !scan.more()? {
             break;
@@ -152,6 +170,15 @@ fn scan_body<'a>(scan: &mut Scan<'a>) -> Option<Media<'a>> {
     }
     let track = track.unwrap_or("inbound").into();
     Some(Media { track, chunk: chunk?, at_ms: at_ms?, payload: payload?.into() })
+}
+
+fn scan_name<'a>(scan: &mut Scan<'a>) -> Option<&'a str> {
+    scan.open()?;
+    if !scan.eat(r#""name":"#) {
+        return None;
+    }
+    let name = scan.string()?;
+    (!scan.more()?).then_some(name)
 }
 
 /// Any message, by serde: first what it is, then what it says.
@@ -178,8 +205,11 @@ fn read_any(text: &str, hear: impl FnOnce(CallerEvent<'_>)) {
 
 fn mark(text: &str) -> Option<MarkId> {
     let MarkMessage { mark } = serde_json::from_str(text).ok()?;
-    let number = mark.name.strip_prefix('m')?;
-    number.parse().ok().map(MarkId)
+    mark_id(&mark.name)
+}
+
+fn mark_id(name: &str) -> Option<MarkId> {
+    name.strip_prefix('m')?.parse().ok().map(MarkId)
 }
 
 fn key(text: &str) -> Option<char> {

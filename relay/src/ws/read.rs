@@ -7,6 +7,7 @@ use std::slice;
 use std::str;
 use std::task::{Context, Poll, ready};
 
+use simdutf8::basic::from_utf8 as utf8;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::frame::{self, Head, Opcode};
@@ -105,7 +106,7 @@ impl<'b> Iterator for Messages<'b> {
         let payload = &source[item.range.clone()];
         // A second look at bytes that `take` has looked at: without unsafe code there is no other
         // way to a `str`.
-        let text = || str::from_utf8(payload).expect("checked when the frame was taken");
+        let text = || utf8(payload).expect("checked when the frame was taken");
         Some(match item.kind {
             Kind::Text => Message::Text(text()),
             Kind::Binary => Message::Binary(payload),
@@ -302,7 +303,7 @@ impl Incoming {
         let payload = &reader.buffer.bytes[range.clone()];
         match (head.opcode, head.is_last) {
             (Opcode::Text, true) => {
-                str::from_utf8(payload).map_err(|_| Violation::NotUtf8)?;
+                utf8(payload).map_err(|_| Violation::NotUtf8)?;
                 reader.buffer.items.push(Item { kind: Kind::Text, place: Place::Read, range });
             }
             (Opcode::Binary, true) => {

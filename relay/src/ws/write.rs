@@ -131,6 +131,13 @@ impl Socket {
         out.frame(self.role, Opcode::Binary, |bytes| bytes.extend_from_slice(payload));
     }
 
+    /// Whether a flush would find nothing to do: most wakes write to one leg of several.
+    #[must_use]
+    pub fn has_nothing_to_send(&self, out: &WriteBuffer) -> bool {
+        let waiting = self.kept.len() + self.unflushed + self.owed.bytes.len() + out.bytes.len();
+        waiting == 0 && matches!(self.writing, Writing::Open)
+    }
+
     /// Sends what was said in this wake, behind what is left of earlier ones: one write when the
     /// peer keeps up. What the kernel does not take stays with the socket. `out` is empty after.
     ///

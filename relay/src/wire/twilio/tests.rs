@@ -21,14 +21,14 @@ const MEDIA: &str = r#"{"event":"media","sequenceNumber":"4","streamSid":"MZ1","
 
 #[test]
 fn media_is_read_in_place() {
-    assert!(scan_media(MEDIA).is_some());
+    assert!(scan(MEDIA).is_some());
     assert_eq!(meaning(MEDIA), "media 3 at 60: //7+/Q==");
 }
 
 #[test]
 fn numbers_may_be_numbers_and_fields_may_come_in_any_order() {
     let text = r#"{"media":{"payload":"AAAA","timestamp":60,"chunk":3},"streamSid":"MZ1","event":"media"}"#;
-    assert!(scan_media(text).is_some());
+    assert!(scan(text).is_some());
     assert_eq!(meaning(text), "media 3 at 60: AAAA");
 }
 
@@ -39,11 +39,26 @@ fn what_the_cursor_does_not_know_is_read_all_the_same() {
         r#"{"event":"media","new":{"a":[1,"}"]},"media":{"chunk":3,"timestamp":60,"payload":"AAAA","x":null}}"#,
         r#"{"\u0065vent":"media","media":{"chunk":"3","timestamp":"60","payload":"AA\u0041A"}}"#,
     ] {
-        assert!(scan_media(text).is_none(), "{text}");
+        assert!(scan(text).is_none(), "{text}");
         assert_eq!(meaning(text), "media 3 at 60: AAAA", "{text}");
     }
     let slashes = MEDIA.replace("//7+", r"\/\/7+");
     assert_eq!(meaning(&slashes), "media 3 at 60: //7+/Q==");
+}
+
+#[test]
+fn a_mark_is_read_in_place_and_by_serde_alike() {
+    let mark = r#"{"event":"mark","sequenceNumber":"4","streamSid":"MZ1","mark":{"name":"m17"}}"#;
+    assert!(scan(mark).is_some());
+    assert_eq!(meaning(mark), "Mark(MarkId(17))");
+    let spaced = mark.replace(":", ": ");
+    assert!(scan(&spaced).is_none());
+    assert_eq!(meaning(&spaced), "Mark(MarkId(17))");
+    for name in ["17", "m", "m-1", "mark"] {
+        assert_eq!(meaning(&mark.replace("m17", name)), "Malformed", "{name}");
+    }
+    // The body of one event under the name of another.
+    assert_eq!(meaning(&mark.replace("\"mark\",", "\"media\",")), "Malformed");
 }
 
 #[test]
@@ -144,7 +159,7 @@ proptest! {
         let mut chars: Vec<char> = MEDIA.chars().collect();
         chars[at] = byte;
         let text: String = chars.into_iter().collect();
-        if let Some(media) = scan_media(&text) {
+        if let Some(Scanned::Media(media)) = scan(&text) {
             let json: serde_json::Value = match serde_json::from_str(&text) {
                 Ok(json) => json,
                 // Only a payload may hold what JSON forbids, and its check refuses it.
