@@ -30,7 +30,7 @@ use link::event::EndReason;
 use tokio::time::timeout;
 
 use crate::admit::Admitted;
-use crate::call::input::{AgentEvent, CallerEvent, Input, Preparation, Slot};
+use crate::call::input::{AgentEvent, Batch, CallerEvent, Input, Preparation, Slot};
 use crate::call::moment::Moment;
 use crate::call::{Call, CallSpec};
 use crate::mailbox::{Letter, Mailbox};
@@ -51,6 +51,8 @@ pub(crate) struct Bridge {
     call: Call,
     legs: Legs,
     alarm: Alarm,
+    /// How the call was told to send the caller's audio on.
+    batch: Batch,
     /// The moment at which this round began.
     now: Moment,
 }
@@ -65,7 +67,8 @@ impl Bridge {
 
     fn around(shard: &Rc<Shard>, call: Call, legs: Legs, now: Moment) -> Self {
         let (mailbox, alarm) = (Rc::default(), Alarm::new(shard.clock));
-        Self { shard: shard.clone(), mailbox, call, legs, alarm, now }
+        let batch = Batch::Off;
+        Self { shard: shard.clone(), mailbox, call, legs, alarm, batch, now }
     }
 
     /// Gets the agent ready for a caller who is to come.
@@ -124,6 +127,7 @@ impl Bridge {
         let buffers = &mut *shard.buffers.borrow_mut();
         let began = shard.clock.now();
         let mut budget = STEPS_MAX;
+        self.heed(shard.uplink_batch(), began, buffers);
         loop {
             // A deadline may have been a little ahead of the clock; the call's time never goes back.
             self.now = self.now.max(began);
@@ -141,6 +145,15 @@ impl Bridge {
             cx.waker().wake_by_ref();
         }
         self.legs.ended().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    /// Tells the call how its shard wants audio sent on, when that has changed.
+    fn heed(&mut self, batch: Batch, began: Moment, buffers: &mut Buffers) {
+        if self.batch != batch {
+            self.batch = batch;
+            self.now = self.now.max(began);
+            self.handle(Input::Batch(batch), buffers);
+        }
     }
 
     /// Takes everything that has happened, as long as the budget lasts. Everyone is asked until
@@ -178,6 +191,17 @@ impl Bridge {
     }
 
     fn take_caller(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> bool {
+        let reads_at = self.call.reads_caller_at();
+        if reads_at.is_some_and(|at| self.now < at) {
+            return false;
+        }
+        let has_more = self.read_caller(cx, buffers);
+        // One read, and no word is left to be woken: the deadline does that, and between two of them
+        // the socket may fill as it likes.
+        has_more && reads_at.is_none()
+    }
+
+    fn read_caller(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> bool {
         match self.legs.poll_caller(cx, &mut buffers.read) {
             Poll::Ready(Ok((dialect, messages))) => {
                 let Buffers { to_caller, to_agent, .. } = buffers;

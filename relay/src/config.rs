@@ -20,8 +20,10 @@ use tracing_subscriber::EnvFilter;
 use url::Url;
 
 use self::reader::Reader;
+use crate::call::input::Batch;
 use crate::forward::Forward;
 use crate::known::Signatures;
+use crate::shard::UplinkPace;
 use crate::tools::Tools;
 use crate::tools::guard::Allowed;
 use crate::{node, tls};
@@ -63,6 +65,8 @@ pub struct Config {
     pub drain_max: Duration,
     /// How far playout may be ahead of the caller's ear.
     pub playout_lead: Duration,
+    /// How callers' audio is sent on.
+    pub uplink: UplinkPace,
     /// Sessions for each agent that are kept open for streams that nobody announces.
     pub spare_agents: u32,
 }
@@ -203,6 +207,7 @@ impl Reader<'_> {
         let lateness = self.number("RELAY_LATENESS_MAX_MS", || 0);
         let drain = self.number("RELAY_DRAIN_SECONDS", || 0);
         let lead = self.number("RELAY_PLAYOUT_LEAD_MS", || 0);
+        let uplink = self.uplink();
         let spares = self.number("RELAY_SPARE_AGENTS", || 0);
         Some(Config {
             node: node?,
@@ -219,7 +224,28 @@ impl Reader<'_> {
             lateness_max: Duration::from_millis(lateness?),
             drain_max: Duration::from_secs(drain?),
             playout_lead: Duration::from_millis(lead?),
+            uplink: uplink?,
             spare_agents: u32::try_from(spares?).ok()?,
+        })
+    }
+
+    fn uplink(&mut self) -> Option<UplinkPace> {
+        let joined = self.parsed("RELAY_UPLINK_BATCH", |text| match text {
+            "reads" => Some(Batch::Reads as fn(Duration) -> Batch),
+            "writes" => Some(Batch::Writes),
+            _ => None,
+        });
+        let when = self.parsed("RELAY_UPLINK_BATCH_MS", |text| match text {
+            "auto" => Some(None),
+            "20" | "40" | "60" => text.parse().ok().map(Some),
+            _ => None,
+        });
+        let joined = joined?;
+        Some(match when? {
+            None => UplinkPace::WhenLate(joined(BATCH_WHEN_LATE)),
+            // A frame of the carrier is that long already.
+            Some(20) => UplinkPace::Always(Batch::Off),
+            Some(ms) => UplinkPace::Always(joined(Duration::from_millis(ms))),
         })
     }
 
@@ -342,6 +368,10 @@ impl Reader<'_> {
         }
     }
 }
+
+/// What a shard that is late sends at once: three frames of the carrier, a third of the reads and
+/// writes of its callers' audio.
+const BATCH_WHEN_LATE: Duration = Duration::from_millis(60);
 
 /// Calls that one shard takes unless told otherwise: a core carried 700 when it was measured
 /// (2026-11-20, one core, mu-law both ways), and needs air for the calls of a neighbour that dies.

@@ -194,6 +194,7 @@ impl House {
                 agent_tls: config.agent_tls.clone(),
                 tools: config.tools.clone(),
                 playout_lead: config.playout_lead,
+                uplink: config.uplink,
                 spare_agents: config.spare_agents,
                 shards: config.shards,
             };

@@ -30,6 +30,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{mpsc, watch};
 
 use crate::admit::{Allowance, Identity};
+use crate::call::input::Batch;
 use crate::clock::Clock;
 use crate::forward::{Body, Forward, Origin, Scheme};
 use crate::gate::{Gate, Seat};
@@ -123,10 +124,21 @@ pub struct Setup {
     pub tools: Tools,
     /// How far playout may be ahead of the caller's ear.
     pub playout_lead: Duration,
+    /// How callers' audio is sent on.
+    pub uplink: UplinkPace,
     /// Sessions for each agent that the node keeps open for streams that nobody announces.
     pub spare_agents: u32,
     /// How many shards the node has.
     pub shards: usize,
+}
+
+/// How callers' audio is sent on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UplinkPace {
+    /// Like this.
+    Always(Batch),
+    /// Frame by frame, and like this while the shard is late.
+    WhenLate(Batch),
 }
 
 /// From the connection, or the last answer, to the end of the next request's headers.
@@ -192,6 +204,16 @@ impl Shard {
         self.setup.outlet.counters()
     }
 
+    /// How the shard's calls send their callers' audio on.
+    #[must_use]
+    pub fn uplink_batch(&self) -> Batch {
+        match self.setup.uplink {
+            UplinkPace::Always(batch) => batch,
+            UplinkPace::WhenLate(batch) if self.pressure.is_late() => batch,
+            UplinkPace::WhenLate(_) => Batch::Off,
+        }
+    }
+
     /// How late the shard is.
     #[must_use]
     pub fn pressure(&self) -> &Pressure {
@@ -221,6 +243,7 @@ impl Shard {
                     let late = lateness.beat(now.since(self.clock.moment(due)));
                     self.setup.gauge.beats(now, late);
                     self.pressure.beat(late);
+                    self.counters().late_beats.add(u64::from(self.pressure.is_late()));
                     continue;
                 }
             };

@@ -175,6 +175,14 @@ impl Log {
         }
     }
 
+    /// Counts messages to an agent that carry more than one frame.
+    pub fn joined(&self, messages: u64) {
+        match self {
+            Self::Calls(log) if messages > 0 => log.outlet.counters.uplink_joined.add(messages),
+            Self::Nobodys(_) | Self::Calls(_) => {}
+        }
+    }
+
     /// Counts what the relay added to the way of one wake's audio.
     pub fn added(&self, flow: Flow, span: Duration) {
         match self {

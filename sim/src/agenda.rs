@@ -46,6 +46,8 @@ pub(crate) enum Event {
     Recorded(u32),
     /// Somebody outside wants something.
     Commanded,
+    /// The shard is short of time, or no longer.
+    Batches,
     /// A socket takes no more.
     Stalls,
     /// It takes more again.

@@ -156,6 +156,8 @@ pub(crate) struct WorldClimate {
     pub(crate) records_ms: u64,
     /// The longest a deadline is noticed late.
     pub(crate) ticks_late_ms: u64,
+    /// The longest time between two changes of how audio is sent on; `None` never changes it.
+    pub(crate) batches_ms: Option<u64>,
 }
 
 /// A hazard: off in most calls, and at most so many in a thousand.
@@ -344,6 +346,7 @@ impl WorldClimate {
     fn new(chance: &mut Chance) -> Self {
         let commands = chance.happens(350);
         let stalls = chance.happens(300);
+        let batches = chance.happens(400);
         Self {
             commands_ms: commands.then(|| chance.pick(&[500, 5_000, 20_000])),
             stalls_ms: stalls.then(|| chance.pick(&[1_000, 8_000, 30_000])),
@@ -352,6 +355,7 @@ impl WorldClimate {
             records_lost: hazard(chance, 500),
             records_ms: chance.pick(&[20, 100, 1_000]),
             ticks_late_ms: chance.pick(&[0, 2, 2, 10, 200]),
+            batches_ms: batches.then(|| chance.pick(&[100, 3_000, 60_000])),
         }
     }
 }

@@ -109,6 +109,13 @@ impl World {
         if let Some(ms) = self.climate.world.stalls_ms {
             self.agenda.after(self.chance.between(0, ms), Event::Stalls);
         }
+        self.plan_batches();
+    }
+
+    fn plan_batches(&mut self) {
+        if let Some(ms) = self.climate.world.batches_ms {
+            self.agenda.after(self.chance.between(0, ms), Event::Batches);
+        }
     }
 
     /// Lives the call.
@@ -260,6 +267,7 @@ impl World {
             Event::ToolEnds(id) => self.tool_ends(id),
             Event::Recorded(number) => self.put(Input::Recorded(RecordId(number)), 0),
             Event::Commanded => self.command(),
+            Event::Batches => self.batch(),
             Event::Stalls => self.stall(),
             Event::Drained(side) => self.drained(side),
             Event::Ends(ender) => self.end(ender),

@@ -8,7 +8,7 @@ use link::id::CommandId;
 use link::message::Side as Muted;
 use link::tool::Address;
 use relay::call::input::{
-    AgentEvent, AgentFormat, Answering, Audio, CallerEvent, Command, Input, MarkId, Outcome,
+    AgentEvent, AgentFormat, Answering, Audio, Batch, CallerEvent, Command, Input, MarkId, Outcome,
     Preparation, Slot, ToolResult,
 };
 use relay::call::moment::Moment;
@@ -16,7 +16,7 @@ use relay::call::{Call, CallSpec};
 use serde_json::json;
 
 use super::Sent;
-use super::step::{Agent, Begins, Carries, Gone, Name, Says, Step, ToolEnds, Wish};
+use super::step::{Agent, Begins, Carries, Gone, Joins, Name, Says, Step, ToolEnds, Wish};
 
 /// A call, its time, and what the world knows of it.
 pub(super) struct Rig {
@@ -114,6 +114,14 @@ impl Rig {
             Step::Drain => self.hear(Input::Drain),
             Step::Stalled(leg) => self.hear(Input::Stalled(leg.side())),
             Step::Drained(leg) => self.hear(Input::Drained(leg.side())),
+            Step::Batch(joins) => {
+                let span = Duration::from_millis(60);
+                self.hear(Input::Batch(match joins {
+                    Joins::Nothing => Batch::Off,
+                    Joins::Writes => Batch::Writes(span),
+                    Joins::Reads => Batch::Reads(span),
+                }));
+            }
             Step::Carrier(carries) => self.carrier(*carries),
         }
     }

@@ -97,6 +97,15 @@ pub(super) enum Step {
     Drain,
     Stalled(Leg),
     Drained(Leg),
+    Batch(Joins),
+}
+
+/// How the caller's audio is sent on.
+#[derive(Debug, Clone, Copy, Arbitrary)]
+pub(super) enum Joins {
+    Nothing,
+    Writes,
+    Reads,
 }
 
 /// What the carrier's socket says beyond good media and marks.

@@ -1,7 +1,9 @@
 //! A call's outbox: every wish is a frame in a buffer, or something done to a socket. Frames go
 //! straight into the shard's write buffers.
 
-use crate::call::input::{AgentEvent, CallerEvent, Slot};
+use codec::frame::ULAW_FRAME_BYTES;
+
+use crate::call::input::{AgentEvent, Audio, CallerEvent, Slot};
 use crate::call::output::{AgentMessage, CallerMessage, CloseWhy, Outbox, Output};
 use crate::ws::{CloseCode, WriteBuffer};
 
@@ -57,8 +59,11 @@ impl<'a> Desk<'a> {
 
     fn tell_agent(&mut self, slot: Slot, message: &AgentMessage<'_>) {
         let is_said = self.legs.agents.say(slot, message, &mut self.to_agent[slot as usize]);
-        let is_audio = matches!(message, AgentMessage::Audio(_));
-        self.legs.wake.appends += u64::from(is_said && is_audio);
+        if let (true, AgentMessage::Audio(audio)) = (is_said, message) {
+            self.legs.wake.appends += 1;
+            // A lone frame is sent on as the text it came as, unless it is transcoded.
+            self.legs.wake.joined += u64::from(is_joined(audio));
+        }
     }
 
     fn close_caller(&mut self, why: CloseWhy) {
@@ -89,6 +94,15 @@ impl Outbox for Desk<'_> {
             Output::CloseCaller(why) => self.close_caller(why),
             Output::End(reason) => *ended = Some(reason),
         }
+    }
+}
+
+/// Whether audio for an agent is more than one frame of a caller, which is 20 ms.
+fn is_joined(audio: &Audio<'_>) -> bool {
+    match audio {
+        Audio::Base64(_) => false,
+        Audio::Ulaw(bytes) => bytes.len() > ULAW_FRAME_BYTES,
+        Audio::Pcm(samples) => samples.len() > 3 * ULAW_FRAME_BYTES,
     }
 }
 

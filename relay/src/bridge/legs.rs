@@ -44,6 +44,8 @@ pub(super) struct Wake {
     pub(super) frames_down: u64,
     pub(super) deltas: u64,
     pub(super) appends: u64,
+    /// Those of the appends that carry more than one frame.
+    pub(super) joined: u64,
     /// Something is on its way to the caller that takes back what it hears.
     pub(super) is_urgent: bool,
     /// A socket is being opened, or a tool runs, since this wake.
@@ -182,10 +184,12 @@ impl Legs {
 
     /// Counts the media of a wake that began then.
     pub(super) fn count(&mut self, clock: Clock, began: Moment) {
-        let Wake { frames_up, frames_down, deltas, appends, .. } = std::mem::take(&mut self.wake);
-        if frames_up + frames_down == 0 {
+        let wake = std::mem::take(&mut self.wake);
+        let Wake { frames_up, frames_down, deltas, appends, joined, .. } = wake;
+        if frames_up + frames_down + joined == 0 {
             return;
         }
+        self.log.joined(joined);
         let took = clock.now().since(began);
         for (flow, frames, came, left) in [
             (Flow::Uplink, frames_up, frames_up, appends),

@@ -1,7 +1,7 @@
 //! What each side says, and which machine hears it.
 
 use super::agent::Change;
-use super::input::{AgentEvent, Answering, CallerEvent, MarkId, Severity, Slot};
+use super::input::{AgentEvent, Answering, Batch, CallerEvent, MarkId, Severity, Slot};
 use super::moment::Moment;
 use super::output::{AgentMessage, Milestone, Oddity, Outbox, Output, Recalled};
 use super::part::Spoken;
@@ -48,6 +48,26 @@ impl Call {
             Phase::Announced | Phase::Sorry(_) | Phase::Recording { .. } | Phase::Over => {}
         }
         After::Nothing
+    }
+
+    /// From here on the caller's audio is sent on like this.
+    pub(super) fn on_batch(&mut self, batch: Batch, now: Moment, out: &mut impl Outbox) {
+        self.uplink.batch(batch, out);
+        self.pace_reads(now);
+    }
+
+    /// Sets when the caller is read again, if it is not read as soon as something comes.
+    pub(super) fn pace_reads(&mut self, now: Moment) {
+        // Before the stream there is nothing to read, and a call that ends waits for nothing.
+        let is_read = matches!(self.phase, Phase::Live | Phase::Goodbye(_));
+        let pace = self.uplink.reads_every().filter(|_| is_read);
+        self.timers.set(Timer::Uplink, pace.map(|pace| now + pace));
+    }
+
+    /// The caller was read, and what it said goes on.
+    pub(super) fn on_uplink_due(&mut self, now: Moment, out: &mut impl Outbox) {
+        self.uplink.send_batch(out);
+        self.pace_reads(now);
     }
 
     /// The carrier sends nothing.

@@ -3,6 +3,7 @@
 //! Everything borrowed is valid during [`Call::handle`](super::Call::handle) only.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 pub use ::link::message::Command;
 
@@ -67,6 +68,21 @@ pub enum Input<'a> {
     Stalled(Side),
     /// A stalled socket has taken its backlog.
     Drained(Side),
+    /// How the caller's audio is sent on from here on.
+    Batch(Batch),
+}
+
+/// How much of the caller's audio goes to the agent at once. Fewer and longer messages cost less,
+/// and reach the agent later.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Batch {
+    /// Each frame as it comes.
+    #[default]
+    Off,
+    /// Frames are joined until they are this long.
+    Writes(Duration),
+    /// The caller is read only this often, and everything that has come is joined.
+    Reads(Duration),
 }
 
 /// How far a call is prepared before its caller is here.

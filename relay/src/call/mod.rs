@@ -225,6 +225,7 @@ impl Call {
             Input::Drained(Side::Caller) => self.playout.drained(),
             Input::Stalled(Side::Agent(slot)) => self.uplink.stalled(slot),
             Input::Drained(Side::Agent(slot)) => self.uplink.drained(slot, out),
+            Input::Batch(batch) => self.on_batch(batch, now, out),
         }
         self.settle(now, out);
     }
@@ -233,6 +234,13 @@ impl Call {
     #[must_use]
     pub fn next_timeout(&self) -> Option<Moment> {
         self.timers.first()
+    }
+
+    /// Until when the caller's socket is left alone, so that one read takes what several would;
+    /// `None` when it is read as soon as something comes.
+    #[must_use]
+    pub fn reads_caller_at(&self) -> Option<Moment> {
+        self.timers.at(Timer::Uplink)
     }
 
     /// Asserts what must hold between two inputs; for simulations and fuzzers, which look after
@@ -286,6 +294,7 @@ impl Call {
         let longest = Duration::from_secs(self.spec.agent.limits.call_seconds_max.into());
         self.timers.set(Timer::CallLimit, now + longest);
         self.hear_caller(now);
+        self.pace_reads(now);
         out.put(Output::Note(Milestone::Started));
         if self.link.is_untouched() {
             self.open_agent(now, out);
@@ -331,6 +340,7 @@ impl Call {
                 Timer::Tool => self.on_tool_deadline(now, out),
                 Timer::Keys => self.on_keys(out),
                 Timer::CarrierGap => self.on_carrier_gap(now, out),
+                Timer::Uplink => self.on_uplink_due(now, out),
                 Timer::Silence => self.on_silence(now, out),
                 // Whatever happens, `settle` sends what may leave.
                 Timer::Pace => {}

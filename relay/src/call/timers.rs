@@ -36,6 +36,8 @@ pub(super) enum Timer {
     Keys,
     /// The carrier sends nothing ([`CARRIER_QUIET`]).
     CarrierGap,
+    /// The caller is read again, and what has come is sent on ([`Batch::Reads`](super::input::Batch)).
+    Uplink,
     /// Nobody has said anything (`limits.silence_seconds_max`).
     Silence,
     /// The next chunk of playout may or must leave.
@@ -138,7 +140,7 @@ impl Default for Timers {
 }
 
 impl Timer {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::AgentA,
         Self::AgentB,
         Self::Hedge,
@@ -151,6 +153,7 @@ impl Timer {
         Self::Tool,
         Self::Keys,
         Self::CarrierGap,
+        Self::Uplink,
         Self::Silence,
         Self::Pace,
         Self::LastWords,
@@ -172,6 +175,11 @@ impl Timers {
     /// Sets a deadline, or with `None` takes it away.
     pub(super) fn set(&mut self, timer: Timer, at: impl Into<Option<Moment>>) {
         self.at[timer as usize] = at.into().unwrap_or(NEVER);
+    }
+
+    /// When it comes, if it is set.
+    pub(super) fn at(&self, timer: Timer) -> Option<Moment> {
+        Some(self.at[timer as usize]).filter(|at| *at < NEVER)
     }
 
     /// Takes all deadlines away.

@@ -4,12 +4,17 @@
 //! the caller says last matters most. Held audio is mu-law bytes, sent in pieces of 200 ms. Audio
 //! that is not held crosses as the base64 text that it came as, if the agent speaks mu-law.
 //!
+//! A shard that is short of time has frames joined ([`Batch`]): they wait here until there are
+//! enough of them, or until the caller has been read.
+//!
 //! The carrier stamps each frame with its place in time. A service finds the end of a turn by
 //! hearing silence, so a gap between two stamps is filled with it, and so is a pause of the
 //! carrier that lasts. Source: Twilio Media Streams, "media" message, read 2026-11-20.
 
+use std::time::Duration;
+
 use super::held::Held;
-use super::input::{AgentFormat, Audio, Slot};
+use super::input::{AgentFormat, Audio, Batch, Slot};
 use super::output::{AgentMessage, Flow, Milestone, Oddity, Outbox, Output};
 use super::pace::BYTES_PER_MS;
 use super::part::to_ms;
@@ -23,6 +28,7 @@ pub(super) struct Uplink {
     path: Path,
     time: Time,
     hearing: Hearing,
+    batch: Batch,
     /// What was sent last, while another session may soon take over; it hears it again, so that a
     /// word that begins at the change is whole.
     recent: Option<Held>,
@@ -103,6 +109,7 @@ impl Uplink {
             path,
             time: Time::default(),
             hearing: Hearing::Caller,
+            batch: Batch::Off,
             recent: None,
         }
     }
@@ -136,8 +143,31 @@ impl Uplink {
         }
     }
 
+    /// From here on audio is sent on like this.
+    pub(super) fn batch(&mut self, batch: Batch, out: &mut impl Outbox) {
+        self.batch = batch;
+        self.send_batch(out);
+    }
+
+    /// How often the caller is to be read, if not as soon as something comes.
+    pub(super) fn reads_every(&self) -> Option<Duration> {
+        match self.batch {
+            Batch::Off | Batch::Writes(_) => None,
+            Batch::Reads(pace) => Some(pace),
+        }
+    }
+
+    /// Sends what has been joined so far, if the agent takes it.
+    pub(super) fn send_batch(&mut self, out: &mut impl Outbox) {
+        if let Gate::Open(to) = self.gate {
+            self.send_held(to, out);
+        }
+    }
+
     /// The carrier sends nothing: puts silence in its place. Says whether that goes on.
     pub(super) fn fill_pause(&mut self, ms: u64, out: &mut impl Outbox) -> bool {
+        // What was to be joined with more would wait for a carrier that may never speak again.
+        self.send_batch(out);
         if self.time.next_ms.is_none() || self.time.filled_ms >= FILL_MS_MAX {
             return false;
         }
@@ -153,12 +183,15 @@ impl Uplink {
             recent.release_oldest(excess);
         }
         match (self.gate, &self.path) {
-            (Gate::Open(to), Path::Ulaw) => {
+            // Joined base64 would have its padding in the middle, so only a lone frame is text.
+            (Gate::Open(to), Path::Ulaw) if self.batch == Batch::Off => {
                 out.put(Output::ToAgent(to, AgentMessage::Audio(audio)));
             }
-            (Gate::Open(to), Path::Pcm(_)) => {
+            (Gate::Open(to), Path::Ulaw | Path::Pcm(_)) => {
                 hold(&mut self.held, audio)?;
-                self.send_held(to, out);
+                if self.held.len() >= batch_bytes(self.batch) {
+                    self.send_held(to, out);
+                }
             }
             (Gate::Waiting, Path::Ulaw | Path::Pcm(_)) => {
                 hold(&mut self.held, audio)?;
@@ -194,8 +227,9 @@ impl Uplink {
 
     /// Another agent takes the place of the one that hears the caller: it begins a little earlier.
     pub(super) fn hand_over(&mut self, to: Slot, out: &mut impl Outbox) {
+        // What is held of an open uplink was to be joined with more, and is the end of what is recent.
         if let Some(recent) = self.recent.take()
-            && self.held.is_empty()
+            && self.held.len() <= recent.len()
         {
             self.held = recent;
         }
@@ -279,6 +313,20 @@ impl Time {
         self.next_ms = Some(self.next_ms.map_or(end, |next| end.max(next)));
         if gap_ms < GAP_MS_MIN { 0 } else { gap_ms.min(FILL_MS_MAX).saturating_sub(filled_ms) }
     }
+}
+
+/// How much audio is joined before it is sent, in bytes.
+fn batch_bytes(batch: Batch) -> usize {
+    match batch {
+        Batch::Off => 0,
+        Batch::Writes(span) => bytes_of(span),
+        // One that is read late has more to say; it goes with the deadline, or at this size.
+        Batch::Reads(pace) => bytes_of(pace) * 2,
+    }
+}
+
+fn bytes_of(span: Duration) -> usize {
+    usize::try_from(span.as_millis()).unwrap_or(usize::MAX).saturating_mul(BYTES_PER_MS as usize)
 }
 
 fn hold(held: &mut Held, audio: Audio<'_>) -> Result<(), BadAudio> {

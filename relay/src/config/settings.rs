@@ -162,6 +162,18 @@ pub const SETTINGS: &[Setting] = &[
         "Audio sent ahead of the caller's ear. Doubled, it covers longer stalls of the network and throws away more at each interruption.",
     ),
     says(
+        "RELAY_UPLINK_BATCH_MS",
+        Default::Text("auto"),
+        Form::Words("auto, 20, 40 or 60"),
+        "How much of a caller's audio goes to the agent at once. Longer pieces cost less CPU and arrive later, by their length less 20 ms at most. auto sends 20 ms, and 60 ms while a shard is late.",
+    ),
+    says(
+        "RELAY_UPLINK_BATCH",
+        Default::Text("reads"),
+        Form::Words("reads or writes"),
+        "What longer pieces save: reads takes them from the caller's socket in one read as well; writes only joins what is sent, and marks come back a little sooner.",
+    ),
+    says(
         "RELAY_SPARE_AGENTS",
         Default::Text("0"),
         Form::Number(0..=100),

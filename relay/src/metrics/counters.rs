@@ -156,6 +156,10 @@ pub struct Counters {
     pub streams_ended: PerLabel<EndReason>,
     /// Media frames.
     pub frames: PerLabel<Flow>,
+    /// Messages to agents that carry more than one frame of a caller.
+    pub uplink_joined: Count,
+    /// Beats of the shard's timer in which it was late.
+    pub late_beats: Count,
     /// Audio that was thrown away, in milliseconds.
     pub audio_dropped_ms: PerLabel<Flow>,
     /// What the relay adds to a frame's way.
@@ -214,6 +218,8 @@ impl Default for Counters {
             streams_started: Count::default(),
             streams_ended: PerLabel::default(),
             frames: PerLabel::default(),
+            uplink_joined: Count::default(),
+            late_beats: Count::default(),
             audio_dropped_ms: PerLabel::default(),
             added_delay: [Times::new(ADDED), Times::new(ADDED)],
             agent_ready: Times::new(WAITS),

@@ -66,6 +66,18 @@ pub const METRICS: &[Metric] = &[
         }),
     },
     Metric {
+        name: "relay_uplink_joined",
+        counts: "Messages to a model that carry more than one frame of a caller: held while there was no model, or joined as RELAY_UPLINK_BATCH_MS says.",
+        rise: "With `auto`, shards that are late (relay_shards_late_beats); otherwise traffic.",
+        read: Read::Total(|counters| &counters.uplink_joined),
+    },
+    Metric {
+        name: "relay_shards_late_beats",
+        counts: "Tenths of a second in which a shard was late and, with RELAY_UPLINK_BATCH_MS=auto, joined its callers' audio.",
+        rise: "A shard without time: too many calls, or a neighbour on its core.",
+        read: Read::Total(|counters| &counters.late_beats),
+    },
+    Metric {
         name: "relay_uplink_added_seconds",
         counts: "From the read that brought caller audio to the write that carried it on.",
         rise: "A shard without time: too many calls, or a neighbour on its core.",

@@ -42,6 +42,7 @@ pub(crate) fn bench() -> Bench {
         agent_tls: tls::client_config(None).unwrap(),
         tools: Tools::new(Allowed::default(), tls::client_config(None).unwrap()),
         playout_lead: Duration::from_millis(400),
+        uplink: UplinkPace::Always(Batch::Off),
         spare_agents: 1,
         shards: 1,
     };

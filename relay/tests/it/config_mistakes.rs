@@ -10,6 +10,7 @@ use std::time::Duration;
 use link::join::JoinToken;
 use link::secret::Secret;
 use link::ticket::SigningKey;
+use relay::call::input::Batch;
 use relay::config::{self, Environment, Mistakes, Mode};
 use tempfile::TempDir;
 
@@ -107,6 +108,27 @@ fn a_node_joins_with_a_token_and_its_public_url() {
     assert_eq!(config.drain_max, Duration::from_secs(200));
     assert_eq!(config.playout_lead, Duration::from_millis(400));
     assert_eq!(u64::from(config.calls_max), 500 * config.shards as u64);
+}
+
+#[test]
+fn callers_audio_is_joined_as_the_settings_say() {
+    let files = files();
+    let paced = |ms, how| {
+        let alone = [
+            ("RELAY_NODE", "n1"),
+            ("RELAY_TICKET_KEY_FILE", files.keys.as_str()),
+            ("RELAY_AGENT_FILE", files.agents.as_str()),
+            ("RELAY_UPLINK_BATCH_MS", ms),
+            ("RELAY_UPLINK_BATCH", how),
+        ];
+        config::read(&environment(&alone)).map(|(config, _)| config.uplink)
+    };
+    let sixty = Duration::from_millis(60);
+    assert_eq!(paced("", "").unwrap(), UplinkPace::WhenLate(Batch::Reads(sixty)));
+    assert_eq!(paced("20", "reads").unwrap(), UplinkPace::Always(Batch::Off));
+    assert_eq!(paced("60", "writes").unwrap(), UplinkPace::Always(Batch::Writes(sixty)));
+    assert_eq!(names(&paced("30", "").unwrap_err()), ["RELAY_UPLINK_BATCH_MS"]);
+    assert_eq!(names(&paced("", "read").unwrap_err()), ["RELAY_UPLINK_BATCH"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use link::id::CommandId;
 use link::message::Side as Muted;
 use link::tool::Address;
-use relay::call::input::Command;
+use relay::call::input::{Batch, Command};
 
 use super::*;
 
@@ -124,6 +124,15 @@ impl World {
             self.desk.witness.mutes(on);
         }
         self.put(Input::Command { id: Some(&id), command: &command }, 1);
+    }
+
+    /// The shard wants the caller's audio sent on in another way.
+    pub(super) fn batch(&mut self) {
+        self.plan_batches();
+        let span = Duration::from_millis(self.chance.pick(&[40, 60]));
+        let ways = [Batch::Off, Batch::Writes(span), Batch::Reads(span)];
+        let batch = self.chance.pick(&ways);
+        self.put(Input::Batch(batch), 0);
     }
 
     pub(super) fn stall(&mut self) {

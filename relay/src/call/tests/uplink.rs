@@ -1,7 +1,9 @@
 //! The caller's voice on its way to the agent.
 
 use super::script::{Script, pcm, spec, speech};
-use crate::call::input::{AgentFormat, Audio, CallerEvent, Side, Slot};
+use std::time::Duration;
+
+use crate::call::input::{AgentFormat, Audio, Batch, CallerEvent, Input, Side, Slot};
 
 #[test]
 fn audio_passes_as_the_text_that_it_came_as() {
@@ -122,4 +124,72 @@ fn a_carrier_that_sends_nothing_is_heard_as_silence_for_two_seconds() {
     // What was put in meanwhile is not put in again.
     t.caller_at(2, 12_020);
     assert_eq!(t.lines_with("append"), ["append 160 as it came"]);
+}
+
+const SIXTY: Duration = Duration::from_millis(60);
+
+#[test]
+fn three_frames_are_joined_when_writes_are_batched() {
+    let mut t = Script::live();
+    t.put(Input::Batch(Batch::Writes(SIXTY))).expect([]);
+    t.caller_says(1).caller_says(2).expect([]);
+    t.caller_says(3).expect(["append 480"]);
+    t.caller_says(4).expect([]);
+    let expected: Vec<u8> = (1..=3).flat_map(|n| [n; 160]).collect();
+    assert_eq!(t.appended(), expected);
+    assert_eq!(t.call.reads_caller_at(), None);
+    t.put(Input::Batch(Batch::Off)).expect(["append 160"]);
+    t.caller_says(5).expect(["append 160 as it came"]);
+}
+
+#[test]
+fn what_waits_for_more_does_not_wait_for_a_carrier_that_pauses() {
+    let mut t = Script::live();
+    t.put(Input::Batch(Batch::Writes(SIXTY)));
+    t.caller_says(1).expect([]);
+    t.after_ms(400);
+    assert_eq!(t.lines_with("append")[0], "append 160");
+}
+
+#[test]
+fn a_caller_that_is_read_at_a_pace_is_sent_on_at_that_pace() {
+    let mut t = Script::live();
+    t.put(Input::Batch(Batch::Reads(SIXTY))).expect([]);
+    t.after_ms(59).expect([]);
+    // All that came meanwhile is read at once; then the deadline comes.
+    t.caller_says(1).caller_says(2).expect([]);
+    t.after_ms(1).expect(["append 320"]);
+    t.after_ms(60).expect([]);
+    t.caller_says(3).after_ms(60).expect(["append 160"]);
+    assert!(t.call.reads_caller_at().is_some());
+    t.put(Input::Batch(Batch::Off));
+    assert_eq!(t.call.reads_caller_at(), None);
+}
+
+#[test]
+fn a_call_that_nobody_listens_to_is_read_as_it_comes() {
+    let mut t = Script::new(spec());
+    t.put(Input::Batch(Batch::Reads(SIXTY)));
+    assert_eq!(t.call.reads_caller_at(), None, "there is no stream yet");
+    t.started();
+    assert!(t.call.reads_caller_at().is_some());
+    t.hang_up().after_ms(20_000);
+    assert_eq!(t.call.reads_caller_at(), None, "it is over");
+}
+
+#[test]
+fn joined_frames_are_transcoded_at_once() {
+    let mut t = Script::new(pcm());
+    t.started().opened().configured_as(Some(AgentFormat::Pcm24k)).forget();
+    t.put(Input::Batch(Batch::Writes(SIXTY)));
+    t.caller_says(0xFF).caller_says(0xFF).expect([]);
+    t.caller_says(0xFF).expect(["append pcm 1440"]);
+}
+
+#[test]
+fn joining_survives_the_loss_of_the_agent() {
+    let mut t = Script::live();
+    t.put(Input::Batch(Batch::Writes(SIXTY)));
+    t.caller_says(1).stalled(Side::Agent(Slot::A)).caller_says(2).caller_says(3).caller_says(4);
+    t.forget().drained(Side::Agent(Slot::A)).expect(["append 640"]);
 }
