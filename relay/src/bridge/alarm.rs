@@ -29,12 +29,7 @@ impl Alarm {
     }
 
     /// Waits for `at`, which may be another moment at every call.
-    pub(super) fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        at: Moment,
-        now: Moment,
-    ) -> Poll<()> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>, at: Moment, now: Moment) -> Poll<()> {
         if at <= now {
             return Poll::Ready(());
         }

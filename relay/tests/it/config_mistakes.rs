@@ -12,6 +12,7 @@ use link::secret::Secret;
 use link::ticket::SigningKey;
 use relay::call::input::Batch;
 use relay::config::{self, Environment, Mistakes, Mode};
+use relay::shard::UplinkPace;
 use tempfile::TempDir;
 
 fn environment(pairs: &[(&str, &str)]) -> Environment {
