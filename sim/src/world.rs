@@ -42,8 +42,9 @@ pub(crate) struct World {
     /// Which sockets are stalled: the phone's, and by slot a connection's.
     stalled: (bool, [Option<usize>; 2]),
     commands: u32,
-    /// Ticks at the same moment.
+    /// Deadlines in a row that came at the same moment, and which.
     ticks: u32,
+    ticked_at: Moment,
     is_closed: bool,
 }
 
@@ -84,6 +85,7 @@ impl World {
             stalled: (false, [None; 2]),
             commands: 0,
             ticks: 0,
+            ticked_at: Moment::default(),
             is_closed: false,
         };
         world.desk.sheet.write("", &format_args!("{:#?}", world.climate));
@@ -148,7 +150,9 @@ impl World {
     }
 
     fn tick(&mut self, at: Moment) {
-        self.ticks = if at > self.agenda.now() { 0 } else { self.ticks + 1 };
+        // Other things happen between two of them, and at the same moment.
+        self.ticks = if at > self.ticked_at { 0 } else { self.ticks + 1 };
+        self.ticked_at = at;
         assert!(self.ticks < 100, "the call is woken again and again");
         self.agenda.pass(at);
         self.alarm = None;

@@ -201,6 +201,8 @@ impl Call {
         if let Some(ended) = self.turns.on_session_lost() {
             self.owe_again(ended, now, out);
         }
+        // What was heard already is a turn at this moment, and whoever is next is told it in its place.
+        self.take_heard(out);
         if lost.retry == Retry::IsUseless {
             return self.fail(lost.reason, lost.detail, now, out);
         }

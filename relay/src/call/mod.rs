@@ -388,6 +388,11 @@ impl Call {
             let after = now.since(self.began);
             out.put(Output::Note(Milestone::FirstVoice { after, prepared }));
         }
+        self.take_heard(out);
+    }
+
+    /// Makes turns of what was heard to its end.
+    fn take_heard(&mut self, out: &mut impl Outbox) {
         while let Some(part) = self.playout.take_heard() {
             // Only a part that was longer than what is kept has something to cut here.
             self.truncate(&part, out);

@@ -364,6 +364,8 @@ impl Turns {
     /// to the conversation is not: the one that runs has heard the same.
     pub(super) fn on_too_early(&mut self) {
         let refused = match &mut self.answer {
+            // Some of it was said: it was the greeting, and the service means another request.
+            Answer::Running { ask: Some(Ask::Greeting), result: Yield::Speech, .. } => None,
             Answer::Running { ask, .. } => ask.take(),
             Answer::Asked(ask) => Some(ask.clone()),
             Answer::Idle => None,
