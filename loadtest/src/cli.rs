@@ -19,6 +19,7 @@ use crate::chaos::{self, ChaosArgs};
 use crate::demo::{self, DemoArgs};
 use crate::model::{self, FakeModel, ModelSettings, Script};
 use crate::proxy::{Fault, FaultProxy, Plan, ProxySettings};
+use crate::report::{self, CompareArgs, ReportArgs};
 use crate::run::{self, RunArgs};
 
 /// Fakes, a demo call and a load test for Linecard.
@@ -35,6 +36,10 @@ enum Task {
     Demo(DemoArgs),
     /// Many calls against one relay: added latency, losses, CPU and memory.
     Run(RunArgs),
+    /// A report that was written before, as a table or as an HTML page.
+    Report(ReportArgs),
+    /// Two reports side by side, or several runs of each.
+    Compare(CompareArgs),
     /// Many calls whose model is cut off again and again: each must go on, and forget nothing.
     Chaos(ChaosArgs),
     /// A fake OpenAI Realtime server that refuses what the real one refuses.
@@ -122,6 +127,8 @@ pub fn main() -> ExitCode {
     let task = Arguments::parse().task;
     let done = match task {
         Task::Run(args) => run::run(&args),
+        Task::Report(args) => report::report(&args),
+        Task::Compare(args) => report::compare(&args),
         Task::Demo(args) => house().and_then(|house| house.block_on(demo::run(args))),
         Task::Chaos(args) => house().and_then(|house| house.block_on(chaos::run(args))),
         Task::FakeModel(args) => house().and_then(|house| house.block_on(fake_model(args))),

@@ -17,12 +17,12 @@ pub mod cli;
 pub mod demo;
 pub mod model;
 pub mod proxy;
+pub mod report;
 pub mod run;
 
 mod assets;
 mod capture;
 mod clock;
 mod noise;
-mod report;
 mod serve;
 mod system;

@@ -48,6 +48,13 @@ impl FromStr for Cores {
     }
 }
 
+impl std::fmt::Display for Cores {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let cores: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&cores.join(","))
+    }
+}
+
 impl Cores {
     /// How many.
     pub(crate) fn count(&self) -> usize {
@@ -105,6 +112,7 @@ mod tests {
     fn cores_are_named_one_by_one_or_in_ranges() {
         let cores = |text: &str| text.parse::<Cores>();
         assert_eq!(cores("3,0-1,1"), Ok(Cores(vec![0, 1, 3])));
+        assert_eq!(cores("3,0-1").unwrap().to_string(), "0,1,3");
         assert!(cores("0-1").unwrap().shares(&cores("1-2").unwrap()));
         for bad in ["", "a", "2-1", "0,", "99999"] {
             assert!(cores(bad).is_err(), "{bad}");

@@ -137,7 +137,6 @@ impl Series {
     }
 
     /// The seconds of one point, and all points.
-    #[cfg(test)]
     pub(crate) fn points(&self) -> (u32, Vec<Part>) {
         let inner = self.lock();
         (inner.width, inner.points.clone())

@@ -8,6 +8,7 @@ use clap::{Args, ValueEnum};
 use url::Url;
 
 use crate::demo::Audio;
+use crate::report::OutputArgs;
 use crate::system::Cores;
 
 /// How the load test is run.
@@ -33,9 +34,8 @@ pub struct RunArgs {
     /// The cores of callers and fake models.
     #[arg(long, value_name = "CORES")]
     pub(crate) own_cores: Option<Cores>,
-    /// Writes the report as JSON into this file.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
 }
 
 /// What is put under load.

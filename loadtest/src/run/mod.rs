@@ -36,6 +36,7 @@ use self::process::usage;
 use self::report::{Readings, Report, Setup};
 use self::subject::Subject;
 use crate::report::live::{Stretch, Watch};
+use crate::report::record::Opening;
 use crate::system::{Cores, allowed_cores};
 
 /// Runs the load test; the exit code says whether anything was lost.
@@ -45,6 +46,7 @@ use crate::system::{Cores, allowed_cores};
 #[expect(clippy::print_stdout, reason = "the table is what the command is for")]
 pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
     args.check()?;
+    let opening = Opening::now(args);
     args.own_cores.as_ref().map_or(Ok(()), Cores::pin)?;
     if let (Some(own), Some(theirs)) = (&args.own_cores, &args.relay_cores)
         && own.shares(theirs)
@@ -101,17 +103,12 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
         own_cores: allowed_cores()?.count(),
     };
     let report = Report::new(setup, &figures, readings);
-    println!("\n{}", report.table());
-    if let Some(path) = &args.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&report)?)?;
-        println!("written: {}", path.display());
+    let record = opening.close(report, &figures, &board.series);
+    let verdict = args.output.tell(&record)?;
+    if verdict == ExitCode::FAILURE {
+        println!("{}", subject.log());
     }
-    if report.is_clean() {
-        return Ok(ExitCode::SUCCESS);
-    }
-    println!("{}", subject.log());
-    println!("FAILED: frames or calls were lost");
-    Ok(ExitCode::FAILURE)
+    Ok(verdict)
 }
 
 /// Half of the cores for callers and models, one thread of each at least; the other half is the

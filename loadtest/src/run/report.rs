@@ -1,15 +1,14 @@
-//! The load test's report: a table for people, JSON for machines.
-
-use std::fmt::Write as _;
+//! The load test's figures, drawn up and judged; how they are shown stands in `crate::report`.
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::measured::{Counts, Figures};
 use super::process::Usage;
 
 /// Everything that a load test found.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Report {
     /// What was put under load.
     pub(crate) subject: String,
@@ -18,7 +17,7 @@ pub(crate) struct Report {
     /// For how long, in seconds.
     pub(crate) seconds: f64,
     /// The audio format between relay and model.
-    pub(crate) audio: &'static str,
+    pub(crate) audio: String,
     /// From a caller's frame to its append at the model.
     pub(crate) added_up_ms: Quantiles,
     /// From the first audio of an answer at the model to its first media at the caller.
@@ -44,8 +43,7 @@ pub(crate) struct Report {
     /// What makes the figures doubtful, and what was not measured.
     pub(crate) warnings: Vec<String>,
     /// Whether answers are not ours, so that they cannot be judged.
-    #[serde(skip)]
-    foreign: bool,
+    pub(crate) foreign: bool,
 }
 
 /// What was run.
@@ -68,7 +66,8 @@ pub(crate) struct Setup {
 }
 
 /// A distribution, in milliseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Quantiles {
     /// How many values.
     pub(crate) count: u64,
@@ -97,7 +96,8 @@ impl Quantiles {
 }
 
 /// The schedules of the load test.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct OwnLateness {
     /// Callers' frames.
     pub(crate) callers: Quantiles,
@@ -106,7 +106,8 @@ pub(crate) struct OwnLateness {
 }
 
 /// What the relay used while it was measured.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct RelayCost {
     /// Per cent of one core.
     pub(crate) cpu_percent: f64,
@@ -158,7 +159,7 @@ impl Report {
             subject,
             calls,
             seconds,
-            audio,
+            audio: audio.to_owned(),
             added_up_ms: Quantiles::of(&figures.up_us),
             added_down_ms: Quantiles::of(&figures.down_us),
             clear_ms: Quantiles::of(&figures.clear_us),
@@ -232,100 +233,16 @@ impl Report {
         let measured = if self.foreign { self.answer_ms.count } else { self.added_up_ms.count };
         lost == 0 && (unheard == 0 || !self.is_punctual()) && measured > 0
     }
-
-    /// The table.
-    pub(crate) fn table(&self) -> String {
-        let mut text = String::new();
-        let counts = self.counts;
-        let mut line = |name: &str, value: String| {
-            let _ = writeln!(text, "{name:<34} {value}");
-        };
-        line("under load", self.subject.clone());
-        line(
-            "calls, seconds, audio",
-            format!("{}, {:.0}, {}", self.calls, self.seconds, self.audio),
-        );
-        line("", "   p50      p90      p99      max   (ms)".into());
-        if self.foreign {
-            line("end of a turn to first audio", quantiles(&self.answer_ms));
-        } else {
-            line("added delay up", quantiles(&self.added_up_ms));
-            line("added delay down", quantiles(&self.added_down_ms));
-            line("speech started to clear", quantiles(&self.clear_ms));
-            line("heard, beyond what is claimed", quantiles(&self.unclaimed_ms));
-        }
-        if self.first_audio_ms.count > 0 {
-            line("start to first audio", quantiles(&self.first_audio_ms));
-        }
-        line("own lateness, callers", quantiles(&self.own_lateness_ms.callers));
-        line("own lateness, model", quantiles(&self.own_lateness_ms.model));
-        line(
-            "frames up: sent, lost, altered",
-            three(counts.frames_sent, counts.frames_lost_up, counts.frames_altered_up),
-        );
-        line(
-            "  at the end of calls, not taken",
-            two(counts.frames_lost_at_end, counts.messages_refused),
-        );
-        line("answers heard", counts.replies.to_string());
-        line(
-            "frames down: lost, altered",
-            two(counts.frames_lost_down, counts.frames_altered_down),
-        );
-        line("interruptions, without a clear", two(counts.barge_ins, counts.barge_ins_unheard));
-        line("cut answers with too much claimed", counts.overclaimed.to_string());
-        line(
-            "calls up, failed, unanswered",
-            three(counts.calls_up, counts.calls_failed, counts.unanswered),
-        );
-        line(
-            "CPU under load",
-            format!(
-                "{:.1} % of a core, {:.0} us a call and second",
-                self.relay.cpu_percent, self.relay.cpu_us_per_call_second
-            ),
-        );
-        line(
-            "memory under load",
-            format!(
-                "{:.1} MiB, {:.1} KiB a call",
-                self.relay.resident_mib, self.relay.resident_kib_per_call
-            ),
-        );
-        line("own CPU", format!("{:.1} % of a core", self.own_cpu_percent));
-        for warning in &self.warnings {
-            line("WARNING", warning.clone());
-        }
-        text
-    }
-}
-
-/// A line of the table.
-fn quantiles(q: &Quantiles) -> String {
-    format!(
-        "{:>6.2}   {:>6.2}   {:>6.2}   {:>6.2}   ({} values)",
-        q.p50, q.p90, q.p99, q.max, q.count
-    )
-}
-
-/// Two counts.
-fn two(a: u64, b: u64) -> String {
-    format!("{a}, {b}")
-}
-
-/// Three counts.
-fn three(a: u64, b: u64, c: u64) -> String {
-    format!("{a}, {b}, {c}")
 }
 
 /// Microseconds as milliseconds.
-fn ms(us: u64) -> f64 {
+pub(crate) fn ms(us: u64) -> f64 {
     float(us) / 1_000.0
 }
 
 /// A whole number as a fraction.
 #[expect(clippy::cast_precision_loss, reason = "figures for people, far below 2^52")]
-fn float(whole: u64) -> f64 {
+pub(crate) fn float(whole: u64) -> f64 {
     whole as f64
 }
 
@@ -395,7 +312,7 @@ mod tests {
         figures.counts.frames_sent = 1_234;
         note(&mut figures.callers_late_us, 9_000);
         let report = Report::new(setup(100, 60.0), &figures, readings());
-        let table = report.table();
+        let table = crate::report::table::table(&report);
         assert!(table.contains("1234, 0, 0"), "{table}");
         assert!(table.contains("WARNING"), "{table}");
         let json = serde_json::to_value(&report).unwrap();
@@ -408,7 +325,7 @@ mod tests {
         let busy = Readings { own_cpu_seconds: 57.0, ..readings() };
         let report = Report::new(setup(100, 60.0), &figures(), busy);
         assert!(report.generator_limited);
-        assert!(report.table().contains("bottleneck"));
+        assert!(crate::report::table::table(&report).contains("bottleneck"));
         let wide = Setup { own_cores: 2, ..setup(100, 60.0) };
         assert!(!Report::new(wide, &figures(), busy).generator_limited);
     }
@@ -422,6 +339,6 @@ mod tests {
         let report = Report::new(foreign, &figures, readings());
         assert!(report.is_clean());
         assert_eq!(report.warnings.len(), 2, "{:?}", report.warnings);
-        assert!(report.table().contains("end of a turn to first audio"));
+        assert!(crate::report::table::table(&report).contains("end of a turn to first audio"));
     }
 }
