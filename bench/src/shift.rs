@@ -14,11 +14,12 @@ use link::agent::AgentSpec;
 use link::id::{CallId, Gen, NodeId, WallTime};
 use link::ticket::{Claims, KeySet, Purpose, SigningKey};
 use relay::admit::Identity;
+use relay::call::input::Batch;
 use relay::clock::{self, Clock};
 use relay::gate::Gate;
 use relay::gate::room::Bounds;
 use relay::known::{Known, Signatures};
-use relay::shard::{Accepted, Gauge, Post, Setup, Shard, TO_SHARD_MAX, ToShard};
+use relay::shard::{Accepted, Gauge, Post, Setup, Shard, TO_SHARD_MAX, ToShard, UplinkPace};
 use relay::telemetry::{Noted, Outlet};
 use relay::tls;
 use relay::tools::{Tools, guard::Allowed};
@@ -48,12 +49,12 @@ pub struct Shift {
 }
 
 impl Shift {
-    /// Lets one call in and brings its agent up.
+    /// Lets one call in and brings its agent up. So much of what the caller says is sent at once.
     ///
     /// # Panics
     /// When loopback does not work, or the call does not come up.
     #[must_use]
-    pub fn begin() -> Self {
+    pub fn begin(uplink: Batch) -> Self {
         let runtime = Builder::new_current_thread().enable_all().start_paused(true).build();
         let runtime = runtime.expect("a runtime of one thread");
         let agents = TcpListener::bind("127.0.0.1:0").expect("loopback works");
@@ -69,8 +70,8 @@ impl Shift {
         let post = Post::new(vec![to_shard]);
         let entered = runtime.enter();
         let (known, ticket) = known(&spec);
-        let setup =
-            setup(known, Outlet::new(0, Arc::default(), house, Clock::start()), post.clone());
+        let outlet = Outlet::new(0, Arc::default(), house, Clock::start());
+        let setup = setup(known, outlet, post.clone(), uplink);
         drop(entered);
         let gauge = setup.gauge.clone();
         let local = LocalSet::new();
@@ -230,7 +231,7 @@ fn known(spec: &AgentSpec) -> (Known, String) {
     (known, ticket)
 }
 
-fn setup(known: Known, outlet: Outlet, post: Post) -> Setup {
+fn setup(known: Known, outlet: Outlet, post: Post, uplink: Batch) -> Setup {
     let gate = Arc::new(Gate::new(1, Bounds::NONE));
     gate.open();
     let agent_tls = tls::client_config(None).expect("the system has roots");
@@ -251,6 +252,7 @@ fn setup(known: Known, outlet: Outlet, post: Post) -> Setup {
         agent_tls: agent_tls.clone(),
         tools: Tools::new(Allowed::default(), agent_tls),
         playout_lead: Duration::from_millis(400),
+        uplink: UplinkPace::Always(uplink),
         spare_agents: 0,
         shards: 1,
     }

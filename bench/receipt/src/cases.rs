@@ -22,7 +22,9 @@ pub enum Way {
     /// Mu-law as it is, plain sockets, one write a frame.
     PassThrough,
     /// The same with one write for 60 ms of the caller.
-    Batched,
+    BatchedWrites,
+    /// The same, and the caller is read only as often.
+    BatchedReads,
     /// Mu-law as it is, TLS on both legs.
     Tls,
     /// Mu-law to PCM at 24 kHz and back, plain sockets.
@@ -40,7 +42,8 @@ impl Way {
         match self {
             Self::Floor => "floor",
             Self::PassThrough => "pass",
-            Self::Batched => "batch60",
+            Self::BatchedWrites => "writes60",
+            Self::BatchedReads => "reads60",
             Self::Tls => "tls",
             Self::Transcoded => "transcode",
             Self::OneShard => "shard1",
@@ -54,7 +57,8 @@ impl Way {
         match self {
             Self::Floor => "the floor: bytes copied, nothing read",
             Self::PassThrough => "mu-law as it is",
-            Self::Batched => "the same, one append for 60 ms",
+            Self::BatchedWrites => "mu-law, one write for 60 ms",
+            Self::BatchedReads => "mu-law, one read and one write for 60 ms",
             Self::Tls => "mu-law, TLS on both legs",
             Self::Transcoded => "mu-law to PCM 24 kHz and back",
             Self::OneShard => "one shard, two cores shared with the load test",
@@ -67,7 +71,9 @@ impl Way {
     pub fn yardstick(self) -> Option<Self> {
         match self {
             Self::Floor | Self::OneShard => None,
-            Self::PassThrough | Self::Batched | Self::Tls => Some(Self::Floor),
+            Self::PassThrough | Self::BatchedWrites | Self::BatchedReads | Self::Tls => {
+                Some(Self::Floor)
+            }
             Self::Transcoded => Some(Self::PassThrough),
             Self::TwoShards => Some(Self::OneShard),
         }
@@ -75,16 +81,36 @@ impl Way {
 
     /// The words of the load test's command line, besides binaries and cores.
     #[must_use]
-    pub fn arguments(self) -> &'static [&'static str] {
-        match self {
-            Self::Floor | Self::PassThrough | Self::TwoShards => &[],
-            Self::Batched => &["--relay-env", "RELAY_UPLINK_BATCH_MS=60"],
-            Self::Tls => &["--tls"],
-            Self::Transcoded => &["--audio", "pcm24k"],
-            Self::OneShard => &["--relay-env", "RELAY_SHARDS=1"],
-        }
+    pub fn arguments(self) -> Vec<&'static str> {
+        let mut words = match self {
+            Self::Floor => return Vec::new(),
+            Self::PassThrough | Self::BatchedWrites | Self::BatchedReads | Self::TwoShards => {
+                Vec::new()
+            }
+            Self::Tls => vec!["--tls"],
+            Self::Transcoded => vec!["--audio", "pcm24k"],
+            Self::OneShard => vec!["--relay-env", "RELAY_SHARDS=1"],
+        };
+        // Never the default: a shard that is late would batch by itself, and cost less.
+        words.extend(match self {
+            Self::BatchedWrites => SIXTY_WRITES,
+            Self::BatchedReads => SIXTY_READS,
+            Self::Floor
+            | Self::PassThrough
+            | Self::Tls
+            | Self::Transcoded
+            | Self::OneShard
+            | Self::TwoShards => TWENTY,
+        });
+        words
     }
 }
+
+const TWENTY: &[&str] = &["--relay-env", "RELAY_UPLINK_BATCH_MS=20"];
+const SIXTY_WRITES: &[&str] =
+    &["--relay-env", "RELAY_UPLINK_BATCH_MS=60", "--relay-env", "RELAY_UPLINK_BATCH=writes"];
+const SIXTY_READS: &[&str] =
+    &["--relay-env", "RELAY_UPLINK_BATCH_MS=60", "--relay-env", "RELAY_UPLINK_BATCH=reads"];
 
 impl Case {
     /// A case.
@@ -97,7 +123,14 @@ impl Case {
 /// Every way on one core at each of these sizes, and shards at one.
 #[must_use]
 pub fn all(sizes: &[u32], shards: u32) -> Vec<Case> {
-    let ways = [Way::Floor, Way::PassThrough, Way::Batched, Way::Tls, Way::Transcoded];
+    let ways = [
+        Way::Floor,
+        Way::PassThrough,
+        Way::BatchedWrites,
+        Way::BatchedReads,
+        Way::Tls,
+        Way::Transcoded,
+    ];
     let mut cases: Vec<_> =
         sizes.iter().flat_map(|calls| ways.map(|way| Case::new(way, *calls))).collect();
     cases.extend([Way::OneShard, Way::TwoShards].map(|way| Case::new(way, shards)));

@@ -96,11 +96,9 @@ impl Plan {
         let missing = |case: &Case| {
             let program = if case.way == Way::Floor { "--floor-bin" } else { "--relay-bin" };
             let words = ["--relay-cores", "--own-cores", program].into_iter();
-            words.chain(case.way.arguments().iter().copied()).find(|word| {
-                match word.split_once('=') {
-                    Some((setting, _)) => !settings.contains(setting),
-                    None => word.starts_with("--") && !flags.contains(word),
-                }
+            words.chain(case.way.arguments()).find(|word| match word.split_once('=') {
+                Some((setting, _)) => !settings.contains(setting),
+                None => word.starts_with("--") && !flags.contains(word),
             })
         };
         let left_out: Vec<_> = self
@@ -141,7 +139,8 @@ impl Plan {
         match case.way {
             Way::Floor => command.arg("--floor-bin").arg(self.programs.join("floor")),
             Way::PassThrough
-            | Way::Batched
+            | Way::BatchedWrites
+            | Way::BatchedReads
             | Way::Tls
             | Way::Transcoded
             | Way::OneShard
@@ -177,7 +176,12 @@ fn cores(all: usize) -> Option<Cores> {
 /// load test.
 fn of_way(cores: &Cores, way: Way) -> Cores {
     match way {
-        Way::Floor | Way::PassThrough | Way::Batched | Way::Tls | Way::Transcoded => cores.clone(),
+        Way::Floor
+        | Way::PassThrough
+        | Way::BatchedWrites
+        | Way::BatchedReads
+        | Way::Tls
+        | Way::Transcoded => cores.clone(),
         Way::OneShard | Way::TwoShards => {
             let own = match cores.own.strip_prefix("1-") {
                 Some(last) => format!("2-{last}"),

@@ -119,7 +119,8 @@ fn asked(way: Way) -> Option<f64> {
     match way {
         Way::Floor | Way::OneShard => None,
         Way::PassThrough => Some(1.25),
-        Way::Batched => Some(0.9),
+        Way::BatchedWrites => Some(0.9),
+        Way::BatchedReads => Some(0.6),
         Way::Tls | Way::Transcoded => Some(1.6),
         Way::TwoShards => Some(1.1),
     }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use relay::call::input::Batch;
+
 use super::calls::{Interrupted, Rig, Step, Talk, Up};
 use super::{Piece, Work};
 use crate::shift::Shift;
@@ -13,17 +15,27 @@ pub(super) fn pieces() -> Vec<Piece> {
         Piece {
             name: "wake/idle",
             what: "a turn of the runtime in which nothing happens: part of all below",
-            set_up: || Box::new(Idle(Shift::begin())),
+            set_up: || Box::new(Idle(begin())),
         },
         Piece {
             name: "wake/up",
             what: "a caller's frame of 20 ms becomes an append",
-            set_up: || Box::new(Up::new(Shift::begin(), 1)),
+            set_up: || Box::new(Up::new(begin(), 1)),
         },
         Piece {
             name: "wake/up_three",
             what: "three frames that came together",
-            set_up: || Box::new(Up::new(Shift::begin(), 3)),
+            set_up: || Box::new(Up::new(begin(), 3)),
+        },
+        Piece {
+            name: "wake/up_joined",
+            what: "three frames that came together become one append",
+            set_up: || Box::new(Up::new(Shift::begin(Batch::Writes(BATCH)), 3)),
+        },
+        Piece {
+            name: "wake/up_batched",
+            what: "the same, and the caller is read once for them",
+            set_up: || Box::new(Up::new(Shift::begin(Batch::Reads(BATCH)), 3)),
         },
         Piece {
             name: "wake/delta_held",
@@ -48,9 +60,16 @@ pub(super) fn pieces() -> Vec<Piece> {
     ]
 }
 
+const BATCH: Duration = Duration::from_millis(60);
+
+/// A call that sends each frame as it comes.
+fn begin() -> Shift {
+    Shift::begin(Batch::Off)
+}
+
 /// A call whose agent has begun the first answer.
 fn answering() -> Shift {
-    let mut shift = Shift::begin();
+    let mut shift = begin();
     shift.agent_says(
         r#"{"type":"response.created","event_id":"event_1","response":{"id":"resp_1","status":"in_progress"}}"#,
     );
@@ -99,13 +118,27 @@ mod tests {
 
     #[test]
     fn three_frames_are_three_appends_in_one_write() {
-        let mut up = Up::new(Shift::begin(), 3);
+        let mut up = Up::new(begin(), 3);
         for _ in 0..20 {
             up.ready();
             up.work();
             // 160 bytes of mu-law are 216 of base64, and an append is little more.
             let said = up.rig.heard_by_agent().len();
             assert!((3 * 216..3 * 320).contains(&said), "{said}");
+        }
+    }
+
+    #[test]
+    fn three_frames_are_one_append_in_batches() {
+        for batch in [Batch::Writes(BATCH), Batch::Reads(BATCH)] {
+            let mut up = Up::new(Shift::begin(batch), 3);
+            for round in 0..20 {
+                up.ready();
+                up.work();
+                // 480 bytes of mu-law are 640 of base64.
+                let said = up.rig.heard_by_agent().len();
+                assert!(round == 0 || (640..740).contains(&said), "{batch:?}: {said}");
+            }
         }
     }
 
