@@ -6,7 +6,7 @@ PROFILE := ci
 BIN := $(or $(CARGO_TARGET_DIR),target)/$(PROFILE)
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 
-.PHONY: help demo test serve check-long conformance sim chaos fuzz autobahn load bench bench-baseline receipt readme-table deny
+.PHONY: help demo test serve check-long conformance sim chaos fuzz autobahn load soak bench bench-baseline receipt readme-table deny
 
 help: ## Show what there is.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,19 +51,18 @@ autobahn: ## Autobahn|Testsuite against both WebSocket roles, where a Python 2.7
 	@scripts/setup.sh build
 	@scripts/autobahn.sh
 
-LOADTEST := $(or $(CARGO_TARGET_DIR),target)/release/loadtest
 LOAD := $(or $(CARGO_TARGET_DIR),target)/load
 MINUTES ?= 20
 
 load: ## The load test of the README: 500 calls for a minute (release build). Table here, JSON and a page with plots in target/load/.
 	@scripts/setup.sh build
 	@$(CARGO) build --locked --release -p linecard-relay -p linecard-loadtest
-	@$(LOADTEST) run --calls 500 --duration 60 --json $(LOAD)/load.json --html $(LOAD)/load.html $(ARGS)
+	@$(RELEASE)/loadtest run --calls 500 --duration 60 --json $(LOAD)/load.json --html $(LOAD)/load.html $(ARGS)
 
 soak: ## 300 calls for MINUTES=20: passes when no frame is lost and the relay's memory is flat.
 	@scripts/setup.sh build
 	@$(CARGO) build --locked --release -p linecard-relay -p linecard-loadtest
-	@$(LOADTEST) run --calls 300 --duration $$(($(MINUTES) * 60)) --soak --json $(LOAD)/soak.json --html $(LOAD)/soak.html $(ARGS)
+	@$(RELEASE)/loadtest run --calls 300 --duration $$(($(MINUTES) * 60)) --soak --json $(LOAD)/soak.json --html $(LOAD)/soak.html $(ARGS)
 
 bench: ## Single pieces (times and instruction counts) and the relay against the floor, into target/bench/summary.md (10 minutes). CALLS=200 for the ratio.
 	@scripts/setup.sh build instructions

@@ -5,6 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 bin=$1
+bin_path=$(realpath "$bin")
 work=$(mktemp -d)
 pids=()
 finish() {
@@ -85,4 +86,24 @@ while IFS= read -r command; do
     *) ! grep -q '"status": *[45][0-9][0-9]' <<<"$answer" || { echo "readme: refused" >&2; exit 1; } ;;
     esac
 done < <(commands "For web developers" | sed -e ':join' -e '/\\$/N; s/\\\n//; t join')
+
+# The load test's commands, with small reports in place of the reader's.
+echo "readme: What one node carries"
+carries=$(commands "What one node carries")
+for name in before after before-1 before-2 after-1 after-2; do
+    [ -e "$work/before.json" ] && cp "$work/before.json" "$work/$name.json" 2>/dev/null && continue
+    "$bin/loadtest" run --calls 3 --duration 2 --json "$work/$name.json" >"$work/load.log" || { cat "$work/load.log" >&2; exit 1; }
+done
+while IFS= read -r command; do
+    words=${command%%#*}
+    case "$words" in
+    make*) grep -q "^$(awk '{print $2}' <<<"$words"): " Makefile || { echo "readme: no such target: $words" >&2; exit 1; } ;;
+    # Whatever the reader has is not here: the options at least must be real.
+    *--target*) for option in $(grep -o -- '--[a-z-]*' <<<"$words"); do
+            "$bin/loadtest" run --help | grep -q -- "$option " || { echo "readme: no such option: $option" >&2; exit 1; }
+        done ;;
+    *) echo "readme: $ $words"
+        (cd "$work" && "$bin_path/loadtest" ${words#*loadtest }) | sed -n 1,4p ;;
+    esac
+done <<<"$carries"
 echo "readme: every command works"

@@ -35,6 +35,7 @@ enum Task {
     /// One phone call through everything, on this machine, without any account.
     Demo(DemoArgs),
     /// Many calls against one relay: added latency, losses, CPU and memory.
+    #[command(args_override_self = true)]
     Run(RunArgs),
     /// A report that was written before, as a table or as an HTML page.
     Report(ReportArgs),

@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 
 /// A chart.
 pub(crate) struct Chart {
+    /// How much of the page it takes.
+    pub(crate) size: Size,
     /// What it shows, for those who cannot see it.
     pub(crate) title: String,
     /// The horizontal axis.
@@ -12,6 +14,15 @@ pub(crate) struct Chart {
     pub(crate) y: Axis,
     /// The lines, later ones over earlier ones.
     pub(crate) lines: Vec<Line>,
+}
+
+/// How much of the page a chart takes: letters have the same size in all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Size {
+    /// All of its width.
+    Wide,
+    /// Half of it.
+    Half,
 }
 
 /// A line: points that have no value are gaps.
@@ -130,7 +141,9 @@ impl Chart {
     /// As one `<svg>` element.
     pub(crate) fn svg(&self) -> String {
         let mut svg = format!(
-            "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n",
+            "<svg viewBox=\"0 0 {} {}\" role=\"img\" aria-label=\"{}\">\n",
+            self.width(),
+            self.height(),
             escape(&self.title)
         );
         self.grid(&mut svg);
@@ -143,7 +156,7 @@ impl Chart {
 
     /// The ticks, their lines and names.
     fn grid(&self, svg: &mut String) {
-        let (bottom, right) = (HEIGHT - BOTTOM, WIDTH - RIGHT);
+        let (bottom, right) = (self.height() - BOTTOM, self.width() - RIGHT);
         for (at, name) in &self.y.ticks {
             let y = self.y_of(*at);
             let _ = writeln!(
@@ -169,7 +182,7 @@ impl Chart {
             "<line class=\"axis\" x1=\"{LEFT}\" y1=\"{bottom}\" x2=\"{right}\" y2=\"{bottom}\"/>\
              <text class=\"label\" x=\"{right}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>\
              <text class=\"label\" x=\"4\" y=\"12\">{}</text>",
-            HEIGHT - 6.0,
+            self.height() - 6.0,
             escape(&self.x.label),
             escape(&self.y.label)
         );
@@ -192,12 +205,27 @@ impl Chart {
         }
     }
 
+    fn width(&self) -> f64 {
+        match self.size {
+            Size::Wide => 1_032.0,
+            Size::Half => 502.0,
+        }
+    }
+
+    fn height(&self) -> f64 {
+        match self.size {
+            Size::Wide => 300.0,
+            Size::Half => 220.0,
+        }
+    }
+
     fn x_of(&self, value: f64) -> f64 {
-        LEFT + self.x.place(value) * (WIDTH - LEFT - RIGHT)
+        LEFT + self.x.place(value) * (self.width() - LEFT - RIGHT)
     }
 
     fn y_of(&self, value: f64) -> f64 {
-        HEIGHT - BOTTOM - self.y.place(value) * (HEIGHT - TOP - BOTTOM)
+        let height = self.height() - TOP - BOTTOM;
+        TOP + (1.0 - self.y.place(value)) * height
     }
 }
 
@@ -261,10 +289,8 @@ fn above(value: f64) -> f64 {
     round_step(value)
 }
 
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 250.0;
-const LEFT: f64 = 52.0;
-const RIGHT: f64 = 22.0;
+const LEFT: f64 = 48.0;
+const RIGHT: f64 = 14.0;
 const TOP: f64 = 26.0;
 const BOTTOM: f64 = 42.0;
 
@@ -297,6 +323,7 @@ mod tests {
     fn a_gap_lifts_the_pen() {
         let points = vec![(0.0, Some(1.0)), (1.0, None), (2.0, Some(1.0))];
         let chart = Chart {
+            size: Size::Half,
             title: "a < b".into(),
             x: Axis::time(2.0),
             y: Axis::from_zero("y", [1.0].into_iter()),

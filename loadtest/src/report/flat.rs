@@ -53,7 +53,7 @@ impl Flatness {
     /// The verdict in a sentence.
     pub(crate) fn words(&self) -> String {
         format!(
-            "memory {} after {:.0} s of warm-up: {:+.1} KiB a minute (at most {SLOPE_MAX:.0}), \
+            "Memory {} after {:.0} s of warm-up: {:+.1} KiB a minute (at most {SLOPE_MAX:.0}), \
              {:+.2} MiB on {:.1} MiB (at most {:.2})",
             if self.is_flat() { "is flat" } else { "GROWS" },
             self.from_s,
@@ -91,7 +91,7 @@ const WARM_UP: f64 = 0.25;
 /// Fewer readings say nothing.
 const READINGS_MIN: usize = 10;
 
-/// In KiB a minute: under 4 MiB an hour, less than the audio of one call.
+/// In KiB a minute: under 4 MiB an hour, an eighth of the audio of one call.
 const SLOPE_MAX: f64 = 64.0;
 
 #[cfg(test)]

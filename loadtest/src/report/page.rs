@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use super::chart::{Axis, Chart, Line, escape};
+use super::chart::{Axis, Chart, Line, Size, escape};
 use super::page_text as text;
 use super::record::{Point, Record, Tail};
 
@@ -46,6 +46,7 @@ fn distribution(record: &Record) -> String {
     let values = shown.iter().flat_map(|(_, _, curve)| curve.iter().map(|point| point.1));
     let largest = shown.iter().filter_map(|(_, _, curve)| curve.last()).map(|point| point.0);
     let chart = Chart {
+        size: Size::Wide,
         title: "Distribution of delays".into(),
         x: Axis::nines(largest.fold(0.0, f64::max)),
         y: Axis::powers("ms", values),
@@ -100,8 +101,13 @@ fn delays(
         tails.flat_map(|tail| [tail.p50, tail.max])
     });
     let y = Axis::powers("ms", values);
-    let chart =
-        Chart { title: format!("{name}, over time"), x: Axis::time(length(record)), y, lines };
+    let chart = Chart {
+        size: Size::Half,
+        title: format!("{name}, over time"),
+        x: Axis::time(length(record)),
+        y,
+        lines,
+    };
     figure(name, &chart, "")
 }
 
@@ -160,7 +166,7 @@ fn traffic(record: &Record) -> String {
 fn chart_from_zero(record: &Record, (title, unit): (&str, &str), lines: Vec<Line>) -> Chart {
     let values = lines.iter().flat_map(|line| line.points.iter().filter_map(|point| point.1));
     let y = Axis::from_zero(unit, values);
-    Chart { title: title.into(), x: Axis::time(length(record)), y, lines }
+    Chart { size: Size::Half, title: title.into(), x: Axis::time(length(record)), y, lines }
 }
 
 /// A line over time. A point stands at the end of its time.
@@ -303,7 +309,7 @@ mod tests {
             "a &amp; b are &quot;busy&quot;",
             "Processor &lt;X&gt;",
             "loadtest run 'it'\\''s &lt;odd&gt;'",
-            "memory is flat",
+            "Memory is flat",
         ] {
             assert!(page.contains(figure), "{figure}");
         }

@@ -221,5 +221,5 @@ pub(crate) const READ_CURVE: &str = "How long the system under load holds audio 
      line is as high as the others, the figures are the load test's own.";
 
 /// How the series are read.
-pub(crate) const READ_TIME: &str = "Good when nothing moves: no trend, no waves, no spikes that come again. A spike in the dashed \
-     line too is the machine's or the load test's.";
+pub(crate) const READ_TIME: &str = "It is good when nothing moves: no trend, no waves, no spikes that come again. A spike that the \
+     dashed line has too belongs to the machine or to the load test.";
