@@ -20,7 +20,7 @@ use crate::demo::{self, DemoArgs};
 use crate::model::{self, FakeModel, ModelSettings, Script};
 use crate::proxy::{Fault, FaultProxy, Plan, ProxySettings};
 use crate::report::{self, CompareArgs, ReportArgs};
-use crate::run::{self, RunArgs};
+use crate::run::{self, KneeArgs, RunArgs};
 
 /// Fakes, a demo call and a load test for Linecard.
 #[derive(Debug, Parser)]
@@ -37,6 +37,8 @@ enum Task {
     /// Many calls against one relay: added latency, losses, CPU and memory.
     #[command(args_override_self = true)]
     Run(RunArgs),
+    /// How many calls a process carries before its delays give way.
+    Knee(KneeArgs),
     /// A report that was written before, as a table or as an HTML page.
     Report(ReportArgs),
     /// Two reports side by side, or several runs of each.
@@ -128,6 +130,7 @@ pub fn main() -> ExitCode {
     let task = Arguments::parse().task;
     let done = match task {
         Task::Run(args) => run::run(&args),
+        Task::Knee(args) => run::knee(&args),
         Task::Report(args) => report::report(&args),
         Task::Compare(args) => report::compare(&args),
         Task::Demo(args) => house().and_then(|house| house.block_on(demo::run(args))),

@@ -18,6 +18,7 @@ use crate::clock;
 use crate::run::RunArgs;
 use crate::run::measured::Figures;
 use crate::run::report::{Report, float, ms};
+use crate::run::scenario::Scenario;
 
 /// One load test.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -104,10 +105,14 @@ pub(crate) struct Opening {
 
 impl Opening {
     /// The moment before the test.
-    pub(crate) fn now(args: &RunArgs) -> Self {
+    pub(crate) fn now(args: &RunArgs, scenario: &Scenario) -> Self {
         let began = i64::try_from(clock::wall_us() / 1_000_000).unwrap_or_default();
         let began = jiff::Timestamp::from_second(began).unwrap_or_default();
-        Self { began_at: began.to_string(), settings: settings(args), machine: Machine::here() }
+        Self {
+            began_at: began.to_string(),
+            settings: settings(args, scenario),
+            machine: Machine::here(),
+        }
     }
 
     /// The test is over.
@@ -178,19 +183,21 @@ fn command() -> Vec<String> {
 }
 
 /// Whatever decides what is measured.
-fn settings(args: &RunArgs) -> BTreeMap<String, String> {
+fn settings(args: &RunArgs, scenario: &Scenario) -> BTreeMap<String, String> {
     let mut settings = BTreeMap::new();
     let mut set = |name: &str, value: String| settings.insert(name.to_owned(), value);
-    set("calls", args.calls.to_string());
-    set("seconds", args.duration.to_string());
-    set("audio", args.audio.as_str().to_owned());
-    set("greeting", args.greeting.to_string());
+    set("calls", scenario.calls().to_string());
+    set("seconds", scenario.duration_s.to_string());
+    set("audio", scenario.audio.as_str().to_owned());
+    set("greeting", scenario.greeting.to_string());
+    set("tls", scenario.tls.to_string());
+    set("scenario", scenario.words());
     let cores = |cores: &Option<crate::system::Cores>| {
         cores.as_ref().map_or_else(|| "any".to_owned(), ToString::to_string)
     };
     set("cores under load", cores(&args.relay_cores));
     set("own cores", cores(&args.own_cores));
-    for (name, value) in &args.subject.relay_env {
+    for (name, value) in &scenario.relay_env {
         set(name, value.clone());
     }
     settings

@@ -47,6 +47,10 @@ pub(crate) fn table(report: &Report) -> String {
         three(counts.calls_up, counts.calls_failed, counts.unanswered),
     );
     line(
+        "calls ended, refused, turned away",
+        three(counts.calls_ended, counts.calls_refused, counts.calls_turned_away),
+    );
+    line(
         "CPU under load",
         format!(
             "{:.1} % of a core, {:.0} us a call and second",
@@ -56,8 +60,11 @@ pub(crate) fn table(report: &Report) -> String {
     line(
         "memory under load",
         format!(
-            "{:.1} MiB, {:.1} KiB a call",
-            report.relay.resident_mib, report.relay.resident_kib_per_call
+            "{:.1} MiB, {:.1} KiB a call; {:.1} MiB before, {:.1} MiB after",
+            report.relay.resident_mib,
+            report.relay.resident_kib_per_call,
+            report.relay.idle_mib,
+            report.relay.after_mib
         ),
     );
     line("own CPU", format!("{:.1} % of a core", report.own_cpu_percent));

@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, ValueEnum};
 use url::Url;
 
+use super::scenario::{self, Arrival, Scenario};
 use crate::demo::Audio;
 use crate::report::OutputArgs;
 use crate::system::Cores;
@@ -14,18 +15,28 @@ use crate::system::Cores;
 /// How the load test is run.
 #[derive(Debug, Clone, Args)]
 pub struct RunArgs {
-    /// How many calls at once.
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=20_000))]
-    pub(crate) calls: u32,
+    /// What is played (TOML, see loadtest/scenarios); what is given beside it goes before it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) scenario: Option<PathBuf>,
+    /// How many calls at once; 100 when nothing says otherwise.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    pub(crate) calls: Option<u32>,
     /// For how long they are measured, in seconds; coming up takes a second for 100 calls more.
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=86_400))]
-    pub(crate) duration: u64,
-    /// The audio format between relay and model.
-    #[arg(long, value_enum, default_value_t = Audio::Mulaw)]
-    pub(crate) audio: Audio,
+    /// 30 when nothing says otherwise.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) duration: Option<u64>,
+    /// The audio format between relay and model; mu-law when nothing says otherwise.
+    #[arg(long, value_enum)]
+    pub(crate) audio: Option<Audio>,
     /// Lets the agent speak first, and measures how long that takes (mu-law only).
     #[arg(long)]
     pub(crate) greeting: bool,
+    /// TLS on both legs, with a certificate made for the occasion.
+    #[arg(long)]
+    pub(crate) tls: bool,
+    /// What chance is drawn from.
+    #[arg(long)]
+    pub(crate) seed: Option<u64>,
     #[command(flatten)]
     pub(crate) subject: SubjectArgs,
     /// The cores of the process under test, as 0 or 0,2 or 4-7; a relay gets a shard for each.
@@ -134,27 +145,61 @@ impl Door {
 }
 
 impl RunArgs {
-    /// Refuses what does not go together.
+    /// What is played: the file's scenario, and what the command line says before it.
     ///
     /// # Errors
-    /// With a sentence on the first thing that is wrong.
-    pub(crate) fn check(&self) -> anyhow::Result<()> {
+    /// With a sentence on the first thing that does not go together.
+    pub(crate) fn scenario(&self) -> anyhow::Result<Scenario> {
+        let mut scenario = match &self.scenario {
+            Some(path) => scenario::read(path)?,
+            None => Scenario::default(),
+        };
+        if let Some(calls) = self.calls {
+            scenario.arrival = match scenario.arrival {
+                Arrival::Fixed { .. } => Arrival::Fixed { calls },
+                Arrival::Rate { per_second, total, .. } => {
+                    Arrival::Rate { per_second, total, calls_max: calls }
+                }
+            };
+        }
+        scenario.duration_s = self.duration.unwrap_or(scenario.duration_s);
+        scenario.audio = self.audio.unwrap_or(scenario.audio);
+        scenario.seed = self.seed.unwrap_or(scenario.seed);
+        scenario.greeting |= self.greeting;
+        scenario.tls |= self.tls;
+        scenario.relay_env.extend(self.subject.relay_env.iter().cloned());
+        self.check(&scenario)?;
+        Ok(scenario)
+    }
+
+    /// Refuses what does not go together.
+    fn check(&self, scenario: &Scenario) -> anyhow::Result<()> {
+        let mut mistakes = Vec::new();
+        scenario::check(scenario, &mut mistakes);
         let subject = &self.subject;
-        let own =
-            subject.relay.is_none() && subject.target.is_none() && subject.floor_bin.is_none();
-        if self.greeting && (self.audio != Audio::Mulaw || !own) {
-            bail!("--greeting needs --audio mulaw and a relay of its own");
-        }
-        if subject.floor_bin.is_some() && self.audio != Audio::Mulaw {
-            bail!("what copies bytes has no model: --audio mulaw is all there is");
-        }
-        if subject.far_end != FarEnd::Itself && subject.model_listen.is_none() {
-            bail!("--far-end needs --model-listen: where the target passes calls on to");
-        }
-        if subject.target.is_some() && subject.pid.is_none() && self.relay_cores.is_some() {
-            bail!("--relay-cores needs --pid: what runs already is not known otherwise");
-        }
-        Ok(())
+        let running = subject.relay.is_some() || subject.target.is_some();
+        let own = !running && subject.floor_bin.is_none();
+        let mut refuse = |wrong: bool, why: &str| {
+            if wrong {
+                mistakes.push(why.to_owned());
+            }
+        };
+        refuse(scenario.greeting && !own, "a greeting needs a relay of the load test's own");
+        refuse(scenario.tls && running, "TLS needs a process of the load test's own");
+        refuse(!scenario.faults.is_empty() && !own, "faults need a relay of the load test's own");
+        refuse(
+            subject.floor_bin.is_some() && scenario.audio != Audio::Mulaw,
+            "what copies bytes has no model: mu-law is all there is",
+        );
+        refuse(
+            subject.far_end != FarEnd::Itself && subject.model_listen.is_none(),
+            "--far-end needs --model-listen: where the target passes calls on to",
+        );
+        refuse(
+            subject.target.is_some() && subject.pid.is_none() && self.relay_cores.is_some(),
+            "--relay-cores needs --pid: what runs already is not known otherwise",
+        );
+        if mistakes.is_empty() { Ok(()) } else { bail!("{}", mistakes.join("\n")) }
     }
 }
 
@@ -178,7 +223,11 @@ mod tests {
 
     fn checked(words: &str) -> Result<(), String> {
         let line = Line::try_parse_from(std::iter::once("run").chain(words.split_whitespace()));
-        line.map_err(|error| error.to_string())?.args.check().map_err(|error| error.to_string())
+        line.map_err(|error| error.to_string())?
+            .args
+            .scenario()
+            .map(drop)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -199,10 +248,20 @@ mod tests {
             "--floor-bin f --audio pcm24k",
             "--floor-bin f --relay-bin g",
             "--floor-bin f --greeting",
+            "--target ws://127.0.0.1:1/x --tls",
             "--relay-env A",
         ] {
             assert!(checked(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_command_line_goes_before_the_file() {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/tls.toml");
+        let words = ["run", "--scenario", file, "--calls", "7", "--seed", "9"];
+        let scenario = Line::try_parse_from(words).unwrap().args.scenario().unwrap();
+        assert_eq!((scenario.calls(), scenario.seed, scenario.duration_s), (7, 9, 60));
+        assert!(scenario.tls);
     }
 
     #[test]

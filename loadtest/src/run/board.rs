@@ -20,9 +20,11 @@ pub(crate) struct Board {
     calls: Vec<CallCell>,
 }
 
-/// One call.
+/// One call; when it has ended, the next one of the same place.
 #[derive(Debug)]
 struct CallCell {
+    /// Which call it is.
+    call: AtomicU32,
     /// When the last frames were written, by number modulo the size.
     written_us: [AtomicU64; WRITTEN],
     /// Frames that the model has, in order.
@@ -95,9 +97,11 @@ pub(crate) enum Phase {
 }
 
 impl Board {
-    /// A board for so many calls.
+    /// A board for so many calls at once. Place and call have the same number until another call
+    /// takes the place, whose number is higher by a multiple of the places.
     pub(crate) fn new(calls: u32) -> Self {
-        let cell = |_| CallCell {
+        let cell = |call| CallCell {
+            call: AtomicU32::new(call),
             written_us: [const { AtomicU64::new(0) }; WRITTEN],
             arrived: AtomicU32::new(0),
             reply: AtomicU32::new(0),
@@ -146,16 +150,39 @@ impl Board {
             && at_us < self.measured_to_us.load(Ordering::Relaxed)
     }
 
+    /// A call takes its place; what was said of the one before is forgotten.
+    pub(crate) fn begin(&self, call: u32) {
+        let Some(cell) = self.place(call) else { return };
+        cell.call.store(u32::MAX, Ordering::SeqCst);
+        cell.written_us.iter().for_each(|written_us| written_us.store(0, Ordering::Relaxed));
+        cell.arrived.store(0, Ordering::Relaxed);
+        cell.reply.store(0, Ordering::Relaxed);
+        cell.speech_us.store(0, Ordering::Relaxed);
+        cell.cut.store(0, Ordering::Relaxed);
+        cell.call.store(call, Ordering::SeqCst);
+    }
+
+    /// The place of a call.
+    fn place(&self, call: u32) -> Option<&CallCell> {
+        let places = u32::try_from(self.calls.len()).ok().filter(|places| *places > 0)?;
+        self.calls.get((call % places) as usize)
+    }
+
+    /// A call's cell; `None` when another call has its place.
+    fn cell(&self, call: u32) -> Option<&CallCell> {
+        self.place(call).filter(|cell| cell.call.load(Ordering::Acquire) == call)
+    }
+
     /// A caller is about to write a frame.
     pub(crate) fn frame_written(&self, call: u32, frame: u32, at_us: u64) {
-        if let Some(cell) = self.calls.get(call as usize) {
+        if let Some(cell) = self.cell(call) {
             cell.written_us[frame as usize % WRITTEN].store(at_us, Ordering::Relaxed);
         }
     }
 
     /// The model has a frame; gives when it was written. `None` when it is too old to be known.
     pub(crate) fn frame_arrived(&self, call: u32, frame: u32) -> Option<u64> {
-        let cell = self.calls.get(call as usize)?;
+        let cell = self.cell(call)?;
         cell.arrived.store(frame + 1, Ordering::Relaxed);
         let written_us = cell.written_us[frame as usize % WRITTEN].load(Ordering::Relaxed);
         (written_us > 0).then_some(written_us)
@@ -163,12 +190,12 @@ impl Board {
 
     /// Frames of a call that the model has.
     pub(crate) fn arrived(&self, call: u32) -> u32 {
-        self.calls.get(call as usize).map_or(0, |cell| cell.arrived.load(Ordering::Relaxed))
+        self.cell(call).map_or(0, |cell| cell.arrived.load(Ordering::Relaxed))
     }
 
     /// The model is about to write the first audio of an answer.
     pub(crate) fn reply_begun(&self, call: u32, reply: u16, at_us: u64) {
-        if let Some(cell) = self.calls.get(call as usize) {
+        if let Some(cell) = self.cell(call) {
             cell.reply_us.store(at_us, Ordering::Relaxed);
             cell.reply.store(u32::from(reply), Ordering::Release);
         }
@@ -176,20 +203,20 @@ impl Board {
 
     /// The model is about to say that the caller speaks.
     pub(crate) fn speech_started(&self, call: u32, at_us: u64) {
-        if let Some(cell) = self.calls.get(call as usize) {
+        if let Some(cell) = self.cell(call) {
             cell.speech_us.store(at_us, Ordering::Release);
         }
     }
 
     /// A `clear` has arrived; gives when the model said that the caller speaks, once.
     pub(crate) fn take_speech(&self, call: u32) -> Option<u64> {
-        let cell = self.calls.get(call as usize)?;
+        let cell = self.cell(call)?;
         Some(cell.speech_us.swap(0, Ordering::AcqRel)).filter(|at_us| *at_us > 0)
     }
 
     /// One of both ends says where an answer was cut; whoever is second gets both.
     pub(crate) fn cut(&self, call: u32, cut: Cut) -> Option<BothCuts> {
-        let cell = self.calls.get(call as usize)?;
+        let cell = self.cell(call)?;
         let before = cell.cut.swap(cut.pack(), Ordering::AcqRel);
         let other = Some(before).filter(|word| *word > 0).map(Cut::unpack)?;
         if other.reply != cut.reply || other.end == cut.end {
@@ -204,7 +231,7 @@ impl Board {
 
     /// The answer that was begun last, from 1, and when; `None` before the first.
     pub(crate) fn reply(&self, call: u32) -> Option<(u16, u64)> {
-        let cell = self.calls.get(call as usize)?;
+        let cell = self.cell(call)?;
         let reply = u16::try_from(cell.reply.load(Ordering::Acquire)).ok()?;
         (reply > 0).then(|| (reply, cell.reply_us.load(Ordering::Relaxed)))
     }
@@ -227,6 +254,17 @@ mod tests {
         assert_eq!(board.reply(1), None);
         board.reply_begun(1, 3, 99);
         assert_eq!(board.reply(1), Some((3, 99)));
+    }
+
+    #[test]
+    fn a_call_that_has_gone_is_not_the_one_in_its_place() {
+        let board = Board::new(2);
+        board.frame_written(1, 0, 77);
+        assert_eq!(board.frame_arrived(1, 0), Some(77));
+        board.begin(3);
+        assert_eq!((board.frame_arrived(1, 0), board.arrived(3)), (None, 0));
+        board.frame_written(3, 0, 88);
+        assert_eq!((board.frame_arrived(3, 0), board.arrived(1)), (Some(88), 0));
     }
 
     #[test]

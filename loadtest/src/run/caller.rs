@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use super::board::{Board, Cut, End};
 use super::measured::{Figures, note};
+use super::scenario::Talk;
 use super::stamp::{BLOCK, Stamp, plain, spelling};
 use crate::demo::Audio;
 use crate::noise::Noise;
@@ -26,6 +27,7 @@ pub(crate) enum Answers {
 pub(crate) struct Caller {
     call: u32,
     answers: Answers,
+    talk: Talk,
     /// When the last turn ended, while its answer is awaited.
     asked_us: Option<u64>,
     frame: u32,
@@ -71,13 +73,14 @@ struct Ear {
 
 impl Caller {
     /// A caller with a number below 2^20.
-    pub(crate) fn new(call: u32, answers: Answers) -> Self {
-        let mut noise = Noise(u64::from(call));
+    pub(crate) fn new(call: u32, answers: Answers, talk: Talk, seed: u64) -> Self {
+        let mut noise = Noise(u64::from(call)).mixed_with(seed);
         // The spelling of the number comes first; then everybody begins at another time.
         let frames = 30 + noise.below(150);
         Self {
             call,
             answers,
+            talk,
             asked_us: None,
             frame: 0,
             mouth: Mouth::Quiet { frames },
@@ -108,7 +111,7 @@ impl Caller {
     /// Lives through 20 ms; gives whether it is spoken in them.
     fn live(&mut self, now_us: u64, figures: &mut Figures) -> bool {
         self.mouth = match self.mouth {
-            Mouth::Quiet { frames: 0 } => Mouth::Speaking { frames: SPEECH },
+            Mouth::Quiet { frames: 0 } => self.speak(),
             Mouth::Quiet { frames } => Mouth::Quiet { frames: frames - 1 },
             Mouth::Speaking { frames: 0 } => {
                 self.asked_us = Some(now_us);
@@ -117,13 +120,13 @@ impl Caller {
             Mouth::Speaking { frames } => Mouth::Speaking { frames: frames - 1 },
             Mouth::Waiting { frames: 0 } => {
                 figures.counts.unanswered += 1;
-                Mouth::Speaking { frames: SPEECH }
+                self.speak()
             }
             Mouth::Waiting { frames } => Mouth::Waiting { frames: frames - 1 },
             Mouth::Listening { frames: 0, interrupts: true } => {
                 figures.counts.barge_ins += 1;
                 self.ear.interrupted = true;
-                Mouth::Speaking { frames: SPEECH }
+                self.speak()
             }
             Mouth::Listening { frames: 0, interrupts: false } => {
                 self.finish_reply(figures);
@@ -138,9 +141,20 @@ impl Caller {
         matches!(self.mouth, Mouth::Speaking { .. })
     }
 
-    /// A pause of 0.4 to 1.6 s before the next turn, so that callers drift apart.
+    /// A pause before the next turn; of different lengths, callers drift apart.
     fn pause(&mut self) -> Mouth {
-        Mouth::Quiet { frames: 20 + self.noise.below(60) }
+        Mouth::Quiet { frames: self.talk.pause_ms.frames().at(&mut self.noise) }
+    }
+
+    /// A turn.
+    fn speak(&mut self) -> Mouth {
+        Mouth::Speaking { frames: self.talk.speech_ms.frames().at(&mut self.noise) }
+    }
+
+    /// Whether an answer is interrupted: so that their share comes out, and evenly.
+    fn interrupts(&self, reply: u16) -> bool {
+        let until = |reply: u16| (f64::from(reply) * self.talk.barge_in).ceil();
+        until(reply) > until(reply.saturating_sub(1))
     }
 
     /// Whether all of the answer has been received.
@@ -224,8 +238,9 @@ impl Caller {
     fn listen_to(&mut self, reply: u16, figures: &mut Figures) {
         figures.counts.replies += 1;
         self.ear = Ear { reply, bytes: 0, waiting: Vec::new(), interrupted: false };
-        let interrupts = reply % 2 == 1;
-        let frames = if interrupts { LISTENED } else { REPLY_BLOCKS + PATIENCE };
+        let interrupts = self.interrupts(reply);
+        let listened = self.talk.barge_in_after_ms / 20;
+        let frames = if interrupts { listened } else { REPLY_BLOCKS + PATIENCE };
         self.mouth = Mouth::Listening { frames, interrupts };
     }
 
@@ -243,9 +258,11 @@ impl Caller {
         self.ear.waiting.drain(..whole);
     }
 
-    /// A mark comes behind what was received.
-    pub(crate) fn mark(&mut self, name: String, now_us: u64) {
-        self.marks.push_back((self.played_us.max(now_us), name));
+    /// A mark comes behind what was received; gives when it is due.
+    pub(crate) fn mark(&mut self, name: String, now_us: u64) -> u64 {
+        let due_us = self.played_us.max(now_us);
+        self.marks.push_back((due_us, name));
+        due_us
     }
 
     /// What was not played is thrown away; every mark is due at once. How long the `clear` took
@@ -280,12 +297,6 @@ impl Caller {
 /// A byte of mu-law is played in 125 microseconds.
 const BYTE_US: u64 = 125;
 
-/// A caller speaks for a second.
-const SPEECH: u32 = 50;
-
-/// An answer is interrupted after 1.2 s of it.
-const LISTENED: u32 = 60;
-
 /// An answer that has not come after 6 s does not come.
 const PATIENCE: u32 = 300;
 
@@ -293,6 +304,10 @@ const PATIENCE: u32 = 300;
 mod tests {
     use super::super::board::Phase;
     use super::*;
+
+    fn caller(answers: Answers) -> Caller {
+        Caller::new(0, answers, Talk::default(), 0)
+    }
 
     fn reply(call: u32, reply: u16) -> Vec<u8> {
         (0..REPLY_BLOCKS)
@@ -312,13 +327,13 @@ mod tests {
     #[test]
     fn a_caller_speaks_waits_listens_and_interrupts_every_second_answer() {
         let (board, mut figures) = (Board::new(1), Figures::new());
-        let mut caller = Caller::new(0, Answers::Ours(Audio::Mulaw));
+        let mut caller = caller(Answers::Ours(Audio::Mulaw));
         until(&mut caller, &mut figures, |mouth| matches!(mouth, Mouth::Waiting { .. }));
         board.reply_begun(0, 1, 5);
         caller.hear(&reply(0, 1)[..480], 10, &board, &mut figures);
         let after =
             until(&mut caller, &mut figures, |mouth| matches!(mouth, Mouth::Speaking { .. }));
-        assert_eq!(after, LISTENED);
+        assert_eq!(after, Talk::default().barge_in_after_ms / 20);
         assert_eq!((figures.counts.barge_ins, figures.counts.frames_lost_down), (1, 0));
         caller.clear(20, &board, &mut figures);
         board.reply_begun(0, 2, 25);
@@ -331,9 +346,18 @@ mod tests {
     }
 
     #[test]
+    fn the_share_of_interrupted_answers_is_the_scenarios() {
+        for (barge_in, expected) in [(0.0, 0), (0.25, 25), (0.5, 50), (1.0, 100)] {
+            let talk = Talk { barge_in, ..Talk::default() };
+            let caller = Caller::new(0, Answers::Foreign, talk, 0);
+            assert_eq!((1..=100).filter(|reply| caller.interrupts(*reply)).count(), expected);
+        }
+    }
+
+    #[test]
     fn every_altered_and_every_missing_block_is_counted() {
         let (board, mut figures) = (Board::new(1), Figures::new());
-        let mut caller = Caller::new(0, Answers::Ours(Audio::Mulaw));
+        let mut caller = caller(Answers::Ours(Audio::Mulaw));
         board.reply_begun(0, 2, 0);
         let mut audio = reply(0, 2);
         audio[5_000] ^= 1;
@@ -347,7 +371,7 @@ mod tests {
     #[test]
     fn marks_come_back_when_played_or_cleared() {
         let (board, mut figures) = (Board::new(1), Figures::new());
-        let mut caller = Caller::new(0, Answers::Ours(Audio::Mulaw));
+        let mut caller = caller(Answers::Ours(Audio::Mulaw));
         board.reply_begun(0, 1, 0);
         caller.hear(&[0; 800], 1_000, &board, &mut figures);
         caller.mark("a".into(), 1_000);
@@ -362,7 +386,7 @@ mod tests {
     #[test]
     fn the_ear_knows_what_was_played_when_it_is_cleared() {
         let (board, mut figures) = (Board::new(1), Figures::new());
-        let mut caller = Caller::new(0, Answers::Ours(Audio::Mulaw));
+        let mut caller = caller(Answers::Ours(Audio::Mulaw));
         board.reply_begun(0, 1, 0);
         caller.hear(&[0; 8_000], 1_000_000, &board, &mut figures);
         assert_eq!(board.cut(0, Cut { end: End::Model, reply: 1, ms: 360 }), None);
@@ -374,7 +398,7 @@ mod tests {
     #[test]
     fn an_unanswered_turn_is_counted_and_spoken_again() {
         let mut figures = Figures::new();
-        let mut caller = Caller::new(0, Answers::Ours(Audio::Pcm24k));
+        let mut caller = caller(Answers::Ours(Audio::Pcm24k));
         until(&mut caller, &mut figures, |mouth| matches!(mouth, Mouth::Waiting { .. }));
         until(&mut caller, &mut figures, |mouth| matches!(mouth, Mouth::Speaking { .. }));
         assert_eq!(figures.counts.unanswered, 1);
@@ -384,7 +408,7 @@ mod tests {
     fn of_foreign_answers_only_their_coming_is_measured() {
         let (board, mut figures) = (Board::new(1), Figures::new());
         board.set_phase(Phase::Measure);
-        let mut caller = Caller::new(0, Answers::Foreign);
+        let mut caller = caller(Answers::Foreign);
         caller.hear(&[0; 800], 0, &board, &mut figures);
         let asked_us = board.clock.micros();
         for _ in 0..400 {

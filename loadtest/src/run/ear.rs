@@ -19,6 +19,8 @@ pub(crate) struct Ear {
     /// How much of `waiting` was heard.
     heard: usize,
     speech: Speech,
+    /// When the first frame arrived.
+    since_us: Option<u64>,
 }
 
 /// Whether the caller speaks, and for how long not.
@@ -54,6 +56,7 @@ impl Ear {
             waiting: Vec::new(),
             heard: 0,
             speech: Speech::Quiet,
+            since_us: None,
         }
     }
 
@@ -112,7 +115,15 @@ impl Ear {
             self.frame += 1;
             return false;
         };
+        if self.call.is_none() {
+            // A session that takes over goes on where the one before it ended.
+            self.frame = board.arrived(stamp.call).min(stamp.block);
+        }
         self.call = Some(stamp.call);
+        if stamp.block < self.frame {
+            figures.counts.frames_repeated_up += 1;
+            return stamp.loud;
+        }
         figures.counts.frames_lost_up += u64::from(stamp.block.saturating_sub(self.frame));
         self.frame = stamp.block;
         self.arrived(now_us, board, figures);
@@ -137,11 +148,13 @@ impl Ear {
     }
 
     /// Notes a frame's delay. The first frames of a call wait for its session, which is no
-    /// added delay: they are written before anything is measured.
+    /// added delay of a frame: what was written before the first one arrived is not noted.
     fn arrived(&mut self, now_us: u64, board: &Board, figures: &mut Figures) {
+        let since_us = *self.since_us.get_or_insert(now_us);
         if let Some(call) = self.call
             && let Some(written_us) = board.frame_arrived(call, self.frame)
             && board.is_measured(written_us)
+            && written_us >= since_us
         {
             figures.note_up(now_us, now_us.saturating_sub(written_us));
         }

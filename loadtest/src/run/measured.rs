@@ -52,6 +52,16 @@ pub(crate) struct Counts {
     pub(crate) frames_altered_up: u64,
     /// Messages of audio that callers heard, where answers are not ours.
     pub(crate) messages_heard: u64,
+    /// Blocks that arrived at the model again, or behind later ones.
+    pub(crate) frames_repeated_up: u64,
+    /// Calls that were refused at the door (503).
+    pub(crate) calls_refused: u64,
+    /// Calls that ended in their time.
+    pub(crate) calls_ended: u64,
+    /// Calls that did not call, as too many others were there.
+    pub(crate) calls_turned_away: u64,
+    /// Keys that callers pressed.
+    pub(crate) dtmf_sent: u64,
     /// Answers that callers heard.
     pub(crate) replies: u64,
     /// Blocks of 20 ms of answers heard in full that never arrived.
@@ -75,6 +85,7 @@ impl Counts {
             + self.frames_lost_at_end
             + self.messages_refused
             + self.frames_altered_up
+            + self.frames_repeated_up
             + self.frames_lost_down
             + self.frames_altered_down
     }
@@ -166,6 +177,11 @@ impl Figures {
         mine.messages_refused += theirs.messages_refused;
         mine.frames_altered_up += theirs.frames_altered_up;
         mine.messages_heard += theirs.messages_heard;
+        mine.frames_repeated_up += theirs.frames_repeated_up;
+        mine.calls_refused += theirs.calls_refused;
+        mine.calls_ended += theirs.calls_ended;
+        mine.calls_turned_away += theirs.calls_turned_away;
+        mine.dtmf_sent += theirs.dtmf_sent;
         mine.replies += theirs.replies;
         mine.frames_lost_down += theirs.frames_lost_down;
         mine.frames_altered_down += theirs.frames_altered_down;

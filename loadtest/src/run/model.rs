@@ -8,17 +8,18 @@ use serde_json::{Value, json};
 use super::board::{Board, Cut, End};
 use super::ear::{Ear, Turn};
 use super::measured::Figures;
+use super::scenario::Pace;
 use crate::demo::Audio;
 
 mod reply;
 
 use self::reply::Reply;
-pub(super) use self::reply::THINK_US;
 
 /// A session.
 #[derive(Debug)]
 pub(crate) struct Session {
     audio: Audio,
+    pace: Pace,
     /// The session as it is shown: what all updates together say.
     shown: Value,
     /// What it hears of its caller.
@@ -32,10 +33,11 @@ pub(crate) struct Session {
 
 impl Session {
     /// A session that begins.
-    pub(crate) fn new(audio: Audio, out: &mut Vec<String>) -> Self {
+    pub(crate) fn new(audio: Audio, pace: Pace, out: &mut Vec<String>) -> Self {
         let pcm = json!({"type": "audio/pcm", "rate": 24_000});
         let mut session = Self {
             audio,
+            pace,
             shown: json!({
                 "type": "realtime", "object": "realtime.session", "id": "sess_load",
                 "audio": {"input": {"format": pcm}, "output": {"format": pcm}},
@@ -113,7 +115,7 @@ impl Session {
                     self.say(json!({"type": kind, "item": item}), out);
                 }
             }
-            "response.create" if self.reply.is_none() => self.begin_reply(now_us),
+            "response.create" if self.reply.is_none() => self.begin_reply(now_us, board),
             "response.cancel" => self.cut("client_cancelled", out),
             _ => {}
         }
@@ -144,7 +146,7 @@ impl Session {
                 Turn::Ended { at_ms } => {
                     self.end_turn(at_ms, out);
                     if self.by_itself("create_response") && self.reply.is_none() {
-                        self.begin_reply(now_us);
+                        self.begin_reply(now_us, board);
                     }
                 }
             }

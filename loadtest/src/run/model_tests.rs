@@ -22,7 +22,7 @@ struct World {
 
 fn world(audio: Audio) -> World {
     let mut out = Vec::new();
-    let session = Session::new(audio, &mut out);
+    let session = Session::new(audio, Pace::default(), &mut out);
     World { board: Board::new(8), figures: Figures::new(), session, out }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 
 use super::tickets::{AGENT, Tickets};
+use super::tls::Tls;
 use crate::demo::Audio;
 use crate::system::{self, Cores};
 
@@ -32,12 +33,14 @@ struct Ours {
 }
 
 /// What a relay of ours is told beside its keys and agents.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Extra<'a> {
     /// More settings.
     pub(crate) settings: &'a [(String, String)],
     /// The cores that it may use; all when not given.
     pub(crate) cores: Option<&'a Cores>,
+    /// TLS on both of its legs.
+    pub(crate) tls: Option<&'a Tls>,
 }
 
 impl Relay {
@@ -73,6 +76,9 @@ impl Relay {
             .env("OPENAI_API_KEY", "sk-load-test");
         if let Some(cores) = extra.cores {
             command.env("RELAY_SHARDS", cores.count().to_string());
+        }
+        if let Some(tls) = extra.tls {
+            command.envs(tls.settings(&folder)?);
         }
         command.envs(extra.settings.iter().map(|(name, value)| (name, value)));
         let (mut ours, line) = Ours::start(command, folder, extra.cores)?;
@@ -176,18 +182,28 @@ pub(crate) enum Greets {
     Never,
 }
 
-/// The relay's agent file: one agent, whose model is the fake one.
-pub(crate) fn agent_file(model: SocketAddr, audio: Audio, greets: Greets) -> String {
+/// The relay's agent file: an agent for each fake model, by its URL's origin.
+pub(crate) fn agent_file(models: &[String], audio: Audio, greets: Greets) -> String {
     let greeting = match greets {
         Greets::First => "greeting = \"Say hello.\"\n",
         Greets::Never => "",
     };
-    format!(
-        "default = \"{AGENT}\"\n\n[[agent]]\nname = \"{AGENT}\"\ninstructions = \"Be brief.\"\n\
-         audio = \"{}\"\n{greeting}\n[agent.provider]\nkind = \"openai_realtime\"\n\
-         url = \"ws://{model}/v1/realtime\"\n",
-        audio.as_str()
-    )
+    let audio = audio.as_str();
+    let mut text = format!("default = \"{}\"\n", agent_name(0));
+    for (number, model) in models.iter().enumerate() {
+        text += &format!(
+            "\n[[agent]]\nname = \"{}\"\ninstructions = \"Be brief.\"\naudio = \"{audio}\"\n\
+             {greeting}\n[agent.provider]\nkind = \"openai_realtime\"\n\
+             url = \"{model}/v1/realtime\"\n",
+            agent_name(number)
+        );
+    }
+    text
+}
+
+/// The name of the agent of one of several fake models.
+pub(crate) fn agent_name(number: usize) -> String {
+    if number == 0 { AGENT.to_owned() } else { format!("{AGENT}-{number}") }
 }
 
 #[cfg(test)]
@@ -200,8 +216,13 @@ mod tests {
         struct AgentFile {
             agent: Vec<link::agent::AgentSpec>,
         }
-        let text = agent_file("127.0.0.1:9".parse().unwrap(), Audio::Pcm24k, Greets::First);
+        let text = agent_file(
+            &["ws://127.0.0.1:9".into(), "wss://127.0.0.1:10".into()],
+            Audio::Pcm24k,
+            Greets::First,
+        );
         let file: AgentFile = toml::from_str(&text).unwrap();
-        assert_eq!(file.agent[0].problems(), []);
+        assert_eq!(file.agent.len(), 2);
+        assert!(file.agent.iter().all(|agent| agent.problems().is_empty()));
     }
 }

@@ -44,6 +44,8 @@ pub(crate) struct Report {
     pub(crate) warnings: Vec<String>,
     /// Whether answers are not ours, so that they cannot be judged.
     pub(crate) foreign: bool,
+    /// Whether connections are cut on purpose, so that losses are no fault of the process.
+    pub(crate) lossy: bool,
 }
 
 /// What was run.
@@ -59,6 +61,8 @@ pub(crate) struct Setup {
     pub(crate) audio: &'static str,
     /// Whether answers are not ours.
     pub(crate) foreign: bool,
+    /// Whether connections are cut on purpose.
+    pub(crate) lossy: bool,
     /// Whether the process under test is known.
     pub(crate) has_process: bool,
     /// How many cores the load test may use.
@@ -117,6 +121,10 @@ pub(crate) struct RelayCost {
     pub(crate) resident_mib: f64,
     /// What one call adds to it, in KiB.
     pub(crate) resident_kib_per_call: f64,
+    /// Resident memory before the first call, in MiB.
+    pub(crate) idle_mib: f64,
+    /// Resident memory after the last call, in MiB.
+    pub(crate) after_mib: f64,
 }
 
 /// Readings of the relay's process.
@@ -128,6 +136,8 @@ pub(crate) struct Readings {
     pub(crate) began: Usage,
     /// When measuring ended.
     pub(crate) ended: Usage,
+    /// When every call had ended.
+    pub(crate) after: Usage,
     /// CPU time of the load test itself while it measured, in seconds.
     pub(crate) own_cpu_seconds: f64,
 }
@@ -143,6 +153,8 @@ impl RelayCost {
             cpu_us_per_call_second: cpu * 1e6 / seconds / calls,
             resident_mib: float(readings.ended.resident_bytes) / 1_048_576.0,
             resident_kib_per_call: float(grown) / 1_024.0 / calls,
+            idle_mib: float(readings.idle.resident_bytes) / 1_048_576.0,
+            after_mib: float(readings.after.resident_bytes) / 1_048_576.0,
         }
     }
 }
@@ -154,7 +166,8 @@ impl Report {
             callers: Quantiles::of(&figures.callers_late_us),
             model: Quantiles::of(&figures.model_late_us),
         };
-        let Setup { subject, calls, seconds, audio, foreign, has_process, own_cores } = setup;
+        let Setup { subject, calls, seconds, audio, foreign, lossy, has_process, own_cores } =
+            setup;
         let mut report = Self {
             subject,
             calls,
@@ -173,6 +186,7 @@ impl Report {
             generator_limited: false,
             warnings: Vec::new(),
             foreign,
+            lossy,
         };
         report.warn(own_cores);
         if !has_process {
@@ -204,6 +218,12 @@ impl Report {
                 "the load test was the bottleneck: it used {busy:.0} % of the cores that it may use"
             ));
         }
+        if self.lossy {
+            self.warnings.push(
+                "connections were cut on purpose: losses are counted, and not held against anybody"
+                    .into(),
+            );
+        }
         self.generator_limited = !self.is_punctual() || busy > OWN_BUSY_PERCENT;
         if self.foreign {
             self.warnings.push(
@@ -221,11 +241,15 @@ impl Report {
     /// that is over silences nobody.
     pub(crate) fn is_clean(&self) -> bool {
         let counts = self.counts;
+        if self.lossy {
+            return counts.calls_failed == 0 && self.added_up_ms.count > 0;
+        }
         let lost = counts.calls_failed
             + counts.frames_lost_up
             + if self.foreign { 0 } else { counts.frames_lost_at_end }
             + counts.messages_refused
             + counts.frames_altered_up
+            + counts.frames_repeated_up
             + counts.frames_lost_down
             + counts.frames_altered_down
             + counts.overclaimed;
@@ -264,6 +288,7 @@ mod tests {
             idle: usage(0.5, 10),
             began: usage(1.0, 40),
             ended: usage(7.0, 50),
+            after: usage(7.0, 12),
             own_cpu_seconds: 1.0,
         }
     }
@@ -275,6 +300,7 @@ mod tests {
             seconds,
             audio: "mulaw",
             foreign: false,
+            lossy: false,
             has_process: true,
             own_cores: 1,
         }

@@ -6,7 +6,7 @@ use super::board::Board;
 use super::caller::REPLY_BLOCKS;
 use super::ear::{Ear, Turn};
 use super::measured::Figures;
-use super::model::THINK_US;
+use super::scenario::Pace;
 use super::stamp::{BLOCK, Stamp};
 use crate::demo::Audio;
 
@@ -16,6 +16,8 @@ pub(crate) struct Streams {
     ear: Ear,
     /// The stream's name, as `start` gave it.
     sid: String,
+    /// From the end of a turn to the answer.
+    think_us: u64,
     replies: u16,
     reply: Option<Answer>,
     /// When everything that was sent will have been played.
@@ -34,10 +36,11 @@ struct Answer {
 
 impl Streams {
     /// A stream that nothing is known of.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(pace: Pace) -> Self {
         Self {
             ear: Ear::new(Audio::Mulaw),
             sid: String::new(),
+            think_us: u64::from(pace.latency_ms) * 1_000,
             replies: 0,
             reply: None,
             played_us: 0,
@@ -77,7 +80,7 @@ impl Streams {
     /// Plans an answer.
     fn begin(&mut self, now_us: u64) {
         self.replies += 1;
-        self.reply = Some(Answer { sent: 0, due_us: now_us + THINK_US });
+        self.reply = Some(Answer { sent: 0, due_us: now_us + self.think_us });
     }
 
     /// The caller speaks: what is not played yet is silenced.
@@ -148,6 +151,10 @@ const LEAD_US: u64 = 400_000;
 mod tests {
     use super::*;
     use crate::run::caller::{Answers, Caller};
+    use crate::run::scenario::Talk;
+
+    /// The agent's latency by default.
+    const THINK_US: u64 = 150_000;
 
     struct World {
         board: Board,
@@ -159,7 +166,8 @@ mod tests {
     /// A stream of call 0 whose caller has spoken and is quiet again.
     fn spoken_to() -> World {
         let (board, figures) = (Board::new(1), Figures::new());
-        let mut world = World { board, figures, streams: Streams::new(), out: Vec::new() };
+        let mut world =
+            World { board, figures, streams: Streams::new(Pace::default()), out: Vec::new() };
         world.receive("{\"event\":\"start\",\"start\":{},\"streamSid\":\"MZ7\"}");
         for block in 0..60 {
             world.speak(block, block < 30);
@@ -212,7 +220,7 @@ mod tests {
     #[test]
     fn a_caller_finds_every_block_of_it() {
         let mut world = spoken_to();
-        let mut caller = Caller::new(0, Answers::Ours(Audio::Mulaw));
+        let mut caller = Caller::new(0, Answers::Ours(Audio::Mulaw), Talk::default(), 0);
         let mut figures = Figures::new();
         while let Some(due_us) = world.streams.next_us() {
             world.tick(due_us);

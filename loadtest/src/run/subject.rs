@@ -12,7 +12,9 @@ use super::caller::Answers;
 use super::models::Speaks;
 use super::process::{Usage, usage};
 use super::relay::{Extra, Greets, Relay, agent_file};
+use super::scenario::Scenario;
 use super::tickets::Tickets;
+use super::tls::Tls;
 
 /// The process under test, and how it is reached.
 pub(crate) struct Subject {
@@ -26,6 +28,8 @@ pub(crate) struct Subject {
     pub(crate) name: String,
     /// Where the far end listens.
     pub(crate) listen: SocketAddr,
+    /// TLS on both legs, where it is spoken.
+    pub(crate) tls: Option<Tls>,
     running: Option<(Door, Relay)>,
 }
 
@@ -34,7 +38,7 @@ impl Subject {
     ///
     /// # Errors
     /// When a key or a name cannot be used.
-    pub(crate) fn prepare(args: &RunArgs) -> anyhow::Result<Self> {
+    pub(crate) fn prepare(args: &RunArgs, scenario: &Scenario) -> anyhow::Result<Self> {
         let asked = &args.subject;
         let node = NodeId::new(asked.node.as_str())?;
         let tickets = match &asked.signing_key {
@@ -51,9 +55,10 @@ impl Subject {
         Ok(Self {
             name,
             tickets: Arc::new(tickets),
-            speaks: if streams { Speaks::Streams } else { Speaks::Realtime(args.audio) },
-            answers: if foreign { Answers::Foreign } else { Answers::Ours(args.audio) },
+            speaks: if streams { Speaks::Streams } else { Speaks::Realtime(scenario.audio) },
+            answers: if foreign { Answers::Foreign } else { Answers::Ours(scenario.audio) },
             listen: asked.model_listen.unwrap_or_else(|| ([127, 0, 0, 1], 0).into()),
+            tls: scenario.tls.then(Tls::generate).transpose()?,
             running: None,
         })
     }
@@ -62,7 +67,13 @@ impl Subject {
     ///
     /// # Errors
     /// When it does not come up, or is not where it is said to be.
-    pub(crate) fn start(&mut self, args: &RunArgs, far_end: SocketAddr) -> anyhow::Result<()> {
+    pub(crate) fn start(
+        &mut self,
+        args: &RunArgs,
+        scenario: &Scenario,
+        far_ends: &[SocketAddr],
+    ) -> anyhow::Result<()> {
+        let far_end = *far_ends.first().context("there is a far end")?;
         let asked = &args.subject;
         let cores = args.relay_cores.as_ref();
         let node = self.tickets.node();
@@ -82,9 +93,12 @@ impl Subject {
                 Some(path) => path.clone(),
                 None => std::env::current_exe()?.with_file_name("relay"),
             };
-            let greets = if args.greeting { Greets::First } else { Greets::Never };
-            let agents = agent_file(far_end, args.audio, greets);
-            let extra = Extra { settings: &asked.relay_env, cores };
+            let greets = if scenario.greeting { Greets::First } else { Greets::Never };
+            let scheme = if scenario.tls { "wss" } else { "ws" };
+            let models: Vec<_> = far_ends.iter().map(|at| format!("{scheme}://{at}")).collect();
+            let agents = agent_file(&models, scenario.audio, greets);
+            let tls = self.tls.as_ref();
+            let extra = Extra { settings: &scenario.relay_env, cores, tls };
             let process = Relay::start(&program, &self.tickets, &agents, "warn", &extra)?;
             (Door::of_node(process.address, node), process)
         };

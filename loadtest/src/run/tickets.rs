@@ -56,14 +56,6 @@ impl Tickets {
         serde_json::json!([self.key.verifying()])
     }
 
-    /// A ticket for one call.
-    ///
-    /// # Errors
-    /// When an id does not fit.
-    pub(crate) fn issue(&self, call_sid: &str) -> anyhow::Result<String> {
-        self.issue_for(call_sid, AGENT)
-    }
-
     /// A ticket for one call with this agent.
     ///
     /// # Errors
@@ -109,7 +101,7 @@ mod tests {
         std::fs::write(&path, serde_json::to_vec(&file).unwrap()).unwrap();
         let tickets = Tickets::read(&path, node).unwrap();
         let set = KeySet::new(&[made.verifying()]).unwrap();
-        let ticket = tickets.issue("CA1").unwrap();
+        let ticket = tickets.issue_for("CA1", AGENT).unwrap();
         let now = WallTime(i64::try_from(wall_us()).unwrap());
         assert_eq!(set.verify(&ticket, now).unwrap().call_sid, "CA1");
     }

@@ -1,6 +1,8 @@
 //! Answers of the load test's model: made at the pace of the real service, of blocks that name
 //! themselves.
 
+use std::time::Duration;
+
 use serde_json::json;
 
 use super::Session;
@@ -23,15 +25,17 @@ pub(super) struct Reply {
 
 impl Session {
     /// Plans the answer.
-    pub(super) fn begin_reply(&mut self, now_us: u64) {
-        self.replies += 1;
+    pub(super) fn begin_reply(&mut self, now_us: u64, board: &Board) {
+        // A session that takes over goes on counting where the one before it ended.
+        let told = self.ear.call.and_then(|call| board.reply(call)).map_or(0, |(reply, _)| reply);
+        self.replies = self.replies.max(told) + 1;
         self.last_item = self.id("item");
         self.reply = Some(Reply {
             number: self.replies,
             response: self.id("resp"),
             item: self.last_item.clone(),
             made: 0,
-            due_us: now_us + THINK_US,
+            due_us: now_us + u64::from(self.pace.latency_ms) * 1_000,
             begun: false,
         });
     }
@@ -87,7 +91,7 @@ impl Session {
                 board.reply_begun(call, reply.number, now_us);
             }
         }
-        let blocks = DELTA_BLOCKS.min(REPLY_BLOCKS - reply.made);
+        let blocks = (self.pace.delta_ms / 20).clamp(1, REPLY_BLOCKS - reply.made);
         let delta = self.delta(&reply, blocks);
         let id = self.id("event");
         out.push(format!(
@@ -101,7 +105,9 @@ impl Session {
             self.end_reply(&reply, None, out);
             return;
         }
-        reply.due_us += u64::from(blocks) * 20_000 * 10 / SPEED_TENTHS;
+        let spoken = Duration::from_millis(u64::from(blocks) * 20);
+        let made = spoken.div_f64(self.pace.speed);
+        reply.due_us += u64::try_from(made.as_micros()).unwrap_or(u64::MAX);
         self.reply = Some(reply);
     }
 
@@ -160,11 +166,3 @@ pub(super) fn wide(ulaw: &[u8], out: &mut Vec<u8>) {
         }
     }
 }
-
-/// From the end of a turn to the first audio of its answer.
-pub(in crate::run) const THINK_US: u64 = 150_000;
-
-/// Audio comes in pieces of 400 ms, 5.3 times faster than real time.
-const DELTA_BLOCKS: u32 = 20;
-/// As fast as the real service was seen to be, times ten.
-const SPEED_TENTHS: u64 = 53;

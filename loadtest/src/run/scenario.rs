@@ -1,0 +1,190 @@
+//! What a load test plays: how calls come and go, how people talk, how the agent answers, what
+//! goes wrong. Written down in TOML (`loadtest/scenarios`); `read` says everything that is wrong
+//! with a file at once.
+
+use std::time::Duration;
+
+use crate::demo::Audio;
+use crate::proxy::Fault;
+
+mod read;
+
+pub(crate) use self::read::{check, read};
+
+/// Everything that a load test plays.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Scenario {
+    /// What chance is drawn from.
+    pub(crate) seed: u64,
+    /// For how long it is measured, in seconds.
+    pub(crate) duration_s: u64,
+    /// The audio format between relay and model.
+    pub(crate) audio: Audio,
+    /// TLS on both legs.
+    pub(crate) tls: bool,
+    /// Whether the agent speaks first.
+    pub(crate) greeting: bool,
+    /// How calls come.
+    pub(crate) arrival: Arrival,
+    /// How long a call lasts; `None` until the end of the test.
+    pub(crate) call: Option<Span>,
+    /// How people talk.
+    pub(crate) talk: Talk,
+    /// How the agent answers.
+    pub(crate) agent: Pace,
+    /// Keys that are pressed in a minute of a call.
+    pub(crate) dtmf_per_minute: f64,
+    /// The share of calls that end without a `stop`, as when a network goes.
+    pub(crate) hang_up_abrupt: f64,
+    /// What happens between relay and model.
+    pub(crate) faults: Vec<Fault>,
+    /// From one fault of a connection to the next, on average.
+    pub(crate) faults_every: Duration,
+    /// Whether calls may be refused at the door.
+    pub(crate) refusals_expected: bool,
+    /// More settings of the relay.
+    pub(crate) relay_env: Vec<(String, String)>,
+}
+
+/// How calls come.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Arrival {
+    /// So many at once; where one ends, another begins.
+    Fixed {
+        /// How many.
+        calls: u32,
+    },
+    /// So many a second, whoever is there already.
+    Rate {
+        /// How many a second.
+        per_second: f64,
+        /// How many in all; as many as the time allows when `None`.
+        total: Option<u32>,
+        /// How many at once at most: what comes beyond is counted, and does not call.
+        calls_max: u32,
+    },
+}
+
+/// From a least to a most, both included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// The least.
+    pub(crate) least: u32,
+    /// The most; never below the least.
+    pub(crate) most: u32,
+}
+
+/// How people talk.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Talk {
+    /// A turn, in milliseconds.
+    pub(crate) speech_ms: Span,
+    /// From the end of an answer to the next turn, in milliseconds.
+    pub(crate) pause_ms: Span,
+    /// The share of answers that are interrupted.
+    pub(crate) barge_in: f64,
+    /// After how much of an answer, in milliseconds.
+    pub(crate) barge_in_after_ms: u32,
+}
+
+/// How the agent answers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Pace {
+    /// From the end of a turn to the first audio, in milliseconds.
+    pub(crate) latency_ms: u32,
+    /// Audio comes in pieces of so many milliseconds.
+    pub(crate) delta_ms: u32,
+    /// How many times faster than it is spoken.
+    pub(crate) speed: f64,
+}
+
+impl Default for Scenario {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            duration_s: 30,
+            audio: Audio::Mulaw,
+            tls: false,
+            greeting: false,
+            arrival: Arrival::Fixed { calls: 100 },
+            call: None,
+            talk: Talk::default(),
+            agent: Pace::default(),
+            dtmf_per_minute: 0.0,
+            hang_up_abrupt: 0.0,
+            faults: Vec::new(),
+            faults_every: Duration::from_secs(10),
+            refusals_expected: false,
+            relay_env: Vec::new(),
+        }
+    }
+}
+
+impl Default for Talk {
+    /// A second of speech, 0.4 to 1.6 s of pause, every second answer interrupted after 1.2 s.
+    fn default() -> Self {
+        Self {
+            speech_ms: Span { least: 1_000, most: 1_000 },
+            pause_ms: Span { least: 400, most: 1_600 },
+            barge_in: 0.5,
+            barge_in_after_ms: 1_200,
+        }
+    }
+}
+
+impl Default for Pace {
+    /// What the real service was seen to do.
+    fn default() -> Self {
+        Self { latency_ms: 150, delta_ms: 400, speed: 5.3 }
+    }
+}
+
+impl Scenario {
+    /// How many calls at once at most.
+    pub(crate) fn calls(&self) -> u32 {
+        match self.arrival {
+            Arrival::Fixed { calls } => calls,
+            Arrival::Rate { calls_max, .. } => calls_max,
+        }
+    }
+
+    /// What decides what is measured, beside what is told apart: to compare it with another's.
+    pub(crate) fn words(&self) -> String {
+        let Self { seed, arrival, call, talk, agent, faults, faults_every, .. } = self;
+        let (keys, abrupt) = (self.dtmf_per_minute, self.hang_up_abrupt);
+        format!(
+            "seed {seed}, {arrival:?}, call {call:?}, {talk:?}, {agent:?}, keys {keys}, \
+             abrupt {abrupt}, faults {faults:?} every {faults_every:?}"
+        )
+    }
+
+    /// From the first call until all are up: a second for 100 calls, one second at least.
+    pub(crate) fn ramp(&self) -> Duration {
+        match self.arrival {
+            Arrival::Fixed { calls } => {
+                Duration::from_millis(u64::from(calls) * 10).max(Duration::from_secs(1))
+            }
+            Arrival::Rate { .. } => Duration::ZERO,
+        }
+    }
+
+    /// Whether calls end and others come.
+    pub(crate) fn turns_over(&self) -> bool {
+        self.call.is_some() || matches!(self.arrival, Arrival::Rate { .. })
+    }
+}
+
+impl Span {
+    /// As many frames of 20 ms, one at least.
+    pub(crate) fn frames(self) -> Self {
+        Self { least: (self.least / 20).max(1), most: (self.most / 20).max(1) }
+    }
+
+    /// A number of the span, even spread, for a number of chance.
+    pub(crate) fn at(self, chance: &mut crate::noise::Noise) -> u32 {
+        match self.most.saturating_sub(self.least) {
+            0 => self.least,
+            width => self.least + chance.below(width.saturating_add(1)),
+        }
+    }
+}
