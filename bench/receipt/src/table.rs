@@ -5,6 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::cases::Way;
 use crate::summary::{Measured, Spread, Summary};
@@ -82,26 +84,72 @@ pub fn short(summary: &Summary) -> String {
             number(medians.lost, 0),
         );
     }
+    let shards = summary.cases.iter().find(|case| case.case.way == Way::TwoShards);
+    let ratio = shards.and_then(|two| Some((two, summary.ratio(two, Way::OneShard)?)));
+    if let Some((two, ratio)) = ratio {
+        let _ = writeln!(
+            text,
+            "\nTwo shards cost {:.2}x the CPU of one, a call and second, at {} calls.",
+            ratio.median, two.case.calls
+        );
+    }
     let _ = writeln!(text, "\n{}", where_and_how(summary));
     text
 }
 
-/// What README says: the short form of the newest receipt.
+/// What `loadtest knee` found, as far as README says it.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+struct Knee {
+    /// The bound of the added delay, in milliseconds.
+    bound_ms: f64,
+    /// The most calls within it.
+    calls: u32,
+    /// What stood in the way of more: `subject`, `generator` or `calls_max`.
+    limit: String,
+    /// What its CPU would carry. Not measured.
+    calls_by_cpu_extrapolated: Option<u32>,
+}
+
+impl Knee {
+    fn words(&self) -> String {
+        let Self { bound_ms, calls, limit, calls_by_cpu_extrapolated } = self;
+        let mut text = format!(
+            "**{calls} calls on one core** with an added p99 of at most {bound_ms} ms both ways, measured"
+        );
+        text.push_str(match limit.as_str() {
+            "subject" => "; more were too many.",
+            "generator" => "; with more, the load test beside it was the one that was late.",
+            _ => "; no more were tried.",
+        });
+        if let Some(calls) = calls_by_cpu_extrapolated {
+            let _ = write!(text, "\nIts CPU there extrapolates to {calls} (not measured).");
+        }
+        text
+    }
+}
+
+/// What README says: the newest receipt in short, and the newest knee.
 ///
 /// # Errors
-/// When a receipt cannot be read.
+/// When a file cannot be read.
 pub fn of_results(results: &Path) -> anyhow::Result<String> {
+    let Some(summary) = newest::<Summary>(results, "-receipt.json")? else {
+        return Ok(NONE_YET.to_owned());
+    };
+    let mut text = short(&summary);
+    if let Some(knee) = newest::<Knee>(results, "-knee.json")? {
+        let _ = writeln!(text, "\n{}", knee.words());
+    }
+    Ok(text)
+}
+
+/// The newest file of a kind. Names begin with the day.
+fn newest<T: DeserializeOwned>(results: &Path, ending: &str) -> anyhow::Result<Option<T>> {
     let entries = fs::read_dir(results).with_context(|| results.display().to_string())?;
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.ends_with("-receipt.json"))
-        .collect();
-    // Names begin with the day.
-    names.sort();
-    let Some(newest) = names.last() else { return Ok(NONE_YET.to_owned()) };
-    let text = fs::read_to_string(results.join(newest)).with_context(|| newest.clone())?;
-    let summary: Summary = serde_json::from_str(&text).with_context(|| newest.clone())?;
-    Ok(short(&summary))
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let Some(name) = names.filter(|name| name.ends_with(ending)).max() else { return Ok(None) };
+    let text = fs::read_to_string(results.join(&name)).with_context(|| name.clone())?;
+    Ok(Some(serde_json::from_str(&text).with_context(|| name.clone())?))
 }
 
 const NONE_YET: &str = "No receipt has been kept yet: `make receipt` makes one.\n";
@@ -213,6 +261,25 @@ mod tests {
         let put = put(&document, "new\n").unwrap();
         assert_eq!(put, format!("before {BEGIN}\nnew\n{END} after"));
         assert_eq!(super::put("no marks", "new"), None);
+    }
+
+    #[test]
+    fn readme_says_the_newest_receipt_and_knee() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(of_results(folder.path()).unwrap(), NONE_YET);
+        let keep = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        let mut old = summary();
+        old.day = "2026-11-23".into();
+        keep("2026-11-23-receipt.json", &serde_json::to_string(&old).unwrap());
+        keep("2026-11-24-receipt.json", &serde_json::to_string(&summary()).unwrap());
+        let knee = r#"{"subject": "relay", "bound_ms": 20.0, "calls": 1234, "limit": "generator",
+            "calls_by_cpu_extrapolated": 2100, "steps": []}"#;
+        keep("2026-11-24-knee.json", knee);
+        let said = of_results(folder.path()).unwrap();
+        assert!(said.contains("\n2026-11-24, commit"), "{said}");
+        assert!(said.contains("**1234 calls on one core**"), "{said}");
+        assert!(said.contains("the load test beside it was the one that was late"), "{said}");
+        assert!(said.contains("extrapolates to 2100 (not measured)"), "{said}");
     }
 
     #[test]
