@@ -12,6 +12,8 @@ COPY --from=build /src/target/release/relay /src/target/release/control /src/tar
 COPY LICENSE /usr/share/doc/linecard/
 USER linecard
 WORKDIR /var/lib/linecard
+# For many calls: --ulimit nofile=1048576 --sysctl net.core.somaxconn=8192 --sysctl net.ipv4.tcp_max_syn_backlog=8192
+# --sysctl net.ipv4.ip_local_port_range="10240 65000"; `docker exec NAME relay doctor` says what is missing.
 # A relay drains on SIGTERM; give it longer than RELAY_DRAIN_SECONDS (docker stop --time).
 STOPSIGNAL SIGTERM
 CMD ["relay"]

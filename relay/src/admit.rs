@@ -263,7 +263,7 @@ fn fingerprint(jti: &str) -> Fingerprint {
 
 /// Whether a table has grown for a herd that is gone. Halved and not emptied, so that the next one
 /// does not grow it from nothing.
-fn is_spacious(len: usize, capacity: usize) -> bool {
+pub(crate) fn is_spacious(len: usize, capacity: usize) -> bool {
     capacity > 1_024 && len < capacity / 4
 }
 

@@ -38,7 +38,7 @@ use crate::telemetry::{Noted, Outlet};
 
 mod accept;
 
-pub(crate) use self::files::{limit as files_limit, needed as files_needed};
+pub(crate) use self::files::{limit_raised as files_limit, needed as files_needed};
 pub(crate) use self::memory::bound as memory_bound;
 
 mod admin;

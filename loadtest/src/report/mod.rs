@@ -7,7 +7,6 @@
 mod chart;
 mod compare;
 mod flat;
-pub(crate) mod knee_page;
 mod lines;
 pub(crate) mod live;
 mod machine;
@@ -100,10 +99,7 @@ pub fn report(args: &ReportArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Writes a file, and the folder that it is to lie in.
-///
-/// # Errors
-/// When that is not possible.
-pub(crate) fn write(path: &PathBuf, text: &str) -> anyhow::Result<()> {
+fn write(path: &PathBuf, text: &str) -> anyhow::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }

@@ -36,8 +36,13 @@ pub(crate) fn needed(calls_max: u32) -> u64 {
 }
 
 /// How many files the process may have open; no limit at all is `None`.
-pub(crate) fn limit() -> Option<u64> {
+fn limit() -> Option<u64> {
     getrlimit(Resource::Nofile).current
+}
+
+/// How many files a relay that starts here could have open: it raises its limit to this.
+pub(crate) fn limit_raised() -> Option<u64> {
+    getrlimit(Resource::Nofile).maximum
 }
 
 /// What calls and their connections may use of the limit, once the process has opened its own.

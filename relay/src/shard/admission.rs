@@ -31,7 +31,15 @@ impl Drop for Entry {
     fn drop(&mut self) {
         let Self { shard, call } = self;
         shard.setup.gate.register().leave(&call.id, call.generation);
-        let mailbox = shard.mailboxes.borrow_mut().remove(&(call.id.clone(), call.generation));
+        let mailbox = {
+            let mut mailboxes = shard.mailboxes.borrow_mut();
+            let mailbox = mailboxes.remove(&(call.id.clone(), call.generation));
+            let capacity = mailboxes.capacity();
+            if admit::is_spacious(mailboxes.len(), capacity) {
+                mailboxes.shrink_to(capacity / 2);
+            }
+            mailbox
+        };
         // Whoever wanted something of the call hears that it is too late.
         for letter in mailbox.iter().flat_map(|mailbox| mailbox.empty()) {
             shard.outlet().return_letter(call, &letter, "the call is over");

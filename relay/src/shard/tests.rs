@@ -201,3 +201,18 @@ async fn a_call_keeps_nothing_of_the_http_that_brought_it() {
     assert!(connection <= 8 << 10, "{parts}");
     assert!(connection <= stream + 512, "{parts}");
 }
+
+#[test]
+fn a_call_has_the_size_that_the_architecture_says() {
+    // The table "A call's memory" in ARCHITECTURE.md; a little above what they were (2026-11-24).
+    let sizes = [
+        ("call", size_of::<crate::call::Call>(), 1_280),
+        ("bridge, the call in it", size_of::<crate::bridge::Bridge>(), 2_048),
+        ("socket", size_of::<Socket>(), 320),
+        ("mailbox", size_of::<Mailbox>(), 64),
+        ("admitted", size_of::<Admitted>(), 256),
+    ];
+    for (name, size, size_max) in sizes {
+        assert!(size <= size_max, "{name}: {size} bytes, {size_max} at most");
+    }
+}

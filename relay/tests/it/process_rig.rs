@@ -80,12 +80,15 @@ async fn serve_session(
     let session = serde_json::json!({"audio": {"input": format, "output": format}});
     let created = serde_json::json!({"type": "session.created", "session": session});
     let updated = serde_json::json!({"type": "session.updated", "session": session});
-    socket.send(Message::text(created.to_string())).await.unwrap();
+    if socket.send(Message::text(created.to_string())).await.is_err() {
+        return;
+    }
     while let Some(Ok(message)) = socket.next().await {
         let Message::Text(text) = message else { continue };
         let message: serde_json::Value = serde_json::from_str(&text).unwrap();
         match message["type"].as_str().unwrap() {
-            "session.update" => socket.send(Message::text(updated.to_string())).await.unwrap(),
+            // A call may be over before its session is ready.
+            "session.update" => drop(socket.send(Message::text(updated.to_string())).await),
             "input_audio_buffer.append" => {
                 let mut audio = Vec::new();
                 let payload = message["audio"].as_str().unwrap();

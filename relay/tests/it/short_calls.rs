@@ -72,3 +72,28 @@ async fn short_calls_leave_the_process_where_it_was() {
     // A leak of 2 KiB a call would be seen; an allocator that holds a page more would not.
     assert!(grown < (1 << 20) + calls * 1_024, "{grown} bytes more than before");
 }
+
+#[tokio::test]
+async fn a_call_takes_no_more_memory_than_the_architecture_says() {
+    let model = Model::start().await;
+    let mut alone = Alone::new(model.address);
+    alone.set("RELAY_SHARDS", "1");
+    alone.set("RELAY_LOG", "warn");
+    let relay = alone.start().await;
+    let (mut carriers, mut resident) = (Vec::new(), Vec::new());
+    // The first hundred bring what the process has once.
+    for calls in [100_usize, 200] {
+        while carriers.len() < calls {
+            let mut carrier = relay.begin(&alone.ticket(|_| {})).await;
+            for chunk in 1..=25 {
+                carrier.say(&voice(chunk)).await;
+            }
+            carriers.push(carrier);
+        }
+        model.until_spoken(calls as u64 * 25 * 160).await;
+        resident.push(relay.resident());
+    }
+    let a_call = resident[1].saturating_sub(resident[0]) / 100;
+    println!("a call takes {a_call} bytes: {resident:?}");
+    assert!(a_call < 40 << 10, "{a_call} bytes a call, without held audio");
+}
