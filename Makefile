@@ -6,7 +6,7 @@ PROFILE := ci
 BIN := $(or $(CARGO_TARGET_DIR),target)/$(PROFILE)
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 
-.PHONY: help demo test serve check-long conformance sim chaos fuzz autobahn load soak bench bench-baseline receipt readme-table deny
+.PHONY: help demo test serve check-long conformance sim chaos fuzz autobahn load soak knee bench bench-baseline receipt readme-table deny
 
 help: ## Show what there is.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,14 @@ soak: ## 300 calls for MINUTES=20: passes when no frame is lost and the relay's 
 	@scripts/setup.sh build
 	@$(CARGO) build --locked --release -p linecard-relay -p linecard-loadtest
 	@$(RELEASE)/loadtest run --calls 300 --duration $$(($(MINUTES) * 60)) --soak --json $(LOAD)/soak.json --html $(LOAD)/soak.html $(ARGS)
+
+# The relay has a core of its own, the load test all others.
+PINNED := $(if $(filter 1,$(shell nproc)),,--relay-cores 0 --own-cores 1-$(shell expr $$(nproc) - 1))
+
+knee: ## How many calls the relay carries on one core with an added delay of at most 20 ms (p99, both ways), in steps of 20 seconds.
+	@scripts/setup.sh build
+	@$(CARGO) build --locked --release -p linecard-relay -p linecard-loadtest
+	@$(RELEASE)/loadtest knee --calls 500 --bound-ms 20 $(PINNED) --json $(LOAD)/knee.json --html $(LOAD)/knee.html $(ARGS)
 
 bench: ## Single pieces (times and instruction counts) and the relay against the floor, into target/bench/summary.md (10 minutes). CALLS=200 for the ratio.
 	@scripts/setup.sh build instructions

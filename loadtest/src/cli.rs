@@ -38,6 +38,7 @@ enum Task {
     #[command(args_override_self = true)]
     Run(RunArgs),
     /// How many calls a process carries before its delays give way.
+    #[command(args_override_self = true)]
     Knee(KneeArgs),
     /// A report that was written before, as a table or as an HTML page.
     Report(ReportArgs),

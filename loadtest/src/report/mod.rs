@@ -7,6 +7,7 @@
 mod chart;
 mod compare;
 mod flat;
+pub(crate) mod knee_page;
 mod lines;
 pub(crate) mod live;
 mod machine;
@@ -99,7 +100,10 @@ pub fn report(args: &ReportArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Writes a file, and the folder that it is to lie in.
-fn write(path: &PathBuf, text: &str) -> anyhow::Result<()> {
+///
+/// # Errors
+/// When that is not possible.
+pub(crate) fn write(path: &PathBuf, text: &str) -> anyhow::Result<()> {
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)?;
     }

@@ -11,13 +11,7 @@ use super::record::{Point, Record, Tail};
 
 /// The whole page.
 pub(crate) fn page(record: &Record) -> String {
-    let title = text::title(record);
-    let mut html = format!(
-        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
-         <title>{0}</title>\n<style>\n{CSS}</style>\n</head>\n<body>\n<main>\n<h1>{0}</h1>\n",
-        escape(&title)
-    );
+    let mut html = String::new();
     html += &text::verdict(record);
     html += &text::warnings(record);
     html += &text::tiles(record);
@@ -29,8 +23,18 @@ pub(crate) fn page(record: &Record) -> String {
     }
     html += &text::tables(record);
     html += &text::repeat(record);
-    html += "</main>\n</body>\n</html>\n";
-    html
+    frame(&text::title(record), &html)
+}
+
+/// A page with its look, a heading and what stands under it.
+pub(super) fn frame(title: &str, body: &str) -> String {
+    format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n\
+         <title>{0}</title>\n<style>\n{CSS}</style>\n</head>\n<body>\n<main>\n<h1>{0}</h1>\n\
+         {body}</main>\n</body>\n</html>\n",
+        escape(title)
+    )
 }
 
 /// The percentile curves.
@@ -187,7 +191,7 @@ fn length(record: &Record) -> f64 {
 }
 
 /// A chart with its heading, legend and words.
-fn figure(heading: &str, chart: &Chart, caption: &str) -> String {
+pub(super) fn figure(heading: &str, chart: &Chart, caption: &str) -> String {
     let mut html = "<figure>\n".to_owned();
     if !heading.is_empty() {
         let _ = writeln!(html, "<h3>{heading}</h3>");

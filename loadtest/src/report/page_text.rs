@@ -83,7 +83,12 @@ pub(crate) fn tiles(record: &Record) -> String {
         tile(
             "Memory a call",
             format!("{} <small>KiB</small>", number(report.relay.resident_kib_per_call)),
-            format!("{} MiB resident in all", number(report.relay.resident_mib)),
+            format!(
+                "{} MiB in all &#183; {} before, {} after the calls",
+                number(report.relay.resident_mib),
+                number(report.relay.idle_mib),
+                number(report.relay.after_mib)
+            ),
         );
     }
     html + "</div>\n"
@@ -140,10 +145,13 @@ fn counts(record: &Record) -> String {
     let rows = [
         ("calls up", counts.calls_up),
         ("calls failed", counts.calls_failed),
+        ("calls refused at the door", counts.calls_refused),
+        ("calls ended in their time", counts.calls_ended),
         ("frames sent by callers", counts.frames_sent),
         ("frames lost on the way up", counts.frames_lost_up),
         ("frames lost at the end of calls", counts.frames_lost_at_end),
         ("messages that the relay did not take", counts.messages_refused),
+        ("frames repeated on the way up", counts.frames_repeated_up),
         ("frames altered on the way up", counts.frames_altered_up),
         ("answers heard", counts.replies),
         ("frames of answers lost", counts.frames_lost_down),
@@ -191,7 +199,7 @@ pub(crate) fn repeat(record: &Record) -> String {
 }
 
 /// A word as a shell takes it.
-fn quoted(word: &str) -> String {
+pub(crate) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,@%+".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();

@@ -173,7 +173,7 @@ impl Record {
 }
 
 /// The command line, without the folder that the program lies in.
-fn command() -> Vec<String> {
+pub(crate) fn command() -> Vec<String> {
     let mut words: Vec<String> = std::env::args().collect();
     if let Some(program) = words.first_mut() {
         let name = Path::new(program).file_name().and_then(|name| name.to_str());

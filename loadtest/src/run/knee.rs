@@ -10,6 +10,8 @@ use super::args::RunArgs;
 use super::measure::{measure, prepare};
 use super::report::Report;
 use super::scenario::{Arrival, Scenario};
+use crate::report::knee_page::{KneeFigures, knee_page};
+use crate::report::write;
 
 /// How the knee is looked for. `--calls` is the first step here, and `--json` gets every step.
 #[derive(Debug, Clone, Args)]
@@ -157,8 +159,12 @@ pub fn knee(args: &KneeArgs) -> anyhow::Result<ExitCode> {
     let knee = Knee::of(args.bound_ms, &search, steps, u32::try_from(cores).unwrap_or(1));
     println!("{}", knee.words());
     if let Some(path) = &args.run.output.json {
-        std::fs::write(path, serde_json::to_vec_pretty(&knee)?)?;
+        write(path, &(serde_json::to_string_pretty(&knee)? + "\n"))?;
         println!("written: {}", path.display());
+    }
+    if let Some(path) = &args.run.output.html {
+        write(path, &knee_page(knee.figures()))?;
+        println!("written: {} (open it in a browser)", path.display());
     }
     Ok(if knee.calls > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -179,16 +185,28 @@ fn step(args: &KneeArgs, scenario: &Scenario, calls: u32) -> Step {
     }
 }
 
+impl Verdict {
+    /// For a reader.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Carried => "carried",
+            Self::Slow => "too slow",
+            Self::Lost => "frames or calls lost",
+            Self::GeneratorLate => "the load test was the bottleneck",
+            Self::BrokeDown => "broke down",
+        }
+    }
+}
+
 impl Step {
+    /// For a page; `None` when it broke down.
+    fn figures(&self) -> Option<(u32, &'static str, &Report)> {
+        self.report.as_ref().map(|report| (self.calls, self.verdict.word(), report))
+    }
+
     /// As a line.
     fn line(&self) -> String {
-        let word = match self.verdict {
-            Verdict::Carried => "carried",
-            Verdict::Slow => "too slow",
-            Verdict::Lost => "frames or calls lost",
-            Verdict::GeneratorLate => "the load test was the bottleneck",
-            Verdict::BrokeDown => "broke down",
-        };
+        let word = self.verdict.word();
         let Some(report) = &self.report else { return format!("{:>6} calls  {word}", self.calls) };
         format!(
             "{:>6} calls  added p99 up {:.1} ms, down {:.1} ms  CPU {:.0} %, own {:.0} %  lost {}  \
@@ -204,6 +222,16 @@ impl Step {
 }
 
 impl Knee {
+    /// For a page. A step that broke down has no figures.
+    fn figures(&self) -> KneeFigures<'_> {
+        KneeFigures {
+            subject: &self.subject,
+            words: self.words(),
+            bound_ms: self.bound_ms,
+            steps: self.steps.iter().filter_map(Step::figures).collect(),
+        }
+    }
+
     /// Draws up what was found. The process has so many cores.
     fn of(bound_ms: f64, search: &Search, steps: Vec<Step>, cores: u32) -> Self {
         let first_failed = steps.iter().find(|step| Some(step.calls) == search.failed);
