@@ -20,7 +20,7 @@ pub struct Figures {
     pub clear_p99_ms: Option<f64>,
     /// Memory of one call, in KiB.
     pub memory_kib: Option<f64>,
-    /// Frames lost or altered, both ways, and calls that failed.
+    /// Frames lost, altered or repeated, both ways, and calls that failed or were refused.
     pub lost: Option<f64>,
     /// How late the load test's own schedule was, 99 of 100, in milliseconds.
     pub own_late_p99_ms: Option<f64>,
@@ -76,12 +76,14 @@ impl Figures {
 }
 
 /// What must be zero.
-const LOST: [&str; 7] = [
+const LOST: [&str; 9] = [
     "calls_failed",
+    "calls_refused",
     "frames_lost_up",
     "frames_lost_at_end",
     "messages_refused",
     "frames_altered_up",
+    "frames_repeated_up",
     "frames_lost_down",
     "frames_altered_down",
 ];
