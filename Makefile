@@ -80,7 +80,7 @@ bench-baseline: ## Count the instructions of the hot path's pieces and write ben
 	@scripts/setup.sh build instructions
 	@$(CARGO) run --locked --release -p linecard-bench --bin pieces -- baseline
 
-receipt: ## README's figures: floor, pass-through, batches, TLS, transcoding, shards, five rounds (30 minutes, a quiet machine). ARGS="--quick" tries it out.
+receipt: ## README's figures: floor, pass-through, batches, TLS, transcoding, shards, five rounds (35 minutes, a quiet machine). ARGS="--quick" tries it out.
 	@scripts/setup.sh build
 	@$(CARGO) build --locked --release -p linecard-relay -p linecard-loadtest -p linecard-floor -p linecard-receipt
 	@$(RELEASE)/receipt run $(ARGS)

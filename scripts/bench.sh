@@ -18,7 +18,7 @@ say "building the relay, the load test and the floor"
 cargo build --locked --release -p linecard-relay -p linecard-loadtest -p linecard-floor -p linecard-receipt
 say "building the pieces"
 cargo build --locked --release -p linecard-bench --bin pieces
-cargo bench --locked -p linecard-bench --bench pieces --bench path --no-run
+cargo bench --locked -p linecard-bench --bench pieces --no-run
 
 say "the ratio to the floor: $calls calls, $rounds rounds"
 "$target/release/receipt" run --calls "$calls" --only floor,pass --rounds "$rounds" --seconds "$seconds" --folder "$out/receipt"
@@ -27,7 +27,7 @@ say "instructions of each piece"
 "$target/release/pieces" check 2>&1 | tee "$out/instructions.log" || true
 
 say "times of each piece"
-cargo bench --locked --quiet -p linecard-bench --bench pieces --bench path -- \
+cargo bench --locked --quiet -p linecard-bench --bench pieces -- \
     --warm-up-time 0.3 --measurement-time "$measure" --noplot 2>&1 | tee "$out/times.log" | grep --line-buffered 'time:' || true
 
 # Criterion writes "name  time: [low middle high]", a long name on a line of its own.

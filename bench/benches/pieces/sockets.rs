@@ -6,8 +6,8 @@
 
 use bench::line::{Line, Media, delta};
 use bench::wires::{Floor, Wires, framed};
+use criterion::Criterion;
 use criterion::measurement::{Measurement, WallTime};
-use criterion::{Criterion, criterion_group, criterion_main};
 use link::agent::AgentAudio;
 use relay::ws::Role;
 use tokio::runtime::{Builder, Runtime};
@@ -15,7 +15,8 @@ use tokio::runtime::{Builder, Runtime};
 const PATHS: [(&str, AgentAudio); 2] =
     [("pass_through", AgentAudio::Mulaw), ("transcoded", AgentAudio::Pcm24k)];
 
-fn sockets(c: &mut Criterion) {
+/// All of this file.
+pub(crate) fn sockets(c: &mut Criterion) {
     let runtime = runtime();
     let mut group = c.benchmark_group("sockets");
     for (name, audio) in PATHS {
@@ -65,6 +66,3 @@ fn sockets(c: &mut Criterion) {
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_io().build().expect("a runtime of one thread")
 }
-
-criterion_group!(benches, sockets);
-criterion_main!(benches);

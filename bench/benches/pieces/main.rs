@@ -1,4 +1,7 @@
-//! The time of each piece of the hot path, the same ones whose instructions are counted.
+//! The time of each piece of the hot path, the same ones whose instructions are counted; then a frame
+//! from socket to socket.
+
+mod sockets;
 
 use std::time::Duration;
 
@@ -36,5 +39,5 @@ fn one(c: &mut Criterion, piece: &Piece) {
     }
 }
 
-criterion_group!(benches, all);
+criterion_group!(benches, all, sockets::sockets);
 criterion_main!(benches);
