@@ -37,6 +37,9 @@ enum Task {
     /// Many calls against one relay: added latency, losses, CPU and memory.
     #[command(args_override_self = true)]
     Run(RunArgs),
+    /// Makes a share of the load for `run` and `knee --processes`.
+    #[command(hide = true)]
+    Worker,
     /// How many calls a process carries before its delays give way.
     #[command(args_override_self = true)]
     Knee(KneeArgs),
@@ -131,6 +134,7 @@ pub fn main() -> ExitCode {
     let task = Arguments::parse().task;
     let done = match task {
         Task::Run(args) => run::run(&args),
+        Task::Worker => run::work().map(|()| ExitCode::SUCCESS),
         Task::Knee(args) => run::knee(&args),
         Task::Report(args) => report::report(&args),
         Task::Compare(args) => report::compare(&args),

@@ -61,7 +61,9 @@ pub struct DemoArgs {
 }
 
 /// The audio format between relay and model.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, serde::Serialize, serde::Deserialize,
+)]
 pub enum Audio {
     /// The phone's own bytes, passed through.
     #[default]

@@ -42,6 +42,9 @@ pub struct RunArgs {
     /// The cores of the process under test, as 0 or 0,2 or 4-7; a relay gets a shard for each.
     #[arg(long, value_name = "CORES")]
     pub(crate) relay_cores: Option<Cores>,
+    /// Processes that make the load, each with its share of the calls and a fake model of its own.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) processes: u32,
     /// The cores of callers and fake models.
     #[arg(long, value_name = "CORES")]
     pub(crate) own_cores: Option<Cores>,
@@ -186,6 +189,11 @@ impl RunArgs {
         };
         refuse(scenario.greeting && !own, "a greeting needs a relay of the load test's own");
         refuse(scenario.tls && running, "TLS needs a process of the load test's own");
+        refuse(self.processes > 1 && !own, "--processes needs a relay of the load test's own");
+        refuse(
+            self.processes > 1 && !scenario.faults.is_empty(),
+            "faults stand before one fake model: no --processes",
+        );
         refuse(!scenario.faults.is_empty() && !own, "faults need a relay of the load test's own");
         refuse(
             subject.floor_bin.is_some() && scenario.audio != Audio::Mulaw,
@@ -250,6 +258,7 @@ mod tests {
             "--floor-bin f --greeting",
             "--target ws://127.0.0.1:1/x --tls",
             "--relay-env A",
+            "--floor-bin f --processes 2",
         ] {
             assert!(checked(bad).is_err(), "{bad}");
         }

@@ -42,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) tickets: Arc<Tickets>,
     /// The agent that they ask for.
     pub(crate) agent: String,
+    /// Which of several processes this is: calls of all have names of their own.
+    pub(crate) worker: u16,
     /// Whose answers they hear.
     pub(crate) answers: Answers,
     /// TLS, where not in plain.
@@ -218,7 +220,8 @@ impl Shard {
             Err(status) => anyhow::bail!("refused with {status}"),
         };
         self.board.begin(call);
-        let ticket = self.plan.tickets.issue_for(&format!("CA{call:032x}"), &self.plan.agent)?;
+        let call_sid = format!("CA{:04x}{call:028x}", self.plan.worker);
+        let ticket = self.plan.tickets.issue_for(&call_sid, &self.plan.agent)?;
         let mut chance = Noise::seeded(scenario.seed, u64::from(call));
         let now_us = self.board.clock.micros();
         let length = scenario.call.map(|span| u64::from(span.at(&mut chance)) * 1_000);
@@ -227,6 +230,7 @@ impl Shard {
             call,
             caller: Caller::new(call, self.plan.answers, scenario.talk, scenario.seed),
             lean,
+            call_sid,
             ticket: &ticket,
             started_us: scenario.greeting.then_some(now_us),
             ends_us: length.map(|length| now_us + length),

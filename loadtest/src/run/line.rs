@@ -12,6 +12,7 @@ use super::streams::between;
 pub(crate) struct Line {
     pub(crate) caller: Caller,
     pub(crate) call: u32,
+    call_sid: String,
     stream_sid: String,
     sequence: u64,
     lean: Lean,
@@ -41,6 +42,8 @@ pub(crate) struct Beginning<'a> {
     pub(crate) caller: Caller,
     /// The socket.
     pub(crate) lean: Lean,
+    /// The call's name at the carrier.
+    pub(crate) call_sid: String,
     /// What opens a relay's door.
     pub(crate) ticket: &'a str,
     /// When the stream begins, where the agent speaks first.
@@ -54,11 +57,13 @@ pub(crate) struct Beginning<'a> {
 impl Line {
     /// Says the first two messages of a stream.
     pub(crate) fn begin(beginning: Beginning<'_>) -> Self {
-        let Beginning { call, caller, lean, ticket, started_us, ends_us, dtmf_frames } = beginning;
+        let Beginning { call, caller, lean, call_sid, ticket, started_us, ends_us, dtmf_frames } =
+            beginning;
         let mut line = Self {
             caller,
             call,
-            stream_sid: format!("MZ{call:032x}"),
+            stream_sid: format!("MZ{}", call_sid.trim_start_matches("CA")),
+            call_sid,
             sequence: 1,
             lean,
             text: Vec::with_capacity(512),
@@ -71,7 +76,7 @@ impl Line {
             refused: 0,
         };
         line.lean.say(CONNECTED.as_bytes());
-        let start = start(&line.stream_sid, &format!("CA{call:032x}"), ticket);
+        let start = start(&line.stream_sid, &line.call_sid, ticket);
         line.lean.say(start.as_bytes());
         line.lean.flush();
         line
@@ -172,8 +177,8 @@ impl Line {
         self.head("stop");
         let _ = write!(
             self.text,
-            "\"stop\":{{\"accountSid\":\"{ACCOUNT}\",\"callSid\":\"CA{:032x}\"}}}}",
-            self.call
+            "\"stop\":{{\"accountSid\":\"{ACCOUNT}\",\"callSid\":\"{}\"}}}}",
+            self.call_sid
         );
         self.send();
     }

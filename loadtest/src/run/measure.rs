@@ -6,11 +6,11 @@ use std::time::Duration;
 use super::args::RunArgs;
 use super::board::{Board, Phase};
 use super::caller::Answers;
-use super::callers::{Callers, Plan};
+use super::callers::Plan;
+use super::crew::{Crew, Start};
 use super::measured::Figures;
-use super::models::{FarEnds, Models};
+use super::models::FarEnds;
 use super::network::Network;
-use super::process::usage;
 use super::relay::agent_name;
 use super::report::{Readings, Report, Setup};
 use super::scenario::{Arrival, Scenario};
@@ -53,42 +53,47 @@ pub(crate) fn prepare(args: &RunArgs) -> anyhow::Result<()> {
 pub(crate) fn measure(args: &RunArgs, scenario: &Scenario) -> anyhow::Result<Done> {
     let calls = scenario.calls();
     enough_files(calls)?;
-    let board = Arc::new(Board::new(calls));
+    let processes = args.processes.min(calls);
+    // With workers, only the clock and the series of this one are used.
+    let board = Arc::new(Board::new(if processes == 1 { calls } else { 0 }));
     let threads = threads(args)?;
     let mut subject = Subject::prepare(args, scenario)?;
     let far_ends =
         FarEnds { speaks: subject.speaks, pace: scenario.agent, tls: subject.tls.clone() };
-    let models = Models::start(&board, &far_ends, subject.listen, threads)?;
-    let network = Network::start(models.address, scenario)?;
-    let far_end = network.as_ref().map_or(models.address, |network| network.address);
-    subject.start(args, scenario, &[far_end])?;
+    let listen = subject.listen;
+    let start = Start { board: &board, far_ends: &far_ends, listen, threads, processes };
+    let mut crew = Crew::start(start, scenario)?;
+    let mut addresses = crew.addresses();
+    let network = Network::start(addresses[0], scenario)?;
+    if let Some(network) = &network {
+        addresses = vec![network.address];
+    }
+    subject.start(args, scenario, &addresses)?;
     let idle = subject.usage()?;
     let plan = Plan {
         door: subject.door()?,
         tickets: Arc::clone(&subject.tickets),
         agent: agent_name(0),
+        worker: 0,
         answers: subject.answers,
         tls: subject.tls.clone(),
         scenario: Arc::new(scenario.clone()),
     };
-    let callers = Callers::start(&board, &plan, u32::try_from(threads)?)?;
+    crew.call(&plan)?;
     let mut watch = Watch::new(&board.series, board.clock, calls, || subject.usage().ok());
     watch.pass(Stretch { name: "coming up", lasts: scenario.ramp() + settle(scenario) });
-    board.set_phase(Phase::Measure);
+    set_phase(&board, &mut crew, Phase::Measure)?;
     let began = subject.usage()?;
-    let own_began = usage(std::process::id())?;
+    let own_began = crew.cpu_seconds()?;
     let lasts = Duration::from_secs(scenario.duration_s);
     watch.pass(Stretch { name: "measuring", lasts });
     drop(watch);
     let ended = subject.usage()?;
-    let own_cpu_seconds = usage(std::process::id())?.cpu_seconds - own_began.cpu_seconds;
-    board.set_phase(Phase::Tail);
+    let own_cpu_seconds = crew.cpu_seconds()? - own_began;
+    set_phase(&board, &mut crew, Phase::Tail)?;
     std::thread::sleep(TAIL);
-    board.set_phase(Phase::Stop);
     let mut figures = Figures::new();
-    callers.finish(&mut figures)?;
-    board.set_phase(Phase::Gone);
-    models.finish(&mut figures)?;
+    crew.finish(&mut figures)?;
     // What belongs to calls is given back a moment after them.
     std::thread::sleep(TAIL);
     let after = subject.usage()?;
@@ -105,6 +110,14 @@ pub(crate) fn measure(args: &RunArgs, scenario: &Scenario) -> anyhow::Result<Don
     };
     let report = Report::new(setup, &figures, readings);
     Ok(Done { report, figures, series: Arc::clone(&board.series), log: subject.log() })
+}
+
+/// Moves everybody on. The board of this process has the series, even where others make the load.
+fn set_phase(board: &Board, crew: &mut Crew, phase: Phase) -> anyhow::Result<()> {
+    if matches!(crew, Crew::Apart(_)) {
+        board.set_phase(phase);
+    }
+    crew.set_phase(phase)
 }
 
 /// Raises the limit of open files as far as it goes, and refuses where that is not enough.

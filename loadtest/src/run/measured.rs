@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 use super::board::BothCuts;
 use crate::report::series::{Recorder, Series};
@@ -33,7 +34,7 @@ pub(crate) struct Figures {
 }
 
 /// Counts of a load test.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Counts {
     /// Calls that came up.
@@ -92,6 +93,34 @@ impl Counts {
 }
 
 impl Figures {
+    /// All histograms, in one order.
+    fn histograms(&self) -> [&Histogram<u64>; 8] {
+        [
+            &self.up_us,
+            &self.down_us,
+            &self.clear_us,
+            &self.unclaimed_us,
+            &self.first_us,
+            &self.answer_us,
+            &self.callers_late_us,
+            &self.model_late_us,
+        ]
+    }
+
+    /// All histograms, in the same order.
+    fn histograms_mut(&mut self) -> [&mut Histogram<u64>; 8] {
+        [
+            &mut self.up_us,
+            &mut self.down_us,
+            &mut self.clear_us,
+            &mut self.unclaimed_us,
+            &mut self.first_us,
+            &mut self.answer_us,
+            &mut self.callers_late_us,
+            &mut self.model_late_us,
+        ]
+    }
+
     /// Nothing yet.
     pub(crate) fn new() -> Self {
         let empty =
@@ -156,16 +185,7 @@ impl Figures {
 
     /// Adds another thread's figures.
     pub(crate) fn add(&mut self, other: &Self) {
-        for (mine, theirs) in [
-            (&mut self.up_us, &other.up_us),
-            (&mut self.down_us, &other.down_us),
-            (&mut self.clear_us, &other.clear_us),
-            (&mut self.unclaimed_us, &other.unclaimed_us),
-            (&mut self.first_us, &other.first_us),
-            (&mut self.answer_us, &other.answer_us),
-            (&mut self.callers_late_us, &other.callers_late_us),
-            (&mut self.model_late_us, &other.model_late_us),
-        ] {
+        for (mine, theirs) in self.histograms_mut().into_iter().zip(other.histograms()) {
             mine.add(theirs).expect("all histograms have the same bounds");
         }
         let (mine, theirs) = (&mut self.counts, &other.counts);
@@ -199,6 +219,38 @@ impl Figures {
     }
 }
 
+/// Figures on their way to another process: values and how often each was seen.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Packed {
+    histograms: Vec<Vec<(u64, u64)>>,
+    counts: Counts,
+}
+
+impl Packed {
+    /// Packs them.
+    pub(crate) fn of(figures: &Figures) -> Self {
+        let pack = |histogram: &Histogram<u64>| {
+            histogram
+                .iter_recorded()
+                .map(|seen| (seen.value_iterated_to(), seen.count_at_value()))
+                .collect()
+        };
+        let histograms = figures.histograms().map(pack).into();
+        Self { histograms, counts: figures.counts }
+    }
+
+    /// Unpacks them.
+    pub(crate) fn unpack(self) -> Figures {
+        let mut figures = Figures { counts: self.counts, ..Figures::new() };
+        for (histogram, seen) in figures.histograms_mut().into_iter().zip(self.histograms) {
+            for (value, times) in seen {
+                histogram.saturating_record_n(value, times);
+            }
+        }
+        figures
+    }
+}
+
 /// Adds a value, however large.
 pub(crate) fn note(histogram: &mut Histogram<u64>, us: u64) {
     histogram.saturating_record(us.max(1));
@@ -207,6 +259,19 @@ pub(crate) fn note(histogram: &mut Histogram<u64>, us: u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn figures_of_another_process_are_the_same() {
+        let mut figures = Figures::new();
+        for us in [1, 100, 100, 5_000_000] {
+            note(&mut figures.down_us, us);
+        }
+        figures.counts.replies = 4;
+        let text = serde_json::to_string(&Packed::of(&figures)).unwrap();
+        let other = serde_json::from_str::<Packed>(&text).unwrap().unpack();
+        assert_eq!((&other.down_us, other.counts), (&figures.down_us, figures.counts));
+        assert!(other.up_us.is_empty());
+    }
 
     #[test]
     fn figures_of_threads_add_up() {

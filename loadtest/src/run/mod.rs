@@ -9,6 +9,7 @@ mod args;
 mod board;
 mod caller;
 mod callers;
+mod crew;
 mod ear;
 mod knee;
 mod lean;
@@ -28,11 +29,13 @@ mod streams;
 mod subject;
 pub(crate) mod tickets;
 mod tls;
+mod worker;
 
 use std::process::ExitCode;
 
 pub use self::args::{FarEnd, RunArgs, SubjectArgs};
 pub use self::knee::{KneeArgs, knee};
+pub use self::worker::work;
 
 use self::measure::{measure, prepare};
 use crate::report::record::Opening;

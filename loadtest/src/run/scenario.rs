@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::demo::Audio;
 use crate::proxy::Fault;
 
@@ -12,7 +14,7 @@ mod read;
 pub(crate) use self::read::{check, read};
 
 /// Everything that a load test plays.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Scenario {
     /// What chance is drawn from.
     pub(crate) seed: u64,
@@ -37,6 +39,7 @@ pub(crate) struct Scenario {
     /// The share of calls that end without a `stop`, as when a network goes.
     pub(crate) hang_up_abrupt: f64,
     /// What happens between relay and model.
+    #[serde(skip)]
     pub(crate) faults: Vec<Fault>,
     /// From one fault of a connection to the next, on average.
     pub(crate) faults_every: Duration,
@@ -47,7 +50,7 @@ pub(crate) struct Scenario {
 }
 
 /// How calls come.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Arrival {
     /// So many at once; where one ends, another begins.
     Fixed {
@@ -66,7 +69,7 @@ pub(crate) enum Arrival {
 }
 
 /// From a least to a most, both included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Span {
     /// The least.
     pub(crate) least: u32,
@@ -75,7 +78,7 @@ pub(crate) struct Span {
 }
 
 /// How people talk.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Talk {
     /// A turn, in milliseconds.
     pub(crate) speech_ms: Span,
@@ -88,7 +91,7 @@ pub(crate) struct Talk {
 }
 
 /// How the agent answers.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Pace {
     /// From the end of a turn to the first audio, in milliseconds.
     pub(crate) latency_ms: u32,
@@ -158,6 +161,20 @@ impl Scenario {
         )
     }
 
+    /// One of so many equal shares of it, from 0.
+    pub(crate) fn share(&self, number: u32, shares: u32) -> Self {
+        let part = |whole: u32| whole / shares + u32::from(number < whole % shares);
+        let arrival = match self.arrival {
+            Arrival::Fixed { calls } => Arrival::Fixed { calls: part(calls) },
+            Arrival::Rate { per_second, total, calls_max } => Arrival::Rate {
+                per_second: per_second / f64::from(shares),
+                total: total.map(part),
+                calls_max: part(calls_max),
+            },
+        };
+        Self { arrival, seed: self.seed + u64::from(number), ..self.clone() }
+    }
+
     /// From the first call until all are up: a second for 100 calls, one second at least.
     pub(crate) fn ramp(&self) -> Duration {
         match self.arrival {
@@ -186,5 +203,25 @@ impl Span {
             0 => self.least,
             width => self.least + chance.below(width.saturating_add(1)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_add_up() {
+        for (calls, shares) in [(100, 3), (7, 4), (2_000, 2)] {
+            let whole = Scenario { arrival: Arrival::Fixed { calls }, ..Scenario::default() };
+            let sum: u32 = (0..shares).map(|number| whole.share(number, shares).calls()).sum();
+            assert_eq!(sum, calls);
+        }
+    }
+
+    #[test]
+    fn a_scenario_reaches_another_process_whole() {
+        let text = serde_json::to_string(&Scenario::default()).unwrap();
+        assert_eq!(serde_json::from_str::<Scenario>(&text).unwrap(), Scenario::default());
     }
 }

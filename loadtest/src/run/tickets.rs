@@ -12,6 +12,7 @@ use crate::clock::wall_us;
 /// What opens the relay's door.
 #[derive(Debug)]
 pub(crate) struct Tickets {
+    kid: String,
     key: SigningKey,
     node: NodeId,
 }
@@ -31,7 +32,8 @@ impl Tickets {
     /// # Errors
     /// When the system gives no randomness.
     pub(crate) fn generate(node: NodeId) -> anyhow::Result<Self> {
-        Ok(Self { key: SigningKey::generate("load")?, node })
+        let kid = "load".to_owned();
+        Ok(Self { key: SigningKey::generate(kid.as_str())?, kid, node })
     }
 
     /// Tickets of a key in a file: `{"kid": "...", "key": "<64 bytes, base64>"}`.
@@ -40,10 +42,28 @@ impl Tickets {
     /// When the file cannot be read as a key.
     pub(crate) fn read(path: &Path, node: NodeId) -> anyhow::Result<Self> {
         let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-        let file: KeyFile = serde_json::from_slice(&text).context("the signing key's file")?;
+        let file = serde_json::from_slice(&text).context("the signing key's file")?;
+        Self::of_key_file(file, node)
+    }
+
+    /// Tickets of a key as a file holds it.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub(crate) fn of_key_file(file: serde_json::Value, node: NodeId) -> anyhow::Result<Self> {
+        let file: KeyFile = serde_json::from_value(file).context("the signing key's file")?;
         let bytes = base64_simd::STANDARD.decode_to_vec(file.key.as_bytes());
         let bytes = bytes.map_err(|_| anyhow::anyhow!("the signing key is not base64"))?;
-        Ok(Self { key: SigningKey::from_bytes(file.kid, &bytes)?, node })
+        Ok(Self { key: SigningKey::from_bytes(file.kid.as_str(), &bytes)?, kid: file.kid, node })
+    }
+
+    /// The key as a file holds it: for another process of the load test.
+    ///
+    /// # Errors
+    /// When it has no form in JSON.
+    pub(crate) fn key_file(&self) -> anyhow::Result<serde_json::Value> {
+        let key = base64_simd::STANDARD.encode_to_string(self.key.to_bytes());
+        Ok(serde_json::to_value(KeyFile { kid: self.kid.clone(), key })?)
     }
 
     /// The node that takes them.

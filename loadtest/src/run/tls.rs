@@ -4,7 +4,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -28,24 +29,34 @@ impl Tls {
     pub(crate) fn generate() -> anyhow::Result<Self> {
         let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
         let made = rcgen::generate_simple_self_signed(names)?;
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        Self::read(made.cert.pem(), made.signing_key.serialize_pem())
+    }
+
+    /// Takes a certificate and its key, both PEM.
+    ///
+    /// # Errors
+    /// When they cannot be used.
+    pub(crate) fn read(certificate_pem: String, key_pem: String) -> anyhow::Result<Self> {
+        let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes())?;
+        let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()?
             .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)?;
+            .with_single_cert(vec![certificate.clone()], key)?;
         let mut roots = RootCertStore::empty();
-        roots.add(made.cert.der().clone())?;
+        roots.add(certificate)?;
         let client = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        Ok(Self {
-            server: Arc::new(server),
-            client: Arc::new(client),
-            certificate_pem: made.cert.pem(),
-            key_pem: made.signing_key.serialize_pem(),
-        })
+        let (server, client) = (Arc::new(server), Arc::new(client));
+        Ok(Self { server, client, certificate_pem, key_pem })
+    }
+
+    /// Certificate and key, both PEM: for another process of the load test.
+    pub(crate) fn pem(&self) -> (String, String) {
+        (self.certificate_pem.clone(), self.key_pem.clone())
     }
 
     /// Writes certificate and key into a folder; gives the relay's settings that name them.
