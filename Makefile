@@ -67,7 +67,7 @@ soak: ## 300 calls for MINUTES=20: passes when no frame is lost and the relay's 
 # The relay has a core of its own, the load test all others.
 PINNED := $(if $(filter 1,$(shell nproc)),,--relay-cores 0 --own-cores 1-$(shell expr $$(nproc) - 1))
 
-knee: ## How many calls the relay carries on one core with an added delay of at most 20 ms (p99, both ways), in steps of 20 seconds.
+knee: ## How many calls the relay carries on one core with an added delay of at most 20 ms (p99, both ways), in steps of 10 seconds.
 	@scripts/setup.sh build
 	@$(CARGO) build --locked --release -p linecard-relay -p linecard-loadtest
 	@$(RELEASE)/loadtest knee --calls 500 --bound-ms 20 $(PINNED) --json $(LOAD)/knee.json --html $(LOAD)/knee.html $(ARGS)
