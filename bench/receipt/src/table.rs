@@ -51,6 +51,7 @@ pub fn whole(summary: &Summary) -> String {
             runs(case),
         );
     }
+    let _ = writeln!(text, "\n{BATCHES}");
     for line in &summary.left_out {
         let _ = writeln!(text, "\nNot measured: {line}.");
     }
@@ -93,9 +94,13 @@ pub fn short(summary: &Summary) -> String {
             ratio.median, two.case.calls
         );
     }
-    let _ = writeln!(text, "\n{}", where_and_how(summary));
+    let _ = writeln!(text, "\n{BATCHES}\n{}", where_and_how(summary));
     text
 }
+
+/// Why a batch looks slow.
+const BATCHES: &str =
+    "A batch is sent when its 60 ms are there, so what it adds up holds that waiting.";
 
 /// What `loadtest knee` found, as far as README says it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
