@@ -37,7 +37,7 @@ use crate::mailbox::{Letter, Mailbox};
 use crate::shard::{Buffers, Shard};
 use crate::telemetry::CallLog;
 use crate::wire::CallerDialect;
-use crate::ws::{Message, Socket};
+use crate::ws::{Message, Socket, Watch};
 
 use self::agents::{Heard, Speaker};
 use self::alarm::Alarm;
@@ -192,13 +192,16 @@ impl Bridge {
 
     fn take_caller(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> bool {
         let reads_at = self.call.reads_caller_at();
+        let watch = if reads_at.is_some() { Watch::InOwnTime } else { Watch::Woken };
+        if let Err(event) = self.legs.watch_caller(watch) {
+            self.handle(Input::Caller(event), buffers);
+            return true;
+        }
         if reads_at.is_some_and(|at| self.now < at) {
             return false;
         }
-        let has_more = self.read_caller(cx, buffers);
-        // One read, and no word is left to be woken: the deadline does that, and between two of them
-        // the socket may fill as it likes.
-        has_more && reads_at.is_none()
+        // One read; then the deadline that follows says when the next one is.
+        self.read_caller(cx, buffers) && reads_at.is_none()
     }
 
     fn read_caller(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> bool {

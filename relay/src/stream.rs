@@ -1,7 +1,7 @@
 //! The byte stream under a WebSocket: TCP, or TLS over it. What each leg asks of the kernel.
 
-use std::io;
-use std::net::TcpStream as StdTcpStream;
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream as StdTcpStream};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -16,11 +16,45 @@ use tokio_rustls::TlsStream;
 pub enum Stream {
     /// Plain TCP: behind a proxy that ends TLS, or to loopback.
     Plain(TcpStream),
+    /// The same, of no reactor: whoever holds it looks at it in its own time.
+    Unwatched(StdTcpStream),
     /// TLS, as server or as client.
     Tls(Box<TlsStream<Tcp>>),
 }
 
 impl Stream {
+    /// Takes the stream out of its reactor and keeps it here: nobody is woken for it any more, and
+    /// what a poll finds is what there is at that moment. The kernel then tells nobody of every
+    /// frame, which costs more than reading it.
+    ///
+    /// # Errors
+    /// When the system refuses; the connection is closed then.
+    pub fn unwatch(self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Plain(tcp) => Self::Unwatched(tcp.into_std()?),
+            Self::Tls(mut tls) => {
+                tls.get_mut().0.detach()?;
+                Self::Tls(tls)
+            }
+            unwatched @ Self::Unwatched(_) => unwatched,
+        })
+    }
+
+    /// Gives the stream to the reactor of the calling thread, if it is of none.
+    ///
+    /// # Errors
+    /// When the system refuses; the connection is closed then.
+    pub fn watch(self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Unwatched(tcp) => Self::Plain(TcpStream::from_std(tcp)?),
+            Self::Tls(mut tls) => {
+                tls.get_mut().0.attach()?;
+                Self::Tls(tls)
+            }
+            watched @ Self::Plain(_) => watched,
+        })
+    }
+
     /// Takes the stream out of its reactor, so that another thread's can have it. Bytes that TLS
     /// has read or not yet written stay with it.
     ///
@@ -30,6 +64,7 @@ impl Stream {
         Ok(DetachedStream(match self {
             // Stays non-blocking, which the next reactor asks for.
             Self::Plain(tcp) => Detached::Plain(tcp.into_std()?),
+            Self::Unwatched(tcp) => Detached::Plain(tcp),
             Self::Tls(mut tls) => {
                 tls.get_mut().0.detach()?;
                 Detached::Tls(tls)
@@ -74,7 +109,7 @@ pub struct Tcp(Reactor);
 enum Reactor {
     /// One thread's.
     Of(TcpStream),
-    /// None: it is on its way to another thread.
+    /// None: it is on its way to another thread, or nobody is to be woken for it.
     None(StdTcpStream),
     /// The system would not move it, and it is closed.
     Refused,
@@ -82,27 +117,39 @@ enum Reactor {
 
 impl Tcp {
     fn detach(&mut self) -> io::Result<()> {
-        if let Reactor::Of(tcp) = std::mem::replace(&mut self.0, Reactor::Refused) {
-            self.0 = Reactor::None(tcp.into_std()?);
-        }
+        self.0 = match std::mem::replace(&mut self.0, Reactor::Refused) {
+            Reactor::Of(tcp) => Reactor::None(tcp.into_std()?),
+            same @ (Reactor::None(_) | Reactor::Refused) => same,
+        };
         Ok(())
     }
 
     fn attach(&mut self) -> io::Result<()> {
-        if let Reactor::None(tcp) = std::mem::replace(&mut self.0, Reactor::Refused) {
-            self.0 = Reactor::Of(TcpStream::from_std(tcp)?);
-        }
+        self.0 = match std::mem::replace(&mut self.0, Reactor::Refused) {
+            Reactor::None(tcp) => Reactor::Of(TcpStream::from_std(tcp)?),
+            same @ (Reactor::Of(_) | Reactor::Refused) => same,
+        };
         Ok(())
     }
+}
 
-    fn tcp(&mut self) -> io::Result<Pin<&mut TcpStream>> {
-        match &mut self.0 {
-            Reactor::Of(tcp) => Ok(Pin::new(tcp)),
-            // Only `DetachedStream` holds such a socket, and it cannot be polled; or the system has
-            // refused to move it, and its call has been told.
-            Reactor::None(_) | Reactor::Refused => Err(io::ErrorKind::NotConnected.into()),
-        }
+/// The system has refused to move it, and its call has been told.
+fn refused() -> io::Error {
+    io::ErrorKind::NotConnected.into()
+}
+
+/// What a stream of no reactor gives at this moment. Nobody is woken for what it does not give.
+fn now<T>(done: io::Result<T>) -> Poll<io::Result<T>> {
+    match done {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        // Only a signal does that, and there is a next time.
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Poll::Pending,
+        done => Poll::Ready(done),
     }
+}
+
+fn read_now(mut tcp: &StdTcpStream, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    now(tcp.read(buffer.initialize_unfilled())).map_ok(|bytes| buffer.advance(bytes))
 }
 
 impl From<TcpStream> for Tcp {
@@ -117,7 +164,11 @@ impl AsyncRead for Tcp {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        self.get_mut().tcp()?.poll_read(cx, buffer)
+        match &mut self.get_mut().0 {
+            Reactor::Of(tcp) => Pin::new(tcp).poll_read(cx, buffer),
+            Reactor::None(tcp) => read_now(tcp, buffer),
+            Reactor::Refused => Poll::Ready(Err(refused())),
+        }
     }
 }
 
@@ -127,7 +178,11 @@ impl AsyncWrite for Tcp {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().tcp()?.poll_write(cx, bytes)
+        match &mut self.get_mut().0 {
+            Reactor::Of(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Reactor::None(tcp) => now(tcp.write(bytes)),
+            Reactor::Refused => Poll::Ready(Err(refused())),
+        }
     }
 
     // Rustls hands over several records at once; one by one they would be a system call each.
@@ -136,19 +191,28 @@ impl AsyncWrite for Tcp {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.get_mut().tcp()?.poll_write_vectored(cx, pieces)
+        match &mut self.get_mut().0 {
+            Reactor::Of(tcp) => Pin::new(tcp).poll_write_vectored(cx, pieces),
+            Reactor::None(tcp) => now(tcp.write_vectored(pieces)),
+            Reactor::Refused => Poll::Ready(Err(refused())),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
         true
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().tcp()?.poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // TCP keeps nothing back.
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.get_mut().tcp()?.poll_shutdown(cx)
+        match &mut self.get_mut().0 {
+            Reactor::Of(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Reactor::None(tcp) => Poll::Ready(tcp.shutdown(Shutdown::Write)),
+            Reactor::Refused => Poll::Ready(Err(refused())),
+        }
     }
 }
 
@@ -160,6 +224,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_read(cx, buffer),
+            Self::Unwatched(tcp) => read_now(tcp, buffer),
             Self::Tls(tls) => Pin::new(tls).poll_read(cx, buffer),
         }
     }
@@ -173,13 +238,15 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Self::Unwatched(tcp) => now(tcp.write(bytes)),
             Self::Tls(tls) => Pin::new(tls).poll_write(cx, bytes),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            // TCP keeps nothing back.
+            Self::Plain(_) | Self::Unwatched(_) => Poll::Ready(Ok(())),
             Self::Tls(tls) => Pin::new(tls).poll_flush(cx),
         }
     }
@@ -187,6 +254,7 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Self::Unwatched(tcp) => Poll::Ready(tcp.shutdown(Shutdown::Write)),
             Self::Tls(tls) => Pin::new(tls).poll_shutdown(cx),
         }
     }

@@ -17,7 +17,7 @@ use crate::shard::{Buffers, Shard};
 use crate::telemetry::{CallLog, Log};
 use crate::tools::ToolEnd;
 use crate::wire::{CallerDialect, CallerWire};
-use crate::ws::{Messages, ReadBuffer, Socket, SocketError, WriteBuffer};
+use crate::ws::{Messages, ReadBuffer, Socket, SocketError, Watch, WriteBuffer};
 
 use super::agents::{Agents, DetachedAgents, Heard};
 use super::desk::Desk;
@@ -28,6 +28,8 @@ use super::line::{Found, Line};
 pub(super) struct Legs {
     /// `None` until the caller is here.
     pub(super) caller: Option<Line<CallerWire>>,
+    /// When its socket is looked at.
+    watch: Watch,
     pub(super) agents: Agents,
     pub(super) errands: Errands,
     /// Where milestones go.
@@ -71,7 +73,7 @@ impl Legs {
     fn of(shard: &Shard, agents: Agents, errands: Errands, readiness: Readiness) -> Self {
         let log = Log::Nobodys(shard.outlet().clone());
         let (ended, wake) = (None, Wake::default());
-        Self { caller: None, agents, errands, log, ended, wake, readiness }
+        Self { caller: None, watch: Watch::Woken, agents, errands, log, ended, wake, readiness }
     }
 
     /// The caller is here, and the call has a name. Gives how to read what the caller says.
@@ -107,6 +109,19 @@ impl Legs {
     /// Whether a session of the agent's has been ours.
     pub(super) fn has_been_ready(&self) -> bool {
         self.readiness == Readiness::HasBeen
+    }
+
+    /// Has the caller's socket looked at like this.
+    ///
+    /// # Errors
+    /// When the system does not do that: the socket is gone.
+    pub(super) fn watch_caller(&mut self, watch: Watch) -> Result<(), CallerEvent<'static>> {
+        if std::mem::replace(&mut self.watch, watch) != watch
+            && let Some(caller) = self.caller.take()
+        {
+            self.caller = Some(caller.watched(watch).map_err(|_| CallerEvent::Lost)?);
+        }
+        Ok(())
     }
 
     /// Reads once from the caller.
@@ -209,6 +224,8 @@ impl Legs {
     pub(super) fn leave(&mut self, buffers: &mut Buffers) {
         // A tool may have had its effect already; nobody is left to tell the result to.
         self.errands.drop_all();
+        // From here on nobody has a deadline to look at it. One that is gone needs no goodbye.
+        drop(self.watch_caller(Watch::Woken));
         self.agents.leave(&mut buffers.to_agent);
     }
 

@@ -3,7 +3,9 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use crate::ws::{Backlog, DetachedSocket, Messages, ReadBuffer, Socket, SocketError, WriteBuffer};
+use crate::ws::{
+    Backlog, DetachedSocket, Messages, ReadBuffer, Socket, SocketError, Watch, WriteBuffer,
+};
 
 /// An open socket and the words that are spoken on it.
 pub(super) struct Line<W, S = Socket> {
@@ -96,6 +98,12 @@ impl<W> Line<W> {
         read: &mut ReadBuffer,
     ) -> Poll<()> {
         self.socket.poll_finish(cx, out, read)
+    }
+
+    /// Has the socket looked at like this.
+    pub(super) fn watched(self, watch: Watch) -> io::Result<Self> {
+        let Self { socket, wire, state } = self;
+        Ok(Self { socket: socket.watched(watch)?, wire, state })
     }
 
     /// Takes the socket off its shard.

@@ -12,7 +12,8 @@ use tokio_tungstenite::tungstenite::protocol::Role as TheirRole;
 use super::*;
 use crate::bridge::agents::Agents;
 use crate::call::input::Loss;
-use crate::shard::tests::{Bench, admitted, bench, socket_and_peer};
+use crate::shard::UplinkPace;
+use crate::shard::tests::{Bench, admitted, bench, bench_at, socket_and_peer};
 
 use crate::stream::Leg;
 
@@ -106,6 +107,41 @@ async fn the_wake_that_hears_speech_puts_the_clear_on_the_wire() {
     let wake = poll_fn(|cx| Poll::Ready(bridge.poll(cx))).await;
     assert!(wake.is_pending());
     while told(&mut carrier).await["event"] != "clear" {}
+}
+
+/// A frame of the caller, 20 ms of this byte.
+fn media(chunk: u64, byte: u8) -> Value {
+    let mut payload = Vec::new();
+    codec::base64::encode(&[byte; 160], &mut payload);
+    let payload = String::from_utf8(payload).unwrap();
+    let timestamp = (chunk - 1) * 20;
+    json!({"event": "media", "media": {"chunk": chunk, "timestamp": timestamp, "payload": payload}})
+}
+
+#[tokio::test]
+async fn a_caller_that_is_read_at_a_pace_is_heard_in_full_and_its_end_is_seen() {
+    let pace = Batch::Reads(Duration::from_millis(60));
+    let bench = bench_at(UplinkPace::Always(pace));
+    let (mut bridge, mut carrier, mut model) = call(&bench).await;
+    let mut heard = Vec::new();
+    drive(&mut bridge, async {
+        for chunk in 1..=6 {
+            say(&mut carrier, media(chunk, u8::try_from(chunk).unwrap())).await;
+        }
+        while heard.len() < 6 * 160 {
+            let append = told(&mut model).await;
+            let audio = append["audio"].as_str().expect("nothing but audio comes").as_bytes();
+            codec::base64::decode(audio, &mut heard).unwrap();
+        }
+    })
+    .await;
+    assert_eq!(heard, (1..=6).flat_map(|n| [n; 160]).collect::<Vec<u8>>());
+    // Nobody is woken by the carrier's goodbye: the next read finds it.
+    drop(carrier);
+    let ended = timeout(Duration::from_secs(20), poll_fn(|cx| bridge.poll(cx))).await;
+    assert_eq!(ended, Ok(EndReason::CallerLost));
+    // The sockets finish by themselves, which takes a reactor.
+    timeout(Duration::from_secs(20), bridge.close()).await.expect("it closes");
 }
 
 #[tokio::test]

@@ -26,6 +26,13 @@ impl Moment {
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0))
     }
+
+    /// The last multiple of `grid` that is not later.
+    #[must_use]
+    pub fn back_to(self, grid: Duration) -> Self {
+        let us = u64::try_from(grid.as_micros()).unwrap_or(u64::MAX).max(1);
+        Self(self.0 / us * us)
+    }
 }
 
 impl Add<Duration> for Moment {

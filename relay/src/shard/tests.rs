@@ -24,6 +24,11 @@ pub(crate) struct Bench {
 }
 
 pub(crate) fn bench() -> Bench {
+    bench_at(UplinkPace::Always(Batch::Off))
+}
+
+/// The same, with callers' audio sent on like this.
+pub(crate) fn bench_at(uplink: UplinkPace) -> Bench {
     let (house, events) = mpsc::channel(64);
     let ((to_this, this), (to_other, other)) = (mpsc::channel(8), mpsc::channel(8));
     let (clock, gate) = (Clock::start(), Arc::new(Gate::new(8, crate::gate::room::Bounds::NONE)));
@@ -42,7 +47,7 @@ pub(crate) fn bench() -> Bench {
         agent_tls: tls::client_config(None).unwrap(),
         tools: Tools::new(Allowed::default(), tls::client_config(None).unwrap()),
         playout_lead: Duration::from_millis(400),
-        uplink: UplinkPace::Always(Batch::Off),
+        uplink,
         spare_agents: 1,
         shards: 1,
     };

@@ -40,6 +40,15 @@ pub enum Role {
     Client,
 }
 
+/// When a socket is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// When something has happened to it: its task is woken.
+    Woken,
+    /// When whoever holds it has the time.
+    InOwnTime,
+}
+
 /// What one socket may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -124,6 +133,17 @@ impl Socket {
     pub fn counted(mut self, open: OpenSocket) -> Self {
         self.open = Some(open);
         self
+    }
+
+    /// Has nobody woken for this socket any more, or somebody again: see [`Stream::unwatch`].
+    ///
+    /// # Errors
+    /// When the system refuses; the connection is closed then.
+    pub fn watched(self, watch: Watch) -> io::Result<Self> {
+        self.map_stream(match watch {
+            Watch::Woken => Stream::watch,
+            Watch::InOwnTime => Stream::unwatch,
+        })
     }
 
     /// Takes the socket out of its reactor. What was said in this wake must have been flushed.
