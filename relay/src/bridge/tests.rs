@@ -118,6 +118,48 @@ fn media(chunk: u64, byte: u8) -> Value {
     json!({"event": "media", "media": {"chunk": chunk, "timestamp": timestamp, "payload": payload}})
 }
 
+/// The next text that the carrier is told; a mark comes back as played.
+async fn played(carrier: &mut Peer) {
+    let message = told(carrier).await;
+    if message["event"] == "mark" {
+        say(carrier, json!({"event": "mark", "mark": message["mark"]})).await;
+    }
+}
+
+#[tokio::test]
+async fn a_frame_allocates_nothing_on_its_way() {
+    let bench = bench();
+    let (mut bridge, mut carrier, mut model) = call(&bench).await;
+    // Buffers find their sizes.
+    let mut chunk = 0;
+    let mut round = async |carrier: &mut Peer, model: &mut Peer| {
+        chunk += 1;
+        say(carrier, media(chunk, 7)).await;
+        assert_eq!(told(model).await["type"], "input_audio_buffer.append");
+        played(carrier).await;
+    };
+    for _ in 0..16 {
+        drive(&mut bridge, round(&mut carrier, &mut model)).await;
+    }
+    // Media up, a chunk or its mark down, marks back: 30 of each.
+    let (mut wakes, mut allocations) = (0_u32, 0);
+    for _ in 0..30 {
+        let count = |cx: &mut Context<'_>| {
+            let mut ended = Poll::Pending;
+            let counted = allocation_counter::measure(|| ended = bridge.poll(cx));
+            (wakes, allocations) = (wakes + 1, allocations + counted.count_total);
+            ended
+        };
+        tokio::select! {
+            biased;
+            () = round(&mut carrier, &mut model) => {}
+            reason = poll_fn(count) => panic!("the call has ended: {reason:?}"),
+        }
+    }
+    assert!(wakes >= 60, "the bridge has carried them: {wakes}");
+    assert_eq!(allocations, 0, "in {wakes} wakes");
+}
+
 #[tokio::test]
 async fn a_caller_that_is_read_at_a_pace_is_heard_in_full_and_its_end_is_seen() {
     let pace = Batch::Reads(Duration::from_millis(60));
