@@ -28,7 +28,8 @@ say "instructions of each piece"
 
 say "times of each piece"
 cargo bench --locked --quiet -p linecard-bench --bench pieces -- \
-    --warm-up-time 0.3 --measurement-time "$measure" --noplot 2>&1 | tee "$out/times.log" | grep --line-buffered 'time:' || true
+    --warm-up-time 0.3 --measurement-time "$measure" --noplot 2>&1 | tee "$out/times.log" | grep --line-buffered 'time:' ||
+    { tail -n 20 "$out/times.log"; exit 1; }
 
 # Criterion writes "name  time: [low middle high]", a long name on a line of its own.
 times() {
