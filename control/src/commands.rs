@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use link::id::{CallId, CommandId};
+use link::id::{CallId, CommandId, TenantId};
 use link::message::Command;
 use uuid::Uuid;
 
@@ -14,7 +14,7 @@ use crate::answers::{Answer, TooMany};
 use crate::error::Problem;
 use crate::fleet::orders::{Order, Unsent};
 use crate::metrics::{Answered, Doing};
-use crate::plane::{Plane, tenant};
+use crate::plane::Plane;
 use crate::store::call::{Call, CallState};
 
 /// What became of a command within the time that was waited.
@@ -42,11 +42,12 @@ pub struct Wanted {
 /// says why it does not do it.
 pub async fn run(
     plane: &Plane,
+    tenant: &TenantId,
     call: &CallId,
     wanted: Wanted,
 ) -> Result<(CommandId, Outcome), Problem> {
     let Wanted { command, doing } = wanted;
-    let call = plane.store.call(&tenant(), call).await?.ok_or_else(Problem::no_call)?;
+    let call = plane.store.call(tenant, call).await?.ok_or_else(Problem::no_call)?;
     has_stream(&call)?;
     // The id is ours, not the client's: two clients cannot wait for each other's answers.
     let id = new_command_id();

@@ -6,14 +6,14 @@
 
 use http::StatusCode;
 use link::event::EndReason;
-use link::id::{AgentName, CallId};
+use link::id::{AgentName, CallId, TenantId};
 use link::message::Command;
 
 use crate::clock;
 use crate::error::Problem;
 use crate::fleet::orders::Order;
 use crate::metrics::Asked;
-use crate::plane::{Plane, tenant};
+use crate::plane::Plane;
 use crate::store::Ending;
 use crate::store::call::{Call, CallEnd, CallState, Direction, NewCall, Number};
 use crate::twilio::rest::{Placing, RestError};
@@ -35,14 +35,14 @@ pub struct Wish {
 ///
 /// # Errors
 /// A problem that says what the carrier said. The call is then over, unless the carrier was silent.
-pub async fn place(plane: &Plane, wish: Wish) -> Result<Call, Problem> {
+pub async fn place(plane: &Plane, tenant: &TenantId, wish: Wish) -> Result<Call, Problem> {
     let spec = plane.agents.newest(wish.agent.as_ref()).ok_or_else(|| {
         let detail = "There is no such agent in CONTROL_AGENT_FILE.";
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "agent_not_found", detail)
     })?;
     let new = NewCall {
         id: new_call_id(),
-        tenant: tenant(),
+        tenant: tenant.clone(),
         carrier: None,
         direction: Direction::Outbound,
         from: wish.from,
@@ -78,8 +78,8 @@ pub async fn place(plane: &Plane, wish: Wish) -> Result<Call, Problem> {
 ///
 /// # Errors
 /// A problem when there is no such call, or the carrier could not be asked.
-pub async fn hang_up(plane: &Plane, id: &CallId) -> Result<Call, Problem> {
-    let call = plane.store.call(&tenant(), id).await?.ok_or_else(Problem::no_call)?;
+pub async fn hang_up(plane: &Plane, tenant: &TenantId, id: &CallId) -> Result<Call, Problem> {
+    let call = plane.store.call(tenant, id).await?.ok_or_else(Problem::no_call)?;
     match call.state {
         CallState::Ended => return Ok(call),
         CallState::Active if order_hang_up(plane, &call) => return Ok(call),

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use link::id::TenantId;
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq as _};
 use warp::{Filter, Rejection};
 
 use crate::error::Problem;
 use crate::http::with;
-use crate::plane::Plane;
+use crate::plane::{Plane, tenant};
 
 /// The keys that open the API, as digests.
 #[derive(Debug, Clone)]
@@ -39,15 +40,24 @@ impl ApiKeys {
     }
 }
 
+/// A request whose key was good: who asks, and the plane that answers.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// What answers.
+    pub plane: Arc<Plane>,
+    /// Whose key it is: all that the request may see.
+    pub tenant: TenantId,
+}
+
 /// Lets requests with a key pass.
 pub fn keyed(
     plane: &Arc<Plane>,
-) -> impl Filter<Extract = (Arc<Plane>,), Error = Rejection> + Clone + use<> {
+) -> impl Filter<Extract = (Client,), Error = Rejection> + Clone + use<> {
     warp::header::optional::<String>("authorization").and(with(plane)).and_then(
         |header: Option<String>, plane: Arc<Plane>| async move {
             let key = header.as_deref().and_then(bearer);
             if key.is_some_and(|key| plane.api_keys.open(key)) {
-                return Ok(plane);
+                return Ok(Client { plane, tenant: tenant() });
             }
             let detail = "Send `Authorization: Bearer KEY` with one of CONTROL_API_KEYS.";
             let problem = Problem::new(StatusCode::UNAUTHORIZED, "api_key_refused", detail);

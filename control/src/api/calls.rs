@@ -16,13 +16,13 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-use super::auth::keyed;
+use super::auth::{Client, keyed};
 use super::{done, transcript};
 use crate::dialer::{self, Wish, is_e164};
 use crate::error::Problem;
 use crate::events::rfc3339;
 use crate::http::{body, queries};
-use crate::plane::{Plane, tenant};
+use crate::plane::Plane;
 use crate::store::call::{Call, CallEnd, Cursor, Number};
 
 /// `/v1/calls`.
@@ -31,19 +31,20 @@ pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
         .and(warp::post())
         .and(keyed(plane))
         .and(body(BODY_BYTES_MAX))
-        .and_then(|plane: Arc<Plane>, body: Bytes| async move { done(place(&plane, &body).await) });
-    let list =
-        warp::path!("v1" / "calls").and(warp::get()).and(keyed(plane)).and(queries()).and_then(
-            |plane: Arc<Plane>, queries| async move { done(list(&plane, &queries).await) },
-        );
+        .and_then(|client: Client, body: Bytes| async move { done(place(&client, &body).await) });
+    let list = warp::path!("v1" / "calls")
+        .and(warp::get())
+        .and(keyed(plane))
+        .and(queries())
+        .and_then(|client: Client, queries| async move { done(list(&client, &queries).await) });
     let show = warp::path!("v1" / "calls" / String)
         .and(warp::get())
         .and(keyed(plane))
-        .and_then(|id: String, plane: Arc<Plane>| async move { done(show(&plane, &id).await) });
+        .and_then(|id: String, client: Client| async move { done(show(&client, &id).await) });
     let hang_up = warp::path!("v1" / "calls" / String / "hang_up")
         .and(warp::post())
         .and(keyed(plane))
-        .and_then(|id: String, plane: Arc<Plane>| async move { done(hang_up(&plane, &id).await) });
+        .and_then(|id: String, client: Client| async move { done(hang_up(&client, &id).await) });
     place.or(list).unify().or(show).unify().or(hang_up).unify().boxed()
 }
 
@@ -57,7 +58,7 @@ struct Placement {
 }
 
 /// `POST /v1/calls`. Unknown fields are refused: a misspelt `from` must not be overlooked.
-async fn place(plane: &Plane, body: &[u8]) -> Result<(StatusCode, Value), Problem> {
+async fn place(client: &Client, body: &[u8]) -> Result<(StatusCode, Value), Problem> {
     // A misspelt field is a mistake: a call that goes out from the wrong number cannot be taken
     // back.
     let wish: Placement = serde_json::from_slice(body).map_err(|error| {
@@ -73,18 +74,18 @@ async fn place(plane: &Plane, body: &[u8]) -> Result<(StatusCode, Value), Proble
     };
     let from = match wish.from {
         Some(from) => number(from, "from")?,
-        None => plane.from.clone().ok_or_else(|| {
+        None => client.plane.from.clone().ok_or_else(|| {
             let detail = "Say who calls in `from`, or set CONTROL_FROM_NUMBER.";
             Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "from_missing", detail)
         })?,
     };
     let wish = Wish { to: number(wish.to, "to")?, from, agent: wish.agent };
-    Ok((StatusCode::CREATED, json_of(&dialer::place(plane, wish).await?)))
+    Ok((StatusCode::CREATED, json_of(&dialer::place(&client.plane, &client.tenant, wish).await?)))
 }
 
 /// `GET /v1/calls`. The cursor is a place among calls, so that new ones do not move the pages.
 async fn list(
-    plane: &Plane,
+    client: &Client,
     queries: &BTreeMap<String, String>,
 ) -> Result<(StatusCode, Value), Problem> {
     let limit = match queries.get("limit").map(|text| text.parse()) {
@@ -100,26 +101,26 @@ async fn list(
             let detail = "`cursor` is not the `next` of an earlier answer.";
             Problem::new(StatusCode::BAD_REQUEST, "cursor_malformed", detail)
         })?;
-    let page = plane.store.calls(&tenant(), cursor.as_ref(), limit).await?;
+    let page = client.plane.store.calls(&client.tenant, cursor.as_ref(), limit).await?;
     let calls: Vec<Value> = page.calls.iter().map(json_of).collect();
     let next = page.next.map(|next| next.to_string());
     Ok((StatusCode::OK, json!({"calls": calls, "next": next})))
 }
 
 /// `GET /v1/calls/{id}`, with what was said so far.
-async fn show(plane: &Plane, id: &str) -> Result<(StatusCode, Value), Problem> {
+async fn show(client: &Client, id: &str) -> Result<(StatusCode, Value), Problem> {
     let id = CallId::new(id).map_err(|_| Problem::no_call())?;
-    let call = plane.store.call(&tenant(), &id).await?.ok_or_else(Problem::no_call)?;
+    let call = client.plane.store.call(&client.tenant, &id).await?.ok_or_else(Problem::no_call)?;
     let mut shown = json_of(&call);
-    shown["turns"] = transcript::turns(plane, &id).await?.turns.into();
+    shown["turns"] = transcript::turns(client, &id).await?.turns.into();
     Ok((StatusCode::OK, shown))
 }
 
 /// `POST /v1/calls/{id}/hang_up`. 202: a node says goodbye to its streams before the call has
 /// ended, which an event then tells.
-async fn hang_up(plane: &Plane, id: &str) -> Result<(StatusCode, Value), Problem> {
+async fn hang_up(client: &Client, id: &str) -> Result<(StatusCode, Value), Problem> {
     let id = CallId::new(id).map_err(|_| Problem::no_call())?;
-    let call = dialer::hang_up(plane, &id).await?;
+    let call = dialer::hang_up(&client.plane, &client.tenant, &id).await?;
     Ok((StatusCode::ACCEPTED, json_of(&call)))
 }
 

@@ -16,7 +16,7 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-use super::auth::keyed;
+use super::auth::{Client, keyed};
 use super::done;
 use crate::commands::{self, Outcome, Wanted};
 use crate::error::Problem;
@@ -30,15 +30,15 @@ pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
         .and(warp::post())
         .and(keyed(plane))
         .and(body(BODY_BYTES_MAX))
-        .and_then(|id: String, plane: Arc<Plane>, body: Bytes| async move {
-            done(command(&plane, &id, &body).await)
+        .and_then(|id: String, client: Client, body: Bytes| async move {
+            done(command(&client, &id, &body).await)
         })
         .boxed()
 }
 
-async fn command(plane: &Plane, id: &str, body: &[u8]) -> Result<(StatusCode, Value), Problem> {
+async fn command(client: &Client, id: &str, body: &[u8]) -> Result<(StatusCode, Value), Problem> {
     let id = CallId::new(id).map_err(|_| Problem::no_call())?;
-    let (command, outcome) = commands::run(plane, &id, read(body)?).await?;
+    let (command, outcome) = commands::run(&client.plane, &client.tenant, &id, read(body)?).await?;
     let id = command.as_str();
     Ok(match outcome {
         Outcome::Done => (StatusCode::OK, json!({"id": id, "done": true})),

@@ -14,17 +14,17 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt as _};
 use http::StatusCode;
 use http::header::{HeaderName, HeaderValue};
-use link::id::CallId;
+use link::id::{CallId, TenantId};
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 use warp::sse::Event;
 use warp::{Filter, Rejection, Reply};
 
-use super::auth::keyed;
+use super::auth::{Client, keyed};
 use crate::error::Problem;
 use crate::events::Seq;
 use crate::http::queries;
-use crate::plane::{Plane, tenant};
+use crate::plane::Plane;
 use crate::sse::{self, Item, Watch};
 
 /// `/v1/events`.
@@ -34,15 +34,19 @@ pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
         .and(keyed(plane))
         .and(warp::header::optional::<String>("last-event-id"))
         .and(queries())
-        .and_then(|plane: Arc<Plane>, last: Option<String>, queries| async move {
-            let watch = watch(last.as_deref(), &queries)?;
-            Ok::<_, Rejection>(reply(&plane, watch))
+        .and_then(|client: Client, last: Option<String>, queries| async move {
+            let watch = watch(client.tenant, last.as_deref(), &queries)?;
+            Ok::<_, Rejection>(reply(&client.plane, watch))
         })
         .boxed()
 }
 
 /// The header is the client's later word: it was in the address when the client first came.
-fn watch(last: Option<&str>, queries: &BTreeMap<String, String>) -> Result<Watch, Problem> {
+fn watch(
+    tenant: TenantId,
+    last: Option<&str>,
+    queries: &BTreeMap<String, String>,
+) -> Result<Watch, Problem> {
     let after = last.or(queries.get("after").map(String::as_str)).filter(|text| !text.is_empty());
     let after: Option<Seq> = after.map(str::parse).transpose().map_err(|_| {
         let detail = "`Last-Event-ID` and `after` are the `id` of an event.";
@@ -50,7 +54,7 @@ fn watch(last: Option<&str>, queries: &BTreeMap<String, String>) -> Result<Watch
     })?;
     let call = queries.get("call").map(|text| CallId::new(text.as_str())).transpose();
     let call = call.map_err(|_| Problem::no_call())?;
-    Ok(Watch { tenant: tenant(), after, call })
+    Ok(Watch { tenant, after, call })
 }
 
 /// The answer; its body goes on until the client leaves or is sent away.
@@ -108,6 +112,7 @@ const RETRY: Duration = Duration::from_secs(1);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plane::tenant;
 
     fn queries(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()
@@ -115,7 +120,7 @@ mod tests {
 
     #[test]
     fn the_header_counts_before_the_address() {
-        let after = |last, pairs: &[_]| watch(last, &queries(pairs)).unwrap().after;
+        let after = |last, pairs: &[_]| watch(tenant(), last, &queries(pairs)).unwrap().after;
         assert_eq!(after(Some("9"), &[("after", "3")]), Some(Seq(9)));
         assert_eq!(after(None, &[("after", "3")]), Some(Seq(3)));
         assert_eq!(after(Some(""), &[]), None);
@@ -123,7 +128,11 @@ mod tests {
 
     #[test]
     fn an_id_that_is_none_is_a_problem() {
-        assert_eq!(watch(Some("x"), &queries(&[])).unwrap_err().code, "event_id_malformed");
-        assert_eq!(watch(None, &queries(&[("call", "a b")])).unwrap_err().code, "call_not_found");
+        assert_eq!(
+            watch(tenant(), Some("x"), &queries(&[])).unwrap_err().code,
+            "event_id_malformed"
+        );
+        let other = watch(tenant(), None, &queries(&[("call", "a b")]));
+        assert_eq!(other.unwrap_err().code, "call_not_found");
     }
 }

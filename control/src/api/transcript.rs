@@ -13,25 +13,25 @@ use warp::Filter;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
-use super::auth::keyed;
+use super::auth::{Client, keyed};
 use super::done;
 use crate::error::Problem;
 use crate::events::{Record, rfc3339};
-use crate::plane::{Plane, tenant};
+use crate::plane::Plane;
 
 /// `/v1/calls/{id}/transcript`.
 pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
     warp::path!("v1" / "calls" / String / "transcript")
         .and(warp::get())
         .and(keyed(plane))
-        .and_then(|id: String, plane: Arc<Plane>| async move { done(show(&plane, &id).await) })
+        .and_then(|id: String, client: Client| async move { done(show(&client, &id).await) })
         .boxed()
 }
 
-async fn show(plane: &Plane, id: &str) -> Result<(StatusCode, Value), Problem> {
+async fn show(client: &Client, id: &str) -> Result<(StatusCode, Value), Problem> {
     let id = CallId::new(id).map_err(|_| Problem::no_call())?;
-    plane.store.call(&tenant(), &id).await?.ok_or_else(Problem::no_call)?;
-    let Transcript { turns, is_whole } = turns(plane, &id).await?;
+    client.plane.store.call(&client.tenant, &id).await?.ok_or_else(Problem::no_call)?;
+    let Transcript { turns, is_whole } = turns(client, &id).await?;
     Ok((StatusCode::OK, json!({"call": id.as_str(), "turns": turns, "whole": is_whole})))
 }
 
@@ -44,9 +44,9 @@ pub(super) struct Transcript {
 }
 
 /// What was said in a call so far.
-pub(super) async fn turns(plane: &Plane, id: &CallId) -> Result<Transcript, Problem> {
+pub(super) async fn turns(client: &Client, id: &CallId) -> Result<Transcript, Problem> {
     // One more than is shown says whether there are more.
-    let mut records = plane.store.turns(&tenant(), id, TURNS_MAX + 1).await?;
+    let mut records = client.plane.store.turns(&client.tenant, id, TURNS_MAX + 1).await?;
     let is_whole = records.len() <= TURNS_MAX as usize;
     records.truncate(TURNS_MAX as usize);
     Ok(Transcript { turns: in_order(&records), is_whole })
