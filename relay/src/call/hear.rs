@@ -4,6 +4,7 @@ use super::agent::Change;
 use super::input::{AgentEvent, Answering, Batch, CallerEvent, MarkId, Severity, Slot};
 use super::moment::Moment;
 use super::output::{AgentMessage, Milestone, Oddity, Outbox, Output, Recalled};
+use super::pace::WAKE_SLACK;
 use super::part::Spoken;
 use super::phase::Phase;
 use super::playout::Proof;
@@ -47,7 +48,11 @@ impl Call {
             }
             Phase::Announced | Phase::Sorry(_) | Phase::Recording { .. } | Phase::Over => {}
         }
-        After::Nothing
+        // A chunk that may leave by now leaves in the wake of this frame.
+        match self.timers.at(Timer::Pace) {
+            Some(at) if at <= now + WAKE_SLACK => After::Settle,
+            _ => After::Nothing,
+        }
     }
 
     /// From here on the caller's audio is sent on like this.

@@ -8,7 +8,7 @@
 //! | waiting | and | then |
 //! |---|---|---|
 //! | a whole chunk | the lead has room for it | send it |
-//! | a whole chunk | the lead is used up | wait until it has room |
+//! | a whole chunk | the lead is used up | wait until it has room, and a frame longer for another wake |
 //! | less, and the part is complete | the lead has room for it | send it: last samples are speech |
 //! | less, and more may come | the ear has enough to go on | wait for more |
 //! | less, and more may come | the ear is about to run dry | send what there is |
@@ -54,6 +54,8 @@ pub(super) enum Next {
     Send(usize),
     /// Look again then.
     At(Moment),
+    /// It may leave from then on, and is not in need before [`WAKE_SLACK`] after.
+    From(Moment),
     /// Look again when a mark comes back.
     AtProof,
 }
@@ -83,7 +85,7 @@ impl Pace {
         }
         let size = bytes.min(CHUNK_BYTES);
         let room = self.horizon + duration(size as u64) - self.lead;
-        if now < room { Next::At(room) } else { Next::Send(size) }
+        if now < room { Next::From(room) } else { Next::Send(size) }
     }
 
     /// A chunk has left.
@@ -122,6 +124,10 @@ const SCRAP_BYTES: usize = 160;
 /// How early a chunk that is not whole leaves: one frame, for the way to the carrier.
 const NEARLY_DRY: Duration = Duration::from_millis(20);
 
+/// How long a chunk that may leave waits for something else that wakes the call: the caller's next
+/// frame, which comes every 20 ms. A timer of its own for every chunk costs a quarter more wakes.
+pub(super) const WAKE_SLACK: Duration = Duration::from_millis(20);
+
 /// Two chunks: with less, every late wake would be heard.
 const LEAD_MIN: Duration = Duration::from_millis(120);
 
@@ -157,7 +163,7 @@ mod tests {
             sent += size;
         }
         assert_eq!(sent, 6 * 480, "six chunks are 360 ms");
-        assert_eq!(pace.next(open(9_999), ms(0)), Next::At(ms(20)));
+        assert_eq!(pace.next(open(9_999), ms(0)), Next::From(ms(20)));
         assert_eq!(pace.next(open(9_999), ms(20)), Next::Send(480));
     }
 

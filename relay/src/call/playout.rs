@@ -23,7 +23,7 @@ use std::time::Duration;
 use super::input::{AgentFormat, Audio, MarkId};
 use super::moment::Moment;
 use super::output::{CallerMessage, Outbox, Output};
-use super::pace::{BYTES_PER_MS, Next, Pace, Tail, Waiting, duration};
+use super::pace::{BYTES_PER_MS, Next, Pace, Tail, WAKE_SLACK, Waiting, duration};
 use super::part::{Making, Part, Source, Spoken, to_ms};
 use super::transcode::{BadAudio, Decoder};
 
@@ -189,6 +189,7 @@ impl Playout {
             match self.pace.next(self.waiting(index), now) {
                 Next::Send(bytes) => self.send(index, bytes, now, out),
                 Next::At(moment) => return Some(moment),
+                Next::From(moment) => return Some(moment + WAKE_SLACK),
                 Next::AtProof => return None,
             }
         }

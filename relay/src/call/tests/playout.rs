@@ -19,9 +19,22 @@ fn at_most_the_lead_is_ahead_of_the_ear() {
     let mut t = Script::live();
     t.response_started("r1").audio("r1", "i1", &speech(2_000));
     assert_eq!(t.lines_with("play").len(), 6, "six chunks of 60 ms fit into 400 ms");
-    t.at_ms(100 + 19).expect([]);
-    t.at_ms(100 + 20).expect(["play 480", "mark 7"]);
-    t.at_ms(100 + 80).expect(["play 480", "mark 8"]);
+    // There is room at 20, and a frame may take the chunk with it until 40.
+    t.at_ms(100 + 39).expect([]);
+    t.at_ms(100 + 40).expect(["play 480", "mark 7"]);
+    t.at_ms(100 + 99).expect([]);
+    t.at_ms(100 + 100).expect(["play 480", "mark 8"]);
+}
+
+#[test]
+fn a_chunk_leaves_in_the_wake_of_a_callers_frame() {
+    let mut t = Script::live();
+    t.response_started("r1").audio("r1", "i1", &speech(2_000)).forget();
+    t.at_ms(100 + 19).caller_says(7);
+    assert!(t.lines_with("play").is_empty(), "the lead has no room yet");
+    t.at_ms(100 + 25).caller_says(7);
+    assert_eq!(t.lines_with("play"), ["play 480"]);
+    t.at_ms(100 + 60).expect([]);
 }
 
 #[test]
