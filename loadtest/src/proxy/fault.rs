@@ -1,5 +1,6 @@
 //! What can happen to a connection, and plans of when it does.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -69,6 +70,22 @@ impl FromStr for Fault {
     }
 }
 
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Delay(by) => write!(f, "delay={}", by.as_millis()),
+            Self::Throttle(bytes) => write!(f, "throttle={bytes}"),
+            Self::SlowRead(bytes) => write!(f, "slow-read={bytes}"),
+            Self::CutAfter(bytes) => write!(f, "cut-after={bytes}"),
+            Self::BlackHole => f.write_str("black-hole"),
+            Self::HalfClose => f.write_str("half-close"),
+            Self::Reset => f.write_str("reset"),
+            Self::Close => f.write_str("close"),
+            Self::Heal => f.write_str("heal"),
+        }
+    }
+}
+
 /// Faults that come by themselves. The same seed gives the same faults at the same times to the
 /// same numbers of connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -112,8 +129,11 @@ mod tests {
     #[test]
     fn faults_are_named_in_text() {
         assert_eq!("delay=20".parse(), Ok(Fault::Delay(Duration::from_millis(20))));
-        assert_eq!("cut-after=0".parse(), Ok(Fault::CutAfter(0)));
-        assert_eq!("black-hole".parse(), Ok(Fault::BlackHole));
+        let bytes = ["throttle=9", "slow-read=1", "cut-after=0"];
+        let bare = ["black-hole", "half-close", "reset", "close", "heal"];
+        for text in bytes.into_iter().chain(bare).chain(["delay=20"]) {
+            assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);
+        }
         for bad in ["", "reset=1", "throttle=0", "throttle", "delay=x"] {
             assert!(bad.parse::<Fault>().is_err(), "{bad}");
         }

@@ -30,6 +30,32 @@ impl Lines {
     fn line(&self, writer: &mut (impl Write + ?Sized)) -> io::Result<()> {
         write!(writer, "\n{:1$}", "", (self.objects + self.lists) * 2)
     }
+
+    /// What stands before an element or a key.
+    fn separate(
+        &self,
+        writer: &mut (impl Write + ?Sized),
+        first: bool,
+        place: Place,
+    ) -> io::Result<()> {
+        if !first {
+            writer.write_all(b",")?;
+        }
+        match place {
+            Place::Line => self.line(writer),
+            Place::Beside if first => Ok(()),
+            Place::Beside => writer.write_all(b" "),
+        }
+    }
+}
+
+/// Where an element or a key goes.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// Onto a line of its own.
+    Line,
+    /// Beside the one before it.
+    Beside,
 }
 
 impl Formatter for Lines {
@@ -48,13 +74,8 @@ impl Formatter for Lines {
         writer: &mut W,
         first: bool,
     ) -> io::Result<()> {
-        if !first {
-            writer.write_all(b",")?;
-        }
-        if self.lists == 1 {
-            return self.line(writer);
-        }
-        if first { Ok(()) } else { writer.write_all(b" ") }
+        let place = if self.lists == 1 { Place::Line } else { Place::Beside };
+        self.separate(writer, first, place)
     }
 
     fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
@@ -75,13 +96,8 @@ impl Formatter for Lines {
         writer: &mut W,
         first: bool,
     ) -> io::Result<()> {
-        if !first {
-            writer.write_all(b",")?;
-        }
-        if self.lists == 0 {
-            return self.line(writer);
-        }
-        if first { Ok(()) } else { writer.write_all(b" ") }
+        let place = if self.lists == 0 { Place::Line } else { Place::Beside };
+        self.separate(writer, first, place)
     }
 
     fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {

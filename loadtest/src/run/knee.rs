@@ -157,7 +157,7 @@ pub fn knee(args: &KneeArgs) -> anyhow::Result<ExitCode> {
     }
     let cores = args.run.relay_cores.as_ref().map_or(1, crate::system::Cores::count);
     let knee = Knee::of(args.bound_ms, &search, steps, u32::try_from(cores).unwrap_or(1));
-    println!("{}", knee.words());
+    println!("\n{}", knee.words());
     if let Some(path) = &args.run.output.json {
         write(path, &(serde_json::to_string_pretty(&knee)? + "\n"))?;
         println!("written: {}", path.display());
@@ -263,18 +263,18 @@ impl Knee {
     /// In words.
     fn words(&self) -> String {
         let mut text = format!(
-            "\n{}: {} calls with added p99 of at most {} ms both ways",
+            "{}: {} calls with added p99 of at most {} ms both ways",
             self.subject, self.calls, self.bound_ms
         );
         text += match self.limit {
-            Limit::Subject => "; more than that is too much for it",
+            Limit::Subject => "; more than that is too much for it.",
             Limit::Generator => {
-                "; beyond that the load test was the bottleneck, not the process under test"
+                "; beyond that the load test was the bottleneck, not the process under test."
             }
-            Limit::CallsMax => "; no more were tried",
+            Limit::CallsMax => "; no more were tried.",
         };
         if let Some(calls) = self.calls_by_cpu_extrapolated {
-            text += &format!("\nextrapolated from its CPU, not measured: {calls} calls");
+            text += &format!(" Extrapolated from its CPU, not measured: {calls} calls.");
         }
         text
     }

@@ -35,6 +35,8 @@ struct Ours {
 /// What a relay of ours is told beside its keys and agents.
 #[derive(Default)]
 pub(crate) struct Extra<'a> {
+    /// How many calls it must take, whatever its own default is; an operator's own setting wins.
+    pub(crate) calls: Option<u32>,
     /// More settings.
     pub(crate) settings: &'a [(String, String)],
     /// The cores that it may use; all when not given.
@@ -74,6 +76,9 @@ impl Relay {
             .env("RELAY_DRAIN_SECONDS", "2")
             .env("RELAY_LOG", log_filter)
             .env("OPENAI_API_KEY", "sk-load-test");
+        if let Some(calls) = extra.calls.filter(|_| std::env::var_os(CALLS_MAX).is_none()) {
+            command.env(CALLS_MAX, calls.to_string());
+        }
         if let Some(cores) = extra.cores {
             command.env("RELAY_SHARDS", cores.count().to_string());
         }
@@ -113,6 +118,9 @@ impl Relay {
         self.ours.as_mut().map(Ours::log).unwrap_or_default()
     }
 }
+
+/// The relay's setting for how many calls it takes.
+const CALLS_MAX: &str = "RELAY_CALLS_MAX";
 
 /// A folder for what a process of ours reads and logs. Counted, as several may follow each other.
 fn folder() -> anyhow::Result<PathBuf> {

@@ -168,6 +168,7 @@ impl Report {
         };
         let Setup { subject, calls, seconds, audio, foreign, lossy, has_process, own_cores } =
             setup;
+        let calls_up = u32::try_from(figures.counts.calls_up).unwrap_or(u32::MAX);
         let mut report = Self {
             subject,
             calls,
@@ -180,7 +181,8 @@ impl Report {
             first_audio_ms: Quantiles::of(&figures.first_us),
             answer_ms: Quantiles::of(&figures.answer_us),
             counts: figures.counts,
-            relay: RelayCost::of(readings, calls, seconds),
+            // A call that was refused costs nothing, and must not make the others look cheap.
+            relay: RelayCost::of(readings, calls.min(calls_up), seconds),
             own_cpu_percent: readings.own_cpu_seconds / seconds * 100.0,
             own_lateness_ms,
             generator_limited: false,
@@ -312,6 +314,7 @@ mod tests {
             note(&mut figures.up_us, us * 10);
         }
         note(&mut figures.down_us, 2_000);
+        figures.counts.calls_up = 100;
         figures
     }
 
@@ -323,6 +326,12 @@ mod tests {
         assert!((report.relay.resident_kib_per_call - 409.6).abs() < 1e-6);
         assert!((report.added_up_ms.p99 - 9.9).abs() < 0.02);
         assert!(report.is_clean());
+    }
+
+    #[test]
+    fn calls_that_were_refused_do_not_make_the_others_look_cheap() {
+        let report = Report::new(setup(200, 60.0), &figures(), readings());
+        assert!((report.relay.cpu_us_per_call_second - 1_000.0).abs() < 1e-6);
     }
 
     #[test]

@@ -153,12 +153,32 @@ impl Scenario {
 
     /// What decides what is measured, beside what is told apart: to compare it with another's.
     pub(crate) fn words(&self) -> String {
-        let Self { seed, arrival, call, talk, agent, faults, faults_every, .. } = self;
-        let (keys, abrupt) = (self.dtmf_per_minute, self.hang_up_abrupt);
-        format!(
-            "seed {seed}, {arrival:?}, call {call:?}, {talk:?}, {agent:?}, keys {keys}, \
-             abrupt {abrupt}, faults {faults:?} every {faults_every:?}"
-        )
+        let Self { seed, arrival, talk, agent, .. } = self;
+        let mut words = vec![arrival.words(), format!("seed {seed}")];
+        words.extend(self.call.map(|call| format!("each call {}", call.words("s"))));
+        words.push(format!(
+            "people speak {} and pause {}, interrupt {} % of answers after {} ms",
+            talk.speech_ms.words("ms"),
+            talk.pause_ms.words("ms"),
+            talk.barge_in * 100.0,
+            talk.barge_in_after_ms,
+        ));
+        words.push(format!(
+            "the agent answers after {} ms, in pieces of {} ms at {} times real time",
+            agent.latency_ms, agent.delta_ms, agent.speed,
+        ));
+        if self.dtmf_per_minute > 0.0 {
+            words.push(format!("{} keys a minute", self.dtmf_per_minute));
+        }
+        if self.hang_up_abrupt > 0.0 {
+            words.push(format!("{} % hang up without a word", self.hang_up_abrupt * 100.0));
+        }
+        if !self.faults.is_empty() {
+            let (every, faults) = (self.faults_every.as_secs_f64(), &self.faults);
+            let faults: Vec<_> = faults.iter().map(ToString::to_string).collect();
+            words.push(format!("every {every} s a fault of {}", faults.join(", ")));
+        }
+        words.join("; ")
     }
 
     /// One of so many equal shares of it, from 0.
@@ -191,7 +211,26 @@ impl Scenario {
     }
 }
 
+impl Arrival {
+    fn words(self) -> String {
+        match self {
+            Self::Fixed { calls } => format!("{calls} calls at once"),
+            Self::Rate { per_second, total: None, calls_max } => {
+                format!("{per_second} calls a second, {calls_max} at once at most")
+            }
+            Self::Rate { per_second, total: Some(total), calls_max } => {
+                format!("{total} calls, {per_second} a second, {calls_max} at once at most")
+            }
+        }
+    }
+}
+
 impl Span {
+    fn words(self, unit: &str) -> String {
+        let Self { least, most } = self;
+        if least == most { format!("{least} {unit}") } else { format!("{least} to {most} {unit}") }
+    }
+
     /// As many frames of 20 ms, one at least.
     pub(crate) fn frames(self) -> Self {
         Self { least: (self.least / 20).max(1), most: (self.most / 20).max(1) }
@@ -209,6 +248,18 @@ impl Span {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_scenario_is_told_in_words() {
+        let mut scenario = Scenario::default();
+        scenario.faults.push(Fault::Delay(Duration::from_millis(20)));
+        assert_eq!(
+            scenario.words(),
+            "100 calls at once; seed 1; people speak 1000 ms and pause 400 to 1600 ms, interrupt \
+             50 % of answers after 1200 ms; the agent answers after 150 ms, in pieces of 400 ms at \
+             5.3 times real time; every 10 s a fault of delay=20"
+        );
+    }
 
     #[test]
     fn shares_add_up() {

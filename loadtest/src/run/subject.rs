@@ -98,7 +98,8 @@ impl Subject {
             let models: Vec<_> = far_ends.iter().map(|at| format!("{scheme}://{at}")).collect();
             let agents = agent_file(&models, scenario.audio, greets);
             let tls = self.tls.as_ref();
-            let extra = Extra { settings: &scenario.relay_env, cores, tls };
+            let calls = Some(scenario.calls());
+            let extra = Extra { calls, settings: &scenario.relay_env, cores, tls };
             let process = Relay::start(&program, &self.tickets, &agents, "warn", &extra)?;
             (Door::of_node(process.address, node), process)
         };
