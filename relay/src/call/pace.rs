@@ -125,7 +125,8 @@ const SCRAP_BYTES: usize = 160;
 const NEARLY_DRY: Duration = Duration::from_millis(20);
 
 /// How long a chunk that may leave waits for something else that wakes the call: the caller's next
-/// frame, which comes every 20 ms. A timer of its own for every chunk costs a quarter more wakes.
+/// frame, which comes every 20 ms. A timer of its own for every chunk is 17 wakes a second more,
+/// beside the 50 of the frames.
 pub(super) const WAKE_SLACK: Duration = Duration::from_millis(20);
 
 /// Two chunks: with less, every late wake would be heard.
