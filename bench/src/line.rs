@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use codec::{base64, pcm};
 use link::agent::{AgentAudio, AgentSpec};
-use relay::call::input::{AgentEvent, AgentFormat, Answering, CallerEvent, Input, MarkId, Slot};
+use relay::call::input::{AgentEvent, Answering, AudioFormat, CallerEvent, Input, MarkId, Slot};
 use relay::call::moment::Moment;
 use relay::call::output::{AgentMessage, CallerMessage, Outbox, Output};
 use relay::call::{Call, CallSpec};
@@ -71,18 +71,20 @@ impl Line {
     pub fn up(audio: AgentAudio) -> Self {
         let spec = Arc::new(agent(audio));
         let format = match audio {
-            AgentAudio::Mulaw => AgentFormat::Ulaw,
-            AgentAudio::Pcm24k => AgentFormat::Pcm24k,
+            AgentAudio::Mulaw => AudioFormat::Ulaw,
+            AgentAudio::Pcm24k => AudioFormat::Pcm24k,
         };
         let call = CallSpec {
             agent: spec.clone(),
+            caller: AudioFormat::Ulaw,
             playout_lead: Duration::from_millis(400),
             sorry: &[],
             moment: &[],
             spread: 0,
         };
         let now = Moment::from_micros(1_000_000);
-        let (caller, agent) = (CallerWire::new(STREAM), AgentWire::new(spec));
+        let (caller, agent) =
+            (CallerWire::new(CallerDialect::Twilio, STREAM), AgentWire::new(spec));
         let mut line = Self {
             call: Call::new(call, now),
             caller_dialect: caller.dialect(),
@@ -197,7 +199,7 @@ impl<L: Lines> Outbox for Desk<'_, L> {
             | Output::RunTool(..)
             | Output::DropTool(_)
             | Output::Note(_) => {}
-            Output::CloseAgent(_) | Output::CloseCaller(_) | Output::End(_) => {
+            Output::CloseAgent(_) | Output::CloseCaller(..) | Output::End(_) => {
                 unreachable!("nothing ends this call: {output:?}")
             }
         }

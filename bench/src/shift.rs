@@ -11,8 +11,9 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use link::agent::AgentSpec;
+use link::guard::Allowed;
 use link::id::{CallId, Gen, NodeId, WallTime};
-use link::ticket::{Claims, KeySet, Purpose, SigningKey};
+use link::ticket::{Bearer, Claims, KeySet, SigningKey};
 use relay::admit::Identity;
 use relay::call::input::Batch;
 use relay::clock::{self, Clock};
@@ -22,7 +23,7 @@ use relay::known::{Known, Signatures};
 use relay::shard::{Accepted, Gauge, Post, Setup, Shard, TO_SHARD_MAX, ToShard, UplinkPace};
 use relay::telemetry::{Noted, Outlet};
 use relay::tls;
-use relay::tools::{Tools, guard::Allowed};
+use relay::tools::Tools;
 use relay::ws::Role;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::mpsc;
@@ -215,9 +216,8 @@ fn known(spec: &AgentSpec) -> (Known, String) {
     known.set_synced();
     let now = clock::wall();
     let claims = Claims {
-        purpose: Purpose::Media,
+        bearer: Bearer::Carrier { call_sid: CALL_SID.into() },
         call: CallId::new("c_bench").expect("a sound name"),
-        call_sid: CALL_SID.into(),
         tenant: spec.tenant.clone(),
         node: NodeId::new("bench").expect("a sound name"),
         generation: Gen(0),

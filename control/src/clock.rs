@@ -1,8 +1,16 @@
-//! The only reader of wall time in this crate: everything else takes `now` as an argument.
+//! The only reader of time in this crate: everything else takes `now` as an argument.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use link::id::WallTime;
+use tokio::time::Instant;
+
+/// A moment of a clock that only grows, for measuring how long ago something was.
+#[expect(clippy::disallowed_methods, reason = "this file is where time is read")]
+#[must_use]
+pub fn steady() -> Instant {
+    Instant::now()
+}
 
 /// The moment of the wall clock it is. Never for measuring: it may jump.
 #[expect(clippy::disallowed_methods, reason = "this file is where time is read")]

@@ -15,6 +15,7 @@ use crate::error::Problem;
 use crate::fleet::orders::{Order, Unsent};
 use crate::metrics::{Answered, Doing};
 use crate::plane::Plane;
+use crate::sequencer::LeaseState;
 use crate::store::call::{Call, CallState};
 
 /// What became of a command within the time that was waited.
@@ -51,6 +52,12 @@ pub async fn run(
     has_stream(&call)?;
     // The id is ours, not the client's: two clients cannot wait for each other's answers.
     let id = new_command_id();
+    // While another instance numbers events, this one must follow them to hear the answer.
+    let is_holder = *plane.sequencer.state().borrow() == LeaseState::Held;
+    let _attending = match is_holder {
+        true => None,
+        false => Some(plane.hub.attend(&plane.store, tenant).await?),
+    };
     // Before the command is out: a relay on the same machine answers within a millisecond.
     let waiting = plane.hub.answers().expect(id.clone(), call.id.clone());
     let waiting = waiting.map_err(|error| too_many(plane, doing, error))?;

@@ -2,26 +2,34 @@
 //! name, what is wrong and what to do; a secret is never repeated.
 //!
 //! The only reader of the environment and of the files that it names. The table is in
-//! [`settings`], the agent file in [`agents`].
+//! [`settings`], the agent file in [`agents`], the account at the carrier in [`carrier`], the rules for outbound calls in
+//! [`dialling`].
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use link::agent::Provider;
+use link::guard::Allowed;
 use link::secret::Secret;
 use tracing_subscriber::EnvFilter;
-use url::Url;
 
-use self::agents::Agents;
+use self::agents::{Agents, ProviderKeys};
+pub use self::carrier::Account;
+pub(crate) use self::carrier::{account_sid, api_url};
 use self::settings::{Default, Form, setting};
-use crate::api::auth::ApiKeys;
+use crate::access::address::Proxies;
+use crate::api::auth::OperatorKeys;
 use crate::dialer::is_e164;
+use crate::dialer::rules::Rules;
 use crate::keys::SealingKey;
 use crate::store::call::Number;
 use crate::twilio::signature::PublicOrigin;
 
 pub mod agents;
+pub mod carrier;
+pub mod dialling;
 pub mod settings;
 
 /// Everything that is settled at start.
@@ -33,29 +41,28 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where probes and metrics are served.
     pub admin_listen: SocketAddr,
-    /// Who may use the API.
-    pub api_keys: ApiKeys,
-    /// Who answers.
+    /// The operator's keys of the API.
+    pub operators: OperatorKeys,
+    /// The proxies in front, whose word about their clients is taken.
+    pub proxies: Proxies,
+    /// Who answers from the start.
     pub agents: Agents,
+    /// The keys of the services that speak.
+    pub provider_keys: ProviderKeys,
     /// The carrier's account.
     pub carrier: Account,
     /// Who calls when an outbound call does not say.
     pub from: Option<Number>,
+    /// What must hold before anybody is dialled.
+    pub rules: Rules,
     /// What is durable and where relays dial in.
     pub door: Door,
+    /// Where webhooks may be told beyond the public internet.
+    pub webhooks_allow: Allowed,
+    /// How long events are kept, in days.
+    pub keep_days: u32,
     /// Where the join token is written; `None` when nobody reads it from a file.
     pub join_token_file: Option<PathBuf>,
-}
-
-/// The account at the carrier.
-#[derive(Debug, Clone)]
-pub struct Account {
-    /// Its name, `AC...`.
-    pub sid: String,
-    /// Its secret: signs webhooks and opens the REST API.
-    pub auth_token: Secret,
-    /// The origin of the REST API, without a slash at the end.
-    pub api_url: String,
 }
 
 /// What is durable and where relays dial in: all that `control join-token` needs.
@@ -69,7 +76,7 @@ pub struct Door {
     pub sealing_key: Option<SealingKey>,
     /// Where the link listens.
     pub link_listen: SocketAddr,
-    /// Where relays find it; `None` means where it listens.
+    /// Where relays find it and those of other controls; `None` means where it listens.
     pub link_address: Option<String>,
 }
 
@@ -160,7 +167,17 @@ pub fn read(environment: &Environment) -> Result<(Config, Logging), Mistakes> {
     reader.finish(config.zip(logging))
 }
 
-/// Parses only what the join token needs, so that it can be printed without the carrier's secrets.
+/// Parses only what the store needs, so that a command works without the carrier's secrets.
+///
+/// # Errors
+/// All [`Mistakes`] at once.
+pub fn read_store(environment: &Environment) -> Result<Door, Mistakes> {
+    let mut reader = Reader { environment, mistakes: Vec::new() };
+    let door = reader.door();
+    reader.finish(door)
+}
+
+/// The same for the join token, which also needs to know where relays dial.
 ///
 /// # Errors
 /// All [`Mistakes`] at once.
@@ -209,22 +226,31 @@ impl Reader<'_> {
         let public = self.parsed("CONTROL_PUBLIC_URL", PublicOrigin::parse);
         let listen = self.parsed("CONTROL_LISTEN", |text| text.parse().ok());
         let admin_listen = self.parsed("CONTROL_ADMIN_LISTEN", |text| text.parse().ok());
-        let api_keys = self.parsed("CONTROL_API_KEYS", ApiKeys::parse);
+        let operators = self.parsed("CONTROL_API_KEYS", OperatorKeys::parse);
+        let proxies = self.parsed("CONTROL_PROXIES", Proxies::parse);
         let agents = self.agents();
         let carrier = self.carrier();
         let from = self
             .parsed("CONTROL_FROM_NUMBER", |text| is_e164(text).then(|| Number(text.to_owned())));
+        let rules = self.rules();
         let door = self.door();
+        let webhooks_allow = self.parsed("CONTROL_WEBHOOKS_ALLOW", Allowed::parse);
+        let keep_days = self.parsed("CONTROL_EVENTS_KEEP_DAYS", keep_days);
         let join_token_file = self.text("CONTROL_JOIN_TOKEN_FILE").map(PathBuf::from);
         Some(Config {
             public: public?,
             listen: listen?,
             admin_listen: admin_listen?,
-            api_keys: api_keys?,
+            operators: operators?,
+            proxies: proxies?,
             agents: agents?,
+            provider_keys: self.provider_keys(),
             carrier: carrier?,
             from,
+            rules: rules?,
             door: door?,
+            webhooks_allow: webhooks_allow.unwrap_or_default(),
+            keep_days: keep_days?,
             join_token_file,
         })
     }
@@ -241,7 +267,10 @@ impl Reader<'_> {
 
     /// The agent file, with the provider's keys from the environment.
     fn agents(&mut self) -> Option<Agents> {
-        let path = self.parsed("CONTROL_AGENT_FILE", |text| Some(PathBuf::from(text)))?;
+        // Without a file, whoever answers is made with the API.
+        let Some(path) = self.text("CONTROL_AGENT_FILE").map(PathBuf::from) else {
+            return Some(Agents::default());
+        };
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) => {
@@ -258,11 +287,9 @@ impl Reader<'_> {
         }
     }
 
-    fn carrier(&mut self) -> Option<Account> {
-        let sid = self.parsed("TWILIO_ACCOUNT_SID", account_sid);
-        let auth_token = self.parsed("TWILIO_AUTH_TOKEN", |text| Some(Secret::new(text)));
-        let api_url = self.parsed("TWILIO_API_URL", api_url);
-        Some(Account { sid: sid?, auth_token: auth_token?, api_url: api_url? })
+    fn provider_keys(&self) -> ProviderKeys {
+        let key = |name: &str| Some((name.to_owned(), Secret::new(self.given(name)?)));
+        Provider::KEY_SETTINGS.into_iter().filter_map(key).collect()
     }
 
     fn door(&mut self) -> Option<Door> {
@@ -275,7 +302,7 @@ impl Reader<'_> {
         let sealing_key =
             self.parsed("CONTROL_SECRET_KEY", |text| SealingKey::from_base64(text).ok());
         let link_listen = self.parsed("CONTROL_LINK_LISTEN", |text| text.parse().ok());
-        let link_address = self.parsed("CONTROL_LINK_ADDRESS", host_and_port);
+        let link_address = self.parsed("CONTROL_LINK_ADDRESS", hosts_and_ports);
         Some(Door {
             data_dir,
             database_url: Secret::new(database_url?),
@@ -328,38 +355,24 @@ impl Reader<'_> {
     }
 }
 
-/// `AC` and 32 hexadecimal digits; the example's placeholder is none.
-fn account_sid(text: &str) -> Option<String> {
-    let digits = text.strip_prefix("AC")?;
-    // A placeholder copied from an example would otherwise fail at the first call, far from here.
-    let is_sid = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-    is_sid.then(|| text.to_owned())
-}
-
-/// `https://host[:port]`, or `http` to loopback: the account's secret travels over it.
-fn api_url(text: &str) -> Option<String> {
-    let text = text.strip_suffix('/').unwrap_or(text);
-    let url = Url::parse(text).ok()?;
-    let is_bare = matches!(url.path(), "" | "/") && url.query().is_none();
-    let has_user = !url.username().is_empty() || url.password().is_some();
-    let is_loopback = match url.host()? {
-        url::Host::Domain(name) => name == "localhost",
-        url::Host::Ipv4(ip) => ip.is_loopback(),
-        url::Host::Ipv6(ip) => ip.is_loopback(),
-    };
-    let is_safe = url.scheme() == "https" || (url.scheme() == "http" && is_loopback);
-    (is_safe && is_bare && !has_user).then(|| text.to_owned())
-}
-
 fn database_url(text: &str) -> Option<String> {
     let known = ["sqlite:", "postgres://", "postgresql://"];
     known.iter().any(|scheme| text.starts_with(scheme)).then(|| text.to_owned())
 }
 
-fn host_and_port(text: &str) -> Option<String> {
-    let (host, port) = text.rsplit_once(':')?;
-    let port: u16 = port.parse().ok()?;
-    (!host.is_empty() && port > 0 && !host.contains(['/', '@', ' '])).then(|| text.to_owned())
+/// A day at least: what happened today must be there for clients that come back.
+fn keep_days(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|days| (1..=3_650).contains(days))
+}
+
+/// One `host:port`, or several separated by commas.
+fn hosts_and_ports(text: &str) -> Option<String> {
+    let is_one = |text: &str| {
+        let (host, port) = text.rsplit_once(':')?;
+        let port: u16 = port.parse().ok()?;
+        (!host.is_empty() && port > 0 && !host.contains(['/', '@', ' '])).then_some(())
+    };
+    text.split(',').all(|text| is_one(text.trim()).is_some()).then(|| text.to_owned())
 }
 
 #[cfg(test)]

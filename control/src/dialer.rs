@@ -1,14 +1,22 @@
 //! What the API does to calls: places them, and ends them.
 //!
 //! Both change the store first and ask the carrier second. So whatever the carrier says or asks in
-//! between finds the call as it should be, and a process that dies in between leaves a call that
-//! the carrier's own word will end.
+//! between finds the call as it should be. A call to be placed goes into a queue in the database, in
+//! the transaction that makes it; [`queue`] takes it from there when its turn has come.
+//!
+//! Suggested reading order: [`plan`] (what may be wanted), [`rules`] with [`country`] and [`hours`]
+//! (what must hold), [`queue`] (how a call gets to the carrier), [`waiting`] (who waits for that).
+
+use std::time::Duration;
 
 use http::StatusCode;
 use link::event::EndReason;
-use link::id::{AgentName, CallId, TenantId};
+use link::id::{AgentName, CallId, RunId, TenantId, WallTime};
 use link::message::Command;
 
+use self::plan::Plan;
+use self::rules::Callee;
+use self::waiting::Outcome;
 use crate::clock;
 use crate::error::Problem;
 use crate::fleet::orders::Order;
@@ -16,8 +24,19 @@ use crate::metrics::Asked;
 use crate::plane::Plane;
 use crate::store::Ending;
 use crate::store::call::{Call, CallEnd, CallState, Direction, NewCall, Number};
-use crate::twilio::rest::{Placing, RestError};
-use crate::twilio::voice::new_call_id;
+use crate::store::dials::NewDial;
+use crate::store::idempotency::Once;
+use crate::twilio::rest::RestError;
+pub(crate) use crate::twilio::voice::new_call_id;
+
+pub mod plan;
+
+pub mod country;
+pub mod hours;
+pub mod rules;
+
+pub mod queue;
+pub mod waiting;
 
 /// A call that somebody wants placed.
 #[derive(Debug, Clone)]
@@ -28,49 +47,85 @@ pub struct Wish {
     pub from: Number,
     /// Which agent speaks; `None` takes the default.
     pub agent: Option<AgentName>,
+    /// What is wanted besides.
+    pub plan: Plan,
+    /// The run that the call is started with.
+    pub run: Option<RunId>,
 }
 
-/// Places a call. It exists before the carrier hears of it, so that nothing the carrier says about
-/// it can come too early.
+/// Places a call: queues it, and waits for a moment to hear what becomes of it.
 ///
 /// # Errors
-/// A problem that says what the carrier said. The call is then over, unless the carrier was silent.
-pub async fn place(plane: &Plane, tenant: &TenantId, wish: Wish) -> Result<Call, Problem> {
-    let spec = plane.agents.newest(wish.agent.as_ref()).ok_or_else(|| {
-        let detail = "There is no such agent in CONTROL_AGENT_FILE.";
+/// A problem that says which rule forbids it, or what the carrier said against it. A call that was
+/// refused by the carrier is over.
+pub async fn place(
+    plane: &Plane,
+    tenant: &TenantId,
+    wish: Wish,
+    once: Option<&Once>,
+) -> Result<Call, Problem> {
+    let id = new_call_id();
+    // Before it is queued: it may be dialled at once, and by another task.
+    let waiting = plane.dialler.expect(&id);
+    let call = enqueue(plane, tenant, id, (wish, once)).await?;
+    let outcome = match waiting {
+        Some(waiting) => waiting.outcome(PLACED_WITHIN).await,
+        None => Outcome::Queued,
+    };
+    match outcome {
+        Outcome::Refused(problem) => Err(problem),
+        // It is queued, whatever the database says to another question.
+        Outcome::Placed | Outcome::Queued => {
+            let known = plane.store.call(tenant, &call.id).await.ok().flatten();
+            Ok(known.unwrap_or(call))
+        }
+    }
+}
+
+/// Queues a call, which is dialled when its turn has come.
+///
+/// # Errors
+/// A problem that says which rule forbids it.
+pub async fn enqueue(
+    plane: &Plane,
+    tenant: &TenantId,
+    id: CallId,
+    (wish, once): (Wish, Option<&Once>),
+) -> Result<Call, Problem> {
+    let Wish { to, from, agent, mut plan, run } = wish;
+    let spec = plane.directory.newest_or_new(plane, tenant, agent.as_ref()).await?;
+    let spec = spec.ok_or_else(|| {
+        let detail = "`agent` names no agent, or without it nobody is the default one. \
+            GET /v1/agents lists those there are.";
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "agent_not_found", detail)
     })?;
+    // Settled here: the call keeps the policy it was wanted with.
+    plan.machine = plan.machine.or_else(|| spec.machine.clone());
+    let now = clock::wall();
+    let callee = Callee { tenant, to: &to, from: &from, hours: plan.hours };
+    let open = rules::check(plane, callee, now).await?.map_err(rules::Forbidden::problem)?;
+    let within = i64::from(plan.within_s) * 1_000_000;
+    let dial = NewDial {
+        account: plane.carrier.account_sid().to_owned(),
+        // At once means at once, whatever this clock says to the database's.
+        not_before: if open > now { open } else { WallTime(0) },
+        until: open.plus_us(within),
+        plan,
+    };
     let new = NewCall {
-        id: new_call_id(),
+        id,
         tenant: tenant.clone(),
         carrier: None,
         direction: Direction::Outbound,
-        from: wish.from,
-        to: wish.to,
+        from,
+        to,
         agent: spec.name.clone(),
         agent_version: spec.version,
+        run,
     };
-    let call = plane.store.create_call(new, clock::wall()).await?.into_call();
-    let hook = |path: &str| plane.public.url(&format!("{path}?call={}", call.id));
-    let placing = Placing {
-        to: &call.to,
-        from: &call.from,
-        url: hook("/v1/twilio/voice"),
-        status_callback: hook("/v1/twilio/status"),
-    };
-    match plane.carrier.create(&placing).await {
-        Ok(carrier) => {
-            plane.metrics.asked(Asked::Done);
-            let named = plane.store.name_call(&call.tenant, &call.id, carrier).await?;
-            let call = named.ok_or_else(Problem::no_call)?;
-            if call.state == CallState::Ended {
-                // Somebody hung up before the carrier had a name for the call.
-                complete(plane, &call).await?;
-            }
-            Ok(call)
-        }
-        Err(error) => Err(not_placed(plane, &call, &error).await?),
-    }
+    let call = plane.store.enqueue(new, dial, once, now).await?;
+    plane.dialler.queued(&call.id);
+    Ok(call)
 }
 
 /// Ends a call. The node that carries it says goodbye to its streams itself; without one the
@@ -133,20 +188,6 @@ async fn complete(plane: &Plane, call: &Call) -> Result<(), Problem> {
     done.map_err(|error| problem(&error))
 }
 
-/// Counts and records that a call was not placed. One that may have been placed all the same
-/// stays as it is: its hook or its status tells.
-async fn not_placed(plane: &Plane, call: &Call, error: &RestError) -> Result<Problem, Problem> {
-    plane.metrics.asked(error.asked());
-    tracing::warn!(call = %call.id, %error, "a call was not placed");
-    let may_exist = matches!(error, RestError::Silent(_) | RestError::Failed { .. });
-    if !may_exist {
-        let detail = error.to_string();
-        let end = Ending { reason: CallEnd::CarrierFailed, detail: Some(&detail) };
-        plane.store.end_call(&call.tenant, &call.id, end, clock::wall()).await?;
-    }
-    Ok(problem(error))
-}
-
 /// What the API's user is told about the carrier's refusal: never the carrier's own words, which
 /// repeat numbers.
 fn problem(error: &RestError) -> Problem {
@@ -183,6 +224,9 @@ fn problem(error: &RestError) -> Problem {
         }
     }
 }
+
+/// How long the one who wants a call waits to hear of it. The carrier answers within 300 ms.
+const PLACED_WITHIN: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {

@@ -43,7 +43,13 @@ impl Problem {
     pub fn store(error: &StoreError) -> Self {
         tracing::error!(error = error.explain(), "the database failed a request");
         let detail = "The database does not answer. Try again; the operator's log says why.";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_unavailable", detail).again_after(1)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, STORE_UNAVAILABLE, detail).again_after(1)
+    }
+
+    /// Whether this is what [`Problem::store`] made.
+    #[must_use]
+    pub fn is_store(&self) -> bool {
+        self.code == STORE_UNAVAILABLE
     }
 
     /// There is no such call, or it is somebody else's.
@@ -78,6 +84,9 @@ impl Problem {
         response
     }
 }
+
+/// The code of a database that does not answer.
+const STORE_UNAVAILABLE: &str = "store_unavailable";
 
 /// An error with its causes, in one line, for a log.
 #[must_use]

@@ -7,7 +7,8 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use link::event::CallEvent;
-use link::id::{CallId, Gen, WallTime};
+use link::id::{CallId, Gen, RunId, WallTime};
+use serde::Deserialize;
 use serde_json::Value;
 
 /// The place of a record in its tenant's stream: dense from 1, never reused. It is the id of the
@@ -69,6 +70,19 @@ impl Record {
             rfc3339(self.at),
             self.data,
         )
+    }
+
+    /// Whether its data says that its call belongs to a run.
+    #[must_use]
+    pub fn names_run(&self, run: &RunId) -> bool {
+        #[derive(Deserialize)]
+        struct Said {
+            run: Option<RunId>,
+        }
+        // Looked for as text first: most records say nothing of it, and parsing them is work.
+        self.data.contains(run.as_str())
+            && serde_json::from_str(&self.data)
+                .is_ok_and(|said: Said| said.run.as_ref() == Some(run))
     }
 
     /// Bytes that the record takes on the wire, about: what clients' bounds count.

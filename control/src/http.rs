@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::{Stream, StreamExt as _};
-use http::StatusCode;
+use http::header::{HeaderMap, HeaderValue};
+use http::{Method, StatusCode};
 use tokio::time::timeout;
 use warp::filters::BoxedFilter;
 use warp::path::FullPath;
@@ -23,15 +24,19 @@ use crate::metrics::Route;
 use crate::plane::Plane;
 use crate::{api, twilio};
 
+pub mod cors;
 pub mod patience;
 pub mod serve;
 
 /// Everything that the public may ask, each question answered and counted.
 pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
-    let counting = Arc::clone(plane);
+    let (counting, marking) = (Arc::clone(plane), Arc::clone(plane));
+    let origin = warp::header::value("origin").map(Some).or(warp::any().map(|| None)).unify();
     let elsewhere = warp::path::full()
         .and_then(|path: FullPath| async move { Err::<Response, _>(elsewhere(&path)) });
-    twilio::routes(plane)
+    let answered = preflight(plane)
+        .or(twilio::routes(plane))
+        .unify()
         .or(api::routes(plane))
         .unify()
         .or(elsewhere)
@@ -41,7 +46,28 @@ pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
         .with(warp::log::custom(move |info| {
             counting.metrics.request(Route::of(info.path()), info.status(), info.elapsed());
         }))
-        .map(Reply::into_response)
+        .map(Reply::into_response);
+    origin
+        .and(answered)
+        .map(move |origin: Option<HeaderValue>, mut response: Response| {
+            cors::mark(&marking, origin.as_ref(), &mut response);
+            response
+        })
+        .boxed()
+}
+
+/// A browser's question whether its page may ask; everything else goes on to the other routes.
+fn preflight(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
+    // Not warp's own filter for the method: every other request would count as a wrong one.
+    let asks = warp::method().and_then(|method: Method| async move {
+        if method == Method::OPTIONS { Ok(()) } else { Err(reject::not_found()) }
+    });
+    asks.untuple_one()
+        .and(warp::header::headers_cloned())
+        .and(with(plane))
+        .and_then(|headers: HeaderMap, plane: Arc<Plane>| async move {
+            cors::preflight(&plane, &headers).ok_or_else(reject::not_found)
+        })
         .boxed()
 }
 
@@ -115,9 +141,11 @@ fn too_long(bytes_max: usize) -> Problem {
 
 /// Paths that are nobody's; streams are somebody else's.
 fn elsewhere(path: &FullPath) -> Rejection {
-    if path.as_str().starts_with("/v1/m/") {
-        let detail = "Streams connect to a relay's public port; this is control. Give the carrier \
-            the relay's address (RELAY_PUBLIC_URL), or let the relay's port forward to control.";
+    let path = path.as_str();
+    if path.starts_with("/v1/m/") || path == "/v1/stream" || path.starts_with("/v1/stream/") {
+        let detail = "Streams connect to a relay's public port; this is control. Carriers and \
+            pages are given the relay's address (RELAY_PUBLIC_URL); or let the relay's port \
+            forward to control.";
         return Problem::new(StatusCode::NOT_FOUND, "stream_elsewhere", detail).into();
     }
     reject::not_found()
@@ -134,7 +162,7 @@ async fn refuse(rejection: Rejection) -> Result<Response, Infallible> {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
         }
         None if rejection.is_not_found() => {
-            let detail = "There is nothing here. The API is below /v1/calls and /v1/events.";
+            let detail = "There is nothing here. The API is below /v1, for instance /v1/calls and /v1/agents.";
             Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
         }
         // A header or query that warp itself could not read.

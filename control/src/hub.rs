@@ -58,8 +58,8 @@ impl Hub {
         &self.answers
     }
 
-    /// Shows committed entries to whoever watches their tenants or waits for an answer. In order within each tenant; what
-    /// was shown before is skipped.
+    /// Shows committed entries to whoever watches their tenants or waits for an answer. In order
+    /// within each tenant; what was shown before is skipped.
     pub fn publish(&self, entries: &[Entry]) {
         // Those who wait for one answer first: they hold a request open.
         self.answers.tell(entries);
@@ -70,9 +70,8 @@ impl Hub {
             };
             // The window is full before the news go out: whoever they wake finds everything.
             // One lock for all records of the group, not one for each.
-            let mut window = watched.feed.window();
-            of_tenant.iter().for_each(|entry| window.push(Arc::clone(&entry.record)));
-            drop(window);
+            let records = of_tenant.iter().map(|entry| Arc::clone(&entry.record));
+            watched.feed.window().publish(records);
             watched.feed.news.send_replace(());
         }
     }
@@ -86,13 +85,16 @@ impl Hub {
     ) {
         let mut every = tokio::time::interval(FOLLOW_EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Whoever has just taken the lease looks once more: what its predecessor committed last.
+        let mut is_behind = true;
         loop {
-            let is_waiting = *state.borrow_and_update() == LeaseState::Waiting;
+            let is_holder = *state.borrow_and_update() == LeaseState::Held;
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 changed = state.changed() => if changed.is_err() { return },
-                _ = every.tick(), if is_waiting => {
-                    if let Err(error) = self.poll(&store).await {
+                _ = every.tick(), if is_behind || !is_holder => match self.poll(&store).await {
+                    Ok(()) => is_behind = !is_holder,
+                    Err(error) => {
                         debug!(error = error.explain(), "event streams wait for the database");
                     }
                 }
@@ -101,21 +103,48 @@ impl Hub {
     }
 
     async fn poll(&self, store: &Store) -> Result<(), StoreError> {
-        let heads: Vec<(TenantId, Seq)> = {
+        let known: BTreeMap<TenantId, Seq> = {
             let feeds = self.feeds();
             let known = |(tenant, watched): (&TenantId, &Watched)| {
                 Some((tenant.clone(), watched.feed.window().head?))
             };
             feeds.iter().filter_map(known).collect()
         };
-        for (tenant, head) in heads {
-            let records = store.events_after(&tenant, head, None, PAGE_RECORDS).await?;
+        if known.is_empty() {
+            return Ok(());
+        }
+        let tenants: Vec<TenantId> = known.keys().cloned().collect();
+        for (tenant, head) in store.heads(&tenants).await? {
+            let known = known[&tenant];
+            if head <= known {
+                continue;
+            }
+            // After a long silence only the newest: clients read the rest from the database.
+            let page = Seq(head.0.saturating_sub(u64::from(PAGE_RECORDS)));
+            let after = known.max(page);
+            let records = store.events_after(&tenant, after, None, PAGE_RECORDS).await?;
             let entry =
                 |record| Entry { tenant: tenant.clone(), source: None, record: Arc::new(record) };
             let entries: Vec<Entry> = records.into_iter().map(entry).collect();
             self.publish(&entries);
         }
         Ok(())
+    }
+
+    /// Sees to it that answers of a tenant's calls are heard here, for as long as what it returns
+    /// is held: also while another instance numbers events.
+    pub(crate) async fn attend(
+        &self,
+        store: &Store,
+        tenant: &TenantId,
+    ) -> Result<Subscription, StoreError> {
+        let subscription = self.subscribe(tenant);
+        let is_known = subscription.window().head.is_some();
+        if !is_known {
+            let head = store.head(tenant).await?;
+            subscription.window().begin(head);
+        }
+        Ok(subscription)
     }
 
     /// Joins those who watch a tenant.
@@ -177,6 +206,9 @@ impl Drop for Subscription {
 pub(crate) struct Window {
     /// The last record that is known to be committed; `None` before anybody asked.
     head: Option<Seq>,
+    /// The last record of the publication before the newest one: what every client has had the
+    /// time to see. How many come at once is no fault of a client.
+    seen_by_now: Seq,
     records: VecDeque<Arc<Record>>,
     bytes: usize,
 }
@@ -210,6 +242,12 @@ impl Window {
         self.head.get_or_insert(head);
     }
 
+    /// Takes records that were committed together.
+    fn publish(&mut self, records: impl Iterator<Item = Arc<Record>>) {
+        self.seen_by_now = self.head.unwrap_or_default();
+        records.for_each(|record| self.push(record));
+    }
+
     fn push(&mut self, record: Arc<Record>) {
         match self.head {
             Some(head) if record.seq <= head => return,
@@ -236,14 +274,15 @@ impl Window {
             return Look::CaughtUp;
         }
         let behind = head.0 - seen.0;
+        let late = self.seen_by_now.0.saturating_sub(seen.0);
         let known = self.records.len() as u64;
         let Some(skip) = known.checked_sub(behind) else {
-            return Look::Behind { head, lag: Lag { events: behind, bytes: 0 } };
+            return Look::Behind { head, lag: Lag { events: late, bytes: 0 } };
         };
         let following = self.records.range(skip as usize..);
-        let bytes = following.clone().map(|record| record.bytes()).sum();
+        let bytes = following.clone().take(late as usize).map(|record| record.bytes()).sum();
         let records = following.take(LOOK_RECORDS).cloned().collect();
-        Look::Records { records, lag: Lag { events: behind, bytes } }
+        Look::Records { records, lag: Lag { events: late, bytes } }
     }
 }
 
@@ -254,9 +293,9 @@ const LAG_EVENTS_MAX: u64 = 256;
 /// The same in bytes.
 const LAG_BYTES_MAX: usize = 1024 * 1024;
 
-/// The window holds what the slowest allowed client needs, and as much again for those who
-/// reconnect.
-const WINDOW_RECORDS_MAX: usize = 2 * LAG_EVENTS_MAX as usize;
+/// The window holds what one transaction can bring, so that nobody who keeps up has to ask the
+/// database, and what the slowest allowed client needs besides.
+const WINDOW_RECORDS_MAX: usize = 4_096 + 2 * LAG_EVENTS_MAX as usize;
 const WINDOW_BYTES_MAX: usize = 2 * LAG_BYTES_MAX;
 
 /// Records taken from the window in one look.
@@ -265,8 +304,9 @@ const LOOK_RECORDS: usize = 32;
 /// Records read from the database at once.
 const PAGE_RECORDS: u32 = 500;
 
-/// How often an instance without the lease reads for its clients.
-const FOLLOW_EVERY: Duration = Duration::from_millis(250);
+/// How often an instance without the lease asks where the watched tenants stand: one short question.
+/// Doubling it adds as much to what its clients see late.
+const FOLLOW_EVERY: Duration = Duration::from_millis(50);
 
 #[cfg(test)]
 mod tests {
@@ -286,7 +326,7 @@ mod tests {
 
     fn window(seqs: impl Iterator<Item = u64>) -> Window {
         let mut window = Window::default();
-        seqs.for_each(|seq| window.push(record(seq, 10)));
+        window.publish(seqs.map(|seq| record(seq, 10)));
         window
     }
 
@@ -328,7 +368,7 @@ mod tests {
 
     #[test]
     fn a_window_forgets_the_oldest_by_number_and_by_size() {
-        let many = window(1..=2_000);
+        let many = window(1..=6_000);
         assert_eq!(many.records.len(), WINDOW_RECORDS_MAX);
         let mut heavy = Window::default();
         (1..=100).for_each(|seq| heavy.push(record(seq, 64 * 1024)));
@@ -339,13 +379,16 @@ mod tests {
     #[test]
     fn lag_is_counted_in_events_and_in_bytes() {
         let mut heavy = Window::default();
-        (1..=40).for_each(|seq| heavy.push(record(seq, 32 * 1024)));
+        heavy.publish((1..=40).map(|seq| record(seq, 32 * 1024)));
         let lag = |window: &Window, seen| match window.look(Seq(seen)) {
             Look::Records { lag, .. } | Look::Behind { lag, .. } => lag.is_too_much(),
             Look::CaughtUp => false,
         };
+        assert!(!lag(&heavy, 1), "nobody could have seen them yet");
+        heavy.publish(std::iter::once(record(41, 10)));
         assert!(lag(&heavy, 1) && !lag(&heavy, 30));
-        let many = window(1..=400);
+        let mut many = window(1..=400);
+        many.publish(std::iter::once(record(401, 10)));
         assert!(lag(&many, 143) && !lag(&many, 144));
     }
 

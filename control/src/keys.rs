@@ -46,9 +46,21 @@ impl SealingKey {
     pub fn from_base64(text: &str) -> Result<Self, KeyError> {
         let bytes = STANDARD.decode_to_vec(text.trim()).map_err(|_| KeyError::Malformed)?;
         // The decoded copy is a key as well.
-        let bytes = Zeroizing::new(bytes);
-        let key = <[u8; KEY_BYTES]>::try_from(bytes.as_slice()).map_err(|_| KeyError::Malformed)?;
+        Self::from_bytes(&Zeroizing::new(bytes))
+    }
+
+    /// Takes a key from its bytes, as one that is sealed by another was kept.
+    ///
+    /// # Errors
+    /// [`KeyError::Malformed`] when there are not 32 of them.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
+        let key = <[u8; KEY_BYTES]>::try_from(bytes).map_err(|_| KeyError::Malformed)?;
         Ok(Self(Zeroizing::new(key)))
+    }
+
+    /// The key's bytes, to be sealed by another key.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.0.as_slice()
     }
 
     /// Makes a new key.

@@ -6,11 +6,14 @@
 //! - [`server`]: the process, from its settings to its end; [`plane`] is what every request needs.
 //! - [`twilio`]: the carrier's questions and its answers. `voice` begins a call, `resume` decides
 //!   what follows each stream, `status` hears how it ends, `rest` places calls.
-//! - [`fleet`]: the relays. `link` talks to them, `nodes` knows them, `placement` chooses one.
+//! - [`directory`]: who answers. [`fleet`]: the relays. `link` talks to them, `nodes` knows them, `placement` chooses one.
 //! - [`store`]: everything durable; [`sequencer`] gives every event its place; [`hub`] and [`sse`]
 //!   bring events to clients.
+//! - [`access`]: who may do what.
+//!   bring events to clients, [`webhooks`] to customers' servers; `retention` forgets them in time.
 //! - [`api`]: what web applications use; [`dialer`] is what the API does to calls, [`commands`] what
 //!   it does in them while they run, and [`answers`] who waits for what becomes of it.
+//! - [`operator`]: what is done at the command line.
 //! - [`http`]: one route table behind our own accept loop; [`error`]: what a refusal looks like.
 //! - [`keys`] seals secrets, [`tokens`] signs tickets and passes, [`config`] reads the environment,
 //!   [`metrics`] counts, [`admin`] answers probes, [`clock`] reads time.
@@ -21,6 +24,7 @@ pub mod server;
 
 pub mod twilio;
 
+pub mod directory;
 pub mod fleet;
 
 pub mod store;
@@ -28,13 +32,20 @@ pub mod store;
 pub mod events;
 pub mod sequencer;
 
+mod retention;
+
 pub mod hub;
 pub mod sse;
+pub mod webhooks;
+
+pub mod access;
 
 pub mod answers;
 pub mod api;
 pub mod commands;
 pub mod dialer;
+
+pub mod operator;
 
 pub mod admin;
 pub mod error;

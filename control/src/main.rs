@@ -5,7 +5,8 @@ use std::panic::PanicHookInfo;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use control::config::{self, Config, LogFormat, Logging};
+use control::config::{self, Config, Door, Environment, LogFormat, Logging, Mistakes};
+use control::operator::{self, KeyTask, TenantTask};
 use control::{metrics, server};
 
 #[global_allocator]
@@ -28,13 +29,28 @@ enum Task {
     Metrics,
     /// Prints the line that lets relays join; needs the settings of the database and the link.
     JoinToken,
+    /// Makes, lists and changes tenants; needs the settings of the database.
+    #[command(subcommand)]
+    Tenant(TenantTask),
+    /// Makes, lists and revokes API keys; needs the settings of the database.
+    #[command(subcommand)]
+    Key(KeyTask),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().task {
         Some(Task::Config) => print(&config::settings::page()),
         Some(Task::Metrics) => print(&metrics::page()),
-        Some(Task::JoinToken) => join_token(),
+        Some(Task::JoinToken) => at_the_door(config::read_door, async |door: &Door| {
+            let token = server::join_token(door).await?;
+            Ok(format!("{}\n", token.reveal()))
+        }),
+        Some(Task::Tenant(task)) => at_the_door(config::read_store, async move |door: &Door| {
+            operator::tenants(door, task).await
+        }),
+        Some(Task::Key(task)) => at_the_door(config::read_store, async move |door: &Door| {
+            operator::keys(door, task).await
+        }),
         None => serve(),
     }
 }
@@ -72,15 +88,19 @@ fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Does something that needs the database and nothing else, and prints what came of it.
 #[expect(clippy::print_stderr, reason = "there is no log in a command")]
-fn join_token() -> ExitCode {
-    let door = match config::read_door(&config::environment()) {
+fn at_the_door(
+    read: impl FnOnce(&Environment) -> Result<Door, Mistakes>,
+    task: impl AsyncFnOnce(&Door) -> anyhow::Result<String>,
+) -> ExitCode {
+    let door = match read(&config::environment()) {
         Ok(door) => door,
         Err(mistakes) => return refuse(&mistakes),
     };
-    let token = runtime().and_then(|runtime| runtime.block_on(server::join_token(&door)));
-    match token {
-        Ok(token) => print(&format!("{}\n", token.reveal())),
+    let done = runtime().and_then(|runtime| runtime.block_on(task(&door)));
+    match done {
+        Ok(text) => print(&text),
         Err(error) => {
             eprintln!("control: {error:#}");
             ExitCode::FAILURE
@@ -89,7 +109,7 @@ fn join_token() -> ExitCode {
 }
 
 #[expect(clippy::print_stderr, reason = "before the log exists")]
-fn refuse(mistakes: &config::Mistakes) -> ExitCode {
+fn refuse(mistakes: &Mistakes) -> ExitCode {
     eprint!("{mistakes}");
     ExitCode::from(config::EXIT_USAGE)
 }

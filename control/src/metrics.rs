@@ -21,7 +21,7 @@ use crate::sequencer::{LeaseState, Sequencer};
 
 mod labels;
 
-pub use self::labels::{Answered, Asked, Doing, Hearing, Route, Told};
+pub use self::labels::{Answered, Asked, Dialled, Doing, Hearing, Route, Told};
 
 /// One declared metric.
 #[derive(Debug)]
@@ -62,6 +62,11 @@ const CARRIER_REQUESTS: Metric = metric(
     "control_carrier_requests",
     "Requests to the carrier's REST API, by what became of them.",
     "`credentials`: a wrong auth token; `throttled`: too much at once; `silent`: the carrier or the way to it.",
+);
+const DIALS: Metric = metric(
+    "control_dials",
+    "Turns of outbound calls, by what they came to; a call has several when it waits or is dialled again.",
+    "`late`: the pace or the slots are too few for what is wanted; `unsure`: the carrier or the way to it; `forbidden`: somebody tries where calls may not go.",
 );
 const HELLOS: Metric = metric(
     "control_link_hellos",
@@ -134,6 +139,7 @@ pub const METRICS: &[&Metric] = &[
     &FORGED,
     &TWIML,
     &CARRIER_REQUESTS,
+    &DIALS,
     &HELLOS,
     &LINK_UNKNOWN,
     &ANNOUNCEMENTS,
@@ -172,6 +178,7 @@ pub struct Metrics {
     forged: Family<One, Counter>,
     twiml: Family<One, Counter>,
     carrier: Family<One, Counter>,
+    dials: Family<One, Counter>,
     hellos: Family<One, Counter>,
     announcements: Family<One, Counter>,
     commands: Family<Two, Counter>,
@@ -190,6 +197,7 @@ impl Metrics {
             forged: Family::default(),
             twiml: Family::default(),
             carrier: Family::default(),
+            dials: Family::default(),
             hellos: Family::default(),
             announcements: Family::default(),
             commands: Family::default(),
@@ -201,6 +209,7 @@ impl Metrics {
         registry.register(FORGED.name, FORGED.counts, metrics.forged.clone());
         registry.register(TWIML.name, TWIML.counts, metrics.twiml.clone());
         registry.register(CARRIER_REQUESTS.name, CARRIER_REQUESTS.counts, metrics.carrier.clone());
+        registry.register(DIALS.name, DIALS.counts, metrics.dials.clone());
         registry.register(HELLOS.name, HELLOS.counts, metrics.hellos.clone());
         let announcements = metrics.announcements.clone();
         registry.register(ANNOUNCEMENTS.name, ANNOUNCEMENTS.counts, announcements);
@@ -242,6 +251,11 @@ impl Metrics {
     /// Counts a request to the carrier.
     pub fn asked(&self, asked: Asked) {
         self.carrier.get_or_create(&[("outcome", asked.value())]).inc();
+    }
+
+    /// Counts a turn of an outbound call.
+    pub fn dialled(&self, dialled: Dialled) {
+        self.dials.get_or_create(&[("outcome", dialled.value())]).inc();
     }
 
     /// Counts a relay that dialled in.

@@ -1,11 +1,16 @@
 //! What every request needs: the parts of the control plane, put together once at start.
 
 use link::id::TenantId;
-use link::secret::Secret;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::auth::ApiKeys;
-use crate::config::agents::Agents;
+use crate::access::address::Proxies;
+use crate::access::known::KnownKeys;
+use crate::access::rates::Rates;
+use crate::access::tenants::Tenants;
+use crate::api::auth::OperatorKeys;
+use crate::dialer::rules::Rules;
+use crate::dialer::waiting::Dialler;
+use crate::directory::Directory;
 use crate::fleet::nodes::Nodes;
 use crate::hub::Hub;
 use crate::metrics::Metrics;
@@ -14,7 +19,8 @@ use crate::store::Store;
 use crate::store::call::Number;
 use crate::tokens::Tokens;
 use crate::twilio::rest::Rest;
-use crate::twilio::signature::PublicOrigin;
+use crate::twilio::signature::{AuthTokens, PublicOrigin};
+use crate::webhooks::Post;
 
 /// The parts of the control plane.
 #[derive(Debug)]
@@ -28,26 +34,40 @@ pub struct Plane {
     /// The relays that are there.
     pub nodes: Nodes,
     /// Who answers.
-    pub agents: Agents,
+    pub directory: Directory,
     /// What is signed.
     pub tokens: Tokens,
     /// The carrier's REST API.
     pub carrier: Rest,
+    /// Tells webhooks.
+    pub post: Post,
     /// Where the carrier reaches this process.
     pub public: PublicOrigin,
     /// What the carrier signs its requests with.
-    pub auth_token: Secret,
-    /// Who may use the API.
-    pub api_keys: ApiKeys,
+    pub auth_tokens: AuthTokens,
+    /// What must hold before anybody is dialled.
+    pub rules: Rules,
+    /// The way to the task that dials.
+    pub dialler: Dialler,
+    /// The operator's keys of the API.
+    pub operators: OperatorKeys,
+    /// The tenants' keys of the API.
+    pub keys: KnownKeys,
     /// Who calls when an outbound call does not say.
     pub from: Option<Number>,
+    /// The tenants and what bounds them.
+    pub tenants: Tenants,
+    /// How much may be asked.
+    pub rates: Rates,
+    /// Whose word about their clients is taken.
+    pub proxies: Proxies,
     /// What is counted.
     pub metrics: Metrics,
     /// Cancelled when the process stops: ends event streams.
     pub shutdown: CancellationToken,
 }
 
-/// Whose calls these are: there is one tenant, and everything durable already names it.
+/// The tenant of whoever runs an installation for themselves: the operator's keys are its keys.
 ///
 /// # Panics
 /// Never: the word is an id.

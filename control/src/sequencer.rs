@@ -13,13 +13,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use link::event::NodeEvent;
-use link::id::EventNumber;
+use link::id::{ControlId, EventNumber};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::hub::Hub;
+use crate::retention;
 use crate::store::{AtOnce, Gap, Ledger, LedgerError, Source, Store, StoreError, Times, Written};
 
 /// The way to the sequencer. Cheap to clone.
@@ -27,6 +28,8 @@ use crate::store::{AtOnce, Gap, Ledger, LedgerError, Source, Store, StoreError, 
 pub struct Sequencer {
     offers: mpsc::Sender<Offer>,
     state: watch::Receiver<LeaseState>,
+    term: watch::Receiver<Option<u64>>,
+    control: ControlId,
     counts: Arc<Counts>,
 }
 
@@ -47,6 +50,9 @@ pub enum Refused {
     /// It does not follow what was committed.
     #[error(transparent)]
     Gap(#[from] Gap),
+    /// Another instance numbers events, or nobody: the relay tells the holder.
+    #[error("this instance does not hold the lease")]
+    NotHolder,
     /// This instance is stopping; the batch is safe with the relay.
     #[error("this instance is stopping")]
     Stopped,
@@ -55,15 +61,19 @@ pub enum Refused {
 /// How a sequencer works.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// This process's name in the lease; never that of another process.
-    pub holder: String,
+    /// This process's name in the lease and on the link; never that of another process.
+    pub holder: ControlId,
     /// How long leases and detached calls last.
     pub times: Times,
+    /// How long events are kept, in days after the one on which they were stored.
+    pub keep_days: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { holder: uuid::Uuid::new_v4().simple().to_string(), times: Times::default() }
+        let holder = ControlId::new(uuid::Uuid::new_v4().simple().to_string())
+            .expect("hexadecimal digits are an id");
+        Self { holder, times: Times::default(), keep_days: KEEP_DAYS }
     }
 }
 
@@ -94,12 +104,22 @@ pub fn sequencer(
 ) -> (Sequencer, impl Future<Output = ()> + Send) {
     let (offers, queue) = mpsc::channel(QUEUE_BATCHES_MAX);
     let (state, watching) = watch::channel(LeaseState::Waiting);
+    let (term, term_watching) = watch::channel(None);
     let counts = Arc::new(Counts::default());
-    let handle = Sequencer { offers, state: watching.clone(), counts: Arc::clone(&counts) };
+    let handle = Sequencer {
+        offers,
+        state: watching.clone(),
+        term: term_watching,
+        control: settings.holder.clone(),
+        counts: Arc::clone(&counts),
+    };
+    let keeper =
+        retention::keep(store.clone(), settings.keep_days, watching.clone(), shutdown.clone());
     let follower = hub.clone().follow(store.clone(), watching, shutdown.clone());
-    let task = Task { store, hub, settings, shutdown, queue, state, counts, group: Group::new() };
+    let group = Group::new();
+    let task = Task { store, hub, settings, shutdown, queue, state, term, counts, group };
     let both = async move {
-        tokio::join!(task.run(), follower);
+        tokio::join!(task.run(), follower, keeper);
     };
     (handle, both)
 }
@@ -121,6 +141,19 @@ impl Sequencer {
     #[must_use]
     pub fn state(&self) -> watch::Receiver<LeaseState> {
         self.state.clone()
+    }
+
+    /// In which term of office this instance numbers events, and every change of it; `None` while
+    /// it does not. An instance whose database fails keeps its term until somebody else has one.
+    #[must_use]
+    pub fn term(&self) -> watch::Receiver<Option<u64>> {
+        self.term.clone()
+    }
+
+    /// What this instance is called.
+    #[must_use]
+    pub fn control(&self) -> &ControlId {
+        &self.control
     }
 
     /// What has been done.
@@ -150,8 +183,9 @@ struct Offer {
     reply: oneshot::Sender<Result<EventNumber, Refused>>,
 }
 
-/// Batches that share a transaction, and who waits for each. It outlives failures and lost leases:
-/// it is offered again until it is committed or known to have been.
+/// Batches that share a transaction, and who waits for each. It outlives failures: it is offered
+/// again until it is committed or known to have been. When the lease is lost it is given back, since
+/// relays tell the next holder everything again.
 #[derive(Debug)]
 struct Group {
     batches: Vec<(Source, Vec<NodeEvent>)>,
@@ -178,6 +212,7 @@ struct Task {
     shutdown: CancellationToken,
     queue: mpsc::Receiver<Offer>,
     state: watch::Sender<LeaseState>,
+    term: watch::Sender<Option<u64>>,
     counts: Arc<Counts>,
     group: Group,
 }
@@ -200,10 +235,13 @@ impl Task {
             at_once = AtOnce::No;
             info!("holding the lease for events");
             self.state.send_replace(LeaseState::Held);
+            self.term.send_replace(Some(ledger.term()));
             match self.hold(&mut ledger).await {
                 Over::Lost => {
                     warn!("another instance has taken the lease for events");
                     self.state.send_replace(LeaseState::Waiting);
+                    self.term.send_replace(None);
+                    self.give_back();
                 }
                 Over::Shutdown => {
                     if let Err(error) = ledger.release().await {
@@ -214,13 +252,27 @@ impl Task {
             }
         }
         self.state.send_replace(LeaseState::Waiting);
+        self.term.send_replace(None);
+    }
+
+    /// Says no to everything that was offered and not committed.
+    fn give_back(&mut self) {
+        let group = std::mem::replace(&mut self.group, Group::new());
+        let mut replies = group.replies;
+        while let Ok(offer) = self.queue.try_recv() {
+            replies.push(offer.reply);
+        }
+        for reply in replies {
+            // A link that has gone tells the next holder all the same.
+            reply.send(Err(Refused::NotHolder)).ok();
+        }
     }
 
     /// Waits for the lease; `None` when the process stops first.
     async fn take_lease(&self, at_once: AtOnce) -> Option<Ledger> {
-        let Settings { holder, times } = &self.settings;
+        let Settings { holder, times, .. } = &self.settings;
         loop {
-            match Ledger::take(&self.store, holder, *times, at_once).await {
+            match Ledger::take(&self.store, holder.as_str(), *times, at_once).await {
                 Ok(Some(ledger)) => return Some(ledger),
                 Ok(None) => debug!("another instance holds the lease for events"),
                 Err(error) => {
@@ -235,7 +287,7 @@ impl Task {
     }
 
     async fn hold(&mut self, ledger: &mut Ledger) -> Over {
-        let mut renew = ticks(self.settings.times.lease / 3);
+        let mut renew = ticks(self.settings.times.lease / 4);
         let mut look = ticks(if self.store.is_private() { LOOK_PRIVATE } else { LOOK_SHARED });
         // What is left from before comes first; so does whatever happened while nobody held.
         loop {
@@ -352,6 +404,9 @@ fn ticks(period: Duration) -> Interval {
     ticks
 }
 
+/// How long events are kept when nobody says.
+const KEEP_DAYS: u32 = 30;
+
 /// Batches that wait, of at most 64 events each, from all links together. When full, links wait,
 /// and relays keep what they have.
 const QUEUE_BATCHES_MAX: usize = 64;
@@ -367,9 +422,9 @@ const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_MAX: Duration = Duration::from_secs(2);
 
 /// How often the lease is asked for while another instance holds it.
-const TAKE_EVERY: Duration = Duration::from_millis(500);
+const TAKE_EVERY: Duration = Duration::from_millis(200);
 
-/// A private database's lease is renewed every 20 s: each renewal is a disk sync.
+/// A private database's lease is renewed every 15 s: each renewal is a disk sync.
 const PRIVATE_LEASE: Duration = Duration::from_secs(60);
 
 /// How often to look for what other instances have decided, and for calls to end.

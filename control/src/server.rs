@@ -15,11 +15,16 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::known::KnownKeys;
+use crate::access::rates::Rates;
+use crate::access::tenants::Tenants;
 use crate::config::{Config, Door};
+use crate::dialer::{queue, waiting::Dialler};
+use crate::directory::Directory;
 use crate::fleet::authority::Authority;
 use crate::fleet::link::Link;
 use crate::fleet::nodes::Nodes;
-use crate::http::serve::serve;
+use crate::http::serve::{raise_files_limit, serve};
 use crate::hub::Hub;
 use crate::keys::SealingKey;
 use crate::metrics::Metrics;
@@ -28,7 +33,8 @@ use crate::sequencer::{Settings, sequencer};
 use crate::store::Store;
 use crate::tokens::Tokens;
 use crate::twilio::rest::Rest;
-use crate::{admin, http};
+use crate::webhooks::Post;
+use crate::{access, admin, clock, http};
 
 /// Where the process listens.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +53,7 @@ pub struct Listening {
 /// # Errors
 /// What keeps it from starting.
 pub async fn run(config: Config, announce: impl FnOnce(Listening)) -> anyhow::Result<()> {
+    raise_files_limit();
     let stop = CancellationToken::new();
     let signals = stop_on_signal(stop.clone())?;
     let work = async {
@@ -84,11 +91,15 @@ async fn start(config: Config, stop: &CancellationToken) -> anyhow::Result<Start
     // Migrated before anything listens: a request never meets the tables of another version.
     let store = open_store(&config.door).await?;
     let authority = Arc::new(Authority::load(&store).await?);
-    let tokens = Tokens::load(&store).await?;
+    let tokens = Tokens::load(&store, clock::wall()).await?;
+    let keys = KnownKeys::load(store.clone()).await?;
+    let tenants = Tenants::load(store.clone()).await?;
+    let directory = Directory::load(config.agents, config.provider_keys, &store).await?;
     let numbering_stop = CancellationToken::new();
     let (hub, nodes) = (Hub::new(), Nodes::new());
+    let settings = Settings { keep_days: config.keep_days, ..Settings::default() };
     let (sequencer, numbering) =
-        sequencer(store.clone(), hub.clone(), Settings::default(), numbering_stop.clone());
+        sequencer(store.clone(), hub.clone(), settings, numbering_stop.clone());
     // All addresses before the join token is written: whoever finds the file may dial at once.
     let link = Link::bind(config.door.link_listen, Arc::clone(&authority))?;
     let public = listen(config.listen).await?;
@@ -103,23 +114,36 @@ async fn start(config: Config, stop: &CancellationToken) -> anyhow::Result<Start
         write_private(path, token.reveal())
             .with_context(|| format!("the join token cannot be written to {}", path.display()))?;
     }
+    let post = Post::new(config.webhooks_allow).context("webhooks cannot be told")?;
     let plane = Arc::new(Plane {
         metrics: Metrics::new(nodes.clone(), sequencer.clone(), hub.clone()),
         store,
         sequencer,
         hub,
         nodes,
-        agents: config.agents,
+        directory,
         tokens,
-        auth_token: config.carrier.auth_token.clone(),
+        auth_tokens: config.carrier.auth_tokens.clone(),
         carrier: Rest::new(config.carrier).context("the carrier's API cannot be used")?,
+        post: post.clone(),
         public: config.public,
-        api_keys: config.api_keys,
+        rules: config.rules,
+        dialler: Dialler::default(),
+        operators: config.operators,
+        keys,
+        tenants,
+        rates: Rates::default(),
+        proxies: config.proxies,
         from: config.from,
         shutdown: stop.clone(),
     });
     // Boxed, since the future's type cannot be written into a struct.
-    let numbering = Box::pin(numbering);
+    // Told for as long as events are numbered.
+    let telling =
+        post.deliver(plane.store.clone(), plane.sequencer.state(), numbering_stop.clone());
+    let numbering = Box::pin(async move {
+        tokio::join!(numbering, telling);
+    });
     Ok(Started { listening, plane, public, probes, link, numbering, numbering_stop })
 }
 
@@ -144,7 +168,10 @@ impl Started {
             admin_stop.cancel();
         };
         let probed = serve(probes, admin::routes(&plane), admin_stop.clone());
-        tokio::join!(requests, relays, numbers, probed);
+        let dialling = queue::run(Arc::clone(&plane));
+        let fresh = access::keep_fresh(&plane);
+        let followed = plane.directory.follow(&plane.store, &plane.nodes, plane.shutdown.clone());
+        tokio::join!(requests, relays, numbers, probed, dialling, fresh, followed);
         // Last of all: everything above may still have written.
         plane.store.close().await;
     }
@@ -162,7 +189,7 @@ pub async fn join_token(door: &Door) -> anyhow::Result<link::secret::Secret> {
 }
 
 /// Opens the database and what seals its secrets.
-async fn open_store(door: &Door) -> anyhow::Result<Store> {
+pub(crate) async fn open_store(door: &Door) -> anyhow::Result<Store> {
     make_private_dir(&door.data_dir)
         .with_context(|| format!("the folder {} is of no use", door.data_dir.display()))?;
     let sealing = match &door.sealing_key {

@@ -6,12 +6,12 @@
 //!
 //! The HTTP side (headers, framing, the route) is in `api/`.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::Stream;
-use link::id::{CallId, TenantId};
+use link::id::{CallId, RunId, TenantId};
 use tokio::sync::watch;
 use tokio::time::Interval;
 use tokio_util::sync::CancellationToken;
@@ -26,10 +26,56 @@ use crate::store::{Store, StoreError};
 pub enum Item {
     /// The next record.
     Record(Arc<Record>),
+    /// What follows does not continue what the client has seen: it should read the present state
+    /// anew. The stream goes on behind it.
+    Reset(Reset),
     /// Nothing for a while; keeps proxies from closing the connection.
     Ping,
     /// The last item: why the stream ends. The client comes back with the last id it has seen.
     End(End),
+}
+
+/// A break in what a client sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reset {
+    /// The last record that it says it has seen.
+    pub after: Seq,
+    /// The stream goes on behind this one; it is the id of the break itself.
+    pub resumes_after: Seq,
+    /// Why.
+    pub because: Because,
+}
+
+/// Why there is a break.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Because {
+    /// Records in between are older than what is kept.
+    Expired,
+    /// There is no such record yet: the id is another database's, or this one was set back.
+    UnknownId,
+}
+
+impl Because {
+    /// The word as clients see it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::UnknownId => "unknown_id",
+        }
+    }
+}
+
+impl Reset {
+    /// The break as the `data` line of its SSE message: one line of JSON, shaped as a record's.
+    #[must_use]
+    pub fn json(&self) -> String {
+        let Self { after, resumes_after, because } = self;
+        let because = because.as_str();
+        format!(
+            r#"{{"seq":{resumes_after},"type":"reset","call":null,"generation":null,"data":{{"after":{after},"because":"{because}"}}}}"#
+        )
+    }
 }
 
 /// Why a stream of records ends.
@@ -52,10 +98,12 @@ pub struct Watch {
     pub after: Option<Seq>,
     /// Only this call's records.
     pub call: Option<CallId>,
+    /// Only records of this run's calls.
+    pub run: Option<RunId>,
 }
 
 /// Streams a tenant's records, each exactly once and in order, until the client goes, is too slow,
-/// or `shutdown` is cancelled.
+/// or `shutdown` is cancelled. Where records are missing for good, a [`Reset`] says so.
 pub fn stream(
     store: Store,
     hub: &Hub,
@@ -75,7 +123,9 @@ pub fn stream(
         ping,
         shutdown,
         seen: None,
+        of_run: BTreeSet::new(),
         ready: VecDeque::new(),
+        reset: None,
         is_live: false,
         has_ended: false,
     };
@@ -96,8 +146,12 @@ struct Client {
     shutdown: CancellationToken,
     /// The last record that was looked at; `None` before the beginning was found.
     seen: Option<Seq>,
+    /// The calls of the run that is watched.
+    of_run: BTreeSet<CallId>,
     /// Records on their way out, at most one look's.
     ready: VecDeque<Arc<Record>>,
+    /// A break that the client is told of before anything else.
+    reset: Option<Reset>,
     /// Whether it has caught up once: from then on it must keep up.
     is_live: bool,
     has_ended: bool,
@@ -111,6 +165,9 @@ impl Client {
         loop {
             if self.shutdown.is_cancelled() {
                 return self.end(End::Shutdown);
+            }
+            if let Some(reset) = self.reset.take() {
+                return Some(Item::Reset(reset));
             }
             // One at a time: a client that does not read shows by its lag, not by a queue.
             if let Some(record) = self.ready.pop_front() {
@@ -140,6 +197,9 @@ impl Client {
             Some(seen) => seen,
             None => self.find_beginning().await?,
         };
+        if self.reset.is_some() {
+            return Ok(Refill::Looked);
+        }
         self.news.mark_unchanged();
         let look = self.subscription.window().look(seen);
         match look {
@@ -154,9 +214,9 @@ impl Client {
             }
             Look::Records { records, .. } => {
                 self.seen = records.last().map_or(self.seen, |record| Some(record.seq));
-                let call = self.watch.call.as_ref();
-                let wanted = |record: &Arc<Record>| call.is_none() || record.call.as_ref() == call;
-                self.ready.extend(records.into_iter().filter(wanted));
+                let wanted: Vec<_> =
+                    records.into_iter().filter(|record| self.wants(record)).collect();
+                self.ready.extend(wanted);
                 Ok(Refill::Looked)
             }
             Look::Behind { head, .. } => {
@@ -168,25 +228,71 @@ impl Client {
         }
     }
 
-    /// A client without a last record begins behind the last committed one; an id from the future
-    /// (another database's) as well.
+    /// Whether a record is one that the client asks for.
+    fn wants(&mut self, record: &Record) -> bool {
+        let Watch { call, run, .. } = &self.watch;
+        if call.is_some() && record.call != *call {
+            return false;
+        }
+        let Some(run) = run else { return true };
+        let Some(call) = &record.call else { return false };
+        if self.of_run.contains(call) {
+            return true;
+        }
+        // A call that joins a run says so in its first record.
+        let joins = BEGINNINGS.contains(&record.kind.as_str()) && record.names_run(run);
+        joins && self.of_run.insert(call.clone())
+    }
+
+    /// A client without a last record begins behind the last committed one; with an id that was
+    /// never given out as well, and is told so.
     async fn find_beginning(&mut self) -> Result<Seq, StoreError> {
         let head = self.store.head(&self.watch.tenant).await?;
         self.subscription.window().begin(head);
+        if let Some(run) = &self.watch.run {
+            self.of_run = self.store.calls_of_run(&self.watch.tenant, run).await?;
+        }
         let seen = self.watch.after.map_or(head, |after| after.min(head));
         self.seen = Some(seen);
+        if let Some(after) = self.watch.after.filter(|after| *after > head) {
+            self.reset = Some(Reset { after, resumes_after: head, because: Because::UnknownId });
+        }
         Ok(seen)
     }
 
     /// Reads a page. `head` was known to be committed before, so that a page that is not full
     /// holds everything up to it.
     async fn read_database(&mut self, seen: Seq, head: Seq) -> Result<(), StoreError> {
-        let Watch { tenant, call, .. } = &self.watch;
-        let page = self.store.events_after(tenant, seen, call.as_ref(), PAGE_RECORDS).await?;
+        let Watch { tenant, call, run, .. } = &self.watch;
+        let page = match run {
+            None => self.store.events_after(tenant, seen, call.as_ref(), PAGE_RECORDS).await?,
+            Some(run) => self.store.events_of_run(tenant, seen, run, PAGE_RECORDS).await?,
+        };
+        // Places are dense, so a page of all records shows by itself that none is missing before
+        // it. Asked after the page: what is missing only grows.
+        let is_whole = call.is_none()
+            && run.is_none()
+            && page.first().is_some_and(|first| first.seq == seen.next());
+        if !is_whole {
+            let oldest = self.store.oldest(tenant).await?;
+            // Nothing is kept: what was there until `head` is gone, too.
+            let gone = oldest.map_or(head, |oldest| Seq(oldest.0.saturating_sub(1)));
+            if gone > seen {
+                self.seen = Some(gone);
+                // Whoever asks for everything gets everything there is; nothing breaks off.
+                self.reset = (seen > Seq(0)).then_some(Reset {
+                    after: seen,
+                    resumes_after: gone,
+                    because: Because::Expired,
+                });
+                return Ok(());
+            }
+        }
         let last = page.last().map_or(seen, |record| record.seq);
         let is_full = page.len() == PAGE_RECORDS as usize;
         self.seen = Some(if is_full { last } else { last.max(head) });
-        self.ready.extend(page.into_iter().map(Arc::new));
+        let wanted = |record: &Record| call.is_none() || record.call == *call;
+        self.ready.extend(page.into_iter().filter(wanted).map(Arc::new));
         Ok(())
     }
 
@@ -204,6 +310,9 @@ enum Refill {
     /// The client has fallen behind for good.
     TooSlow,
 }
+
+/// The records that a call begins with.
+const BEGINNINGS: [&str; 2] = ["call.queued", "call.started"];
 
 /// Proxies close what is silent for 30 to 60 s.
 const PING_EVERY: Duration = Duration::from_secs(15);

@@ -1,21 +1,31 @@
-//! What control signs: tickets, which open one stream on one node, and passes, which let the
-//! carrier ask `resume` about one call for as long as calls last.
+//! What control signs: tickets, which open one stream on one node, passes, which let the carrier
+//! ask `resume` about one call for as long as calls last, and tickets of event streams ([`watch`]).
 //!
-//! Two keys, both made once and kept sealed in the store: relays hold the public half of the
-//! ticket's, nobody else needs the pass's.
+//! Two rings of keys, kept sealed in the store, which turn every 24 h (`ring`): relays hold the
+//! public halves of the tickets' ring, nobody else needs the passes'.
+
+use std::sync::Arc;
 
 use link::id::{CallId, NodeId, TenantId, WallTime};
-use link::ticket::{Claims, KeyError, LIFETIME_SECONDS, Purpose, SigningKey, VerifyingKey};
+use link::ticket::{
+    Bearer, Claims, KeyError, LIFETIME_SECONDS, SESSION_SECONDS, SigningKey, VerifyingKey,
+};
 use pasetors::Public;
 use pasetors::keys::{AsymmetricPublicKey, AsymmetricSecretKey};
 use pasetors::token::UntrustedToken;
 use pasetors::version4::{PublicToken, V4};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
+use self::ring::{Ring, Turn};
+use self::watch::WatchTicket;
 use crate::store::call::Call;
-use crate::store::{Store, StoreError};
+use crate::store::{RingName, RingPlace, SealedKey, Store, StoreError};
+
+mod ring;
+pub mod watch;
 
 /// Why a token could not be made or a key not be had.
 #[derive(Debug, thiserror::Error)]
@@ -59,45 +69,64 @@ pub enum PassPurpose {
     Resume,
 }
 
-/// A text that is no pass of ours, or one that has expired.
+/// A text that is no token of ours, or one that has expired.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a pass of this control")]
+#[error("not a token of this control")]
 pub struct BadPass;
 
 /// The keys that tokens are signed with.
+#[derive(Debug)]
 pub struct Tokens {
-    tickets: SigningKey,
-    pass_secret: AsymmetricSecretKey<V4>,
-    pass_public: AsymmetricPublicKey<V4>,
+    rings: tokio::sync::watch::Sender<Arc<Rings>>,
 }
+
+/// Both rings at one moment.
+#[derive(Debug)]
+pub(crate) struct Rings {
+    tickets: Ring<SigningKey>,
+    passes: Ring<PassKey>,
+}
+
+/// Wakes whoever must tell others of new keys.
+pub(crate) type KeyChanges = tokio::sync::watch::Receiver<Arc<Rings>>;
 
 impl Tokens {
     /// Takes the keys from the store, and makes them on first start.
     ///
     /// # Errors
     /// When the store fails or what it holds are no keys.
-    pub async fn load(store: &Store) -> Result<Self, TokenError> {
-        let tickets = store.secret_or_make::<TokenError>("ticket-key", make_key).await?;
-        let passes = store.secret_or_make::<TokenError>("pass-key", make_key).await?;
-        Self::from_bytes(&tickets, &passes)
+    pub async fn load(store: &Store, now: WallTime) -> Result<Self, TokenError> {
+        let stored = turned(store, now).await?;
+        let rings = Arc::new(Rings::open(store, &stored)?);
+        Ok(Self { rings: tokio::sync::watch::Sender::new(rings) })
     }
 
-    fn from_bytes(tickets: &[u8], passes: &[u8]) -> Result<Self, TokenError> {
-        // A key is stored as seed and public half together, 64 bytes; a shorter one is refused
-        // below.
-        let public = passes.get(32..).unwrap_or_default();
-        Ok(Self {
-            tickets: SigningKey::from_bytes(kid(tickets), tickets)?,
-            pass_secret: AsymmetricSecretKey::from(passes).map_err(|_| KeyError::Malformed)?,
-            pass_public: AsymmetricPublicKey::from(public).map_err(|_| KeyError::Malformed)?,
-        })
+    /// Lets the rings turn, and takes what another instance has turned.
+    ///
+    /// # Errors
+    /// When the store fails or what it holds are no keys; the keys then stay as they were.
+    pub async fn refresh(&self, store: &Store, now: WallTime) -> Result<(), TokenError> {
+        let stored = turned(store, now).await?;
+        let is_news = {
+            let rings = self.rings.borrow();
+            let known = rings.tickets.places().chain(rings.passes.places());
+            !known.eq(stored.iter().map(|key| key.place))
+        };
+        if is_news {
+            self.rings.send_replace(Arc::new(Rings::open(store, &stored)?));
+        }
+        Ok(())
     }
 
-    /// The keys that relays check tickets with.
+    /// The keys that relays check tickets with: those that sign later, too.
     #[must_use]
     pub fn verifying(&self) -> Vec<VerifyingKey> {
-        // A set, although there is one: a second key can be pushed before it signs anything.
-        vec![self.tickets.verifying()]
+        self.rings.borrow().tickets.all().map(SigningKey::verifying).collect()
+    }
+
+    /// Changes whenever [`Self::verifying`] may have.
+    pub(crate) fn changes(&self) -> KeyChanges {
+        self.rings.subscribe()
     }
 
     /// Signs the right of the call's present generation to open a stream on `node`.
@@ -107,10 +136,38 @@ impl Tokens {
     pub fn ticket(&self, call: &Call, node: &NodeId, now: WallTime) -> Result<String, TokenError> {
         // The ticket names the call in the carrier's words, too: a stolen one opens no other call.
         let carrier = call.carrier.as_ref().ok_or(TokenError::Unnamed)?;
+        let bearer = Bearer::Carrier { call_sid: carrier.call_sid.clone() };
+        // The carrier connects within a second; what is left is for a slow handshake.
+        let expires_at = now.seconds() + LIFETIME_SECONDS;
+        self.issue(bearer, call, node, (now, expires_at))
+    }
+
+    /// Signs the right of a page of this origin to open the call's stream on `node`; `None` is a
+    /// program that is no page.
+    ///
+    /// # Errors
+    /// When the ids are too long.
+    pub fn session(
+        &self,
+        call: &Call,
+        node: &NodeId,
+        origin: Option<String>,
+        now: WallTime,
+    ) -> Result<String, TokenError> {
+        let expires_at = now.seconds() + SESSION_SECONDS;
+        self.issue(Bearer::Page { origin }, call, node, (now, expires_at))
+    }
+
+    fn issue(
+        &self,
+        bearer: Bearer,
+        call: &Call,
+        node: &NodeId,
+        (now, expires_at): (WallTime, i64),
+    ) -> Result<String, TokenError> {
         let claims = Claims {
-            purpose: Purpose::Media,
+            bearer,
             call: call.id.clone(),
-            call_sid: carrier.call_sid.clone(),
             tenant: call.tenant.clone(),
             node: node.clone(),
             generation: call.generation,
@@ -118,10 +175,9 @@ impl Tokens {
             agent_version: call.agent_version,
             jti: random_hex()?,
             issued_at: now.seconds(),
-            // The carrier connects within a second; what is left is for a slow handshake.
-            expires_at: now.seconds() + LIFETIME_SECONDS,
+            expires_at,
         };
-        Ok(self.tickets.issue(&claims)?)
+        Ok(self.rings.borrow().tickets.signing(now).issue(&claims)?)
     }
 
     /// Signs the right to ask about the call.
@@ -137,11 +193,7 @@ impl Tokens {
             tenant: call.tenant.clone(),
             expires_at: now.seconds() + PASS_SECONDS,
         };
-        let body = serde_json::to_vec(&pass).map_err(|_| KeyError::Malformed)?;
-        // Signed, not sealed: the carrier's debugger may show it, and it holds nothing that is
-        // hidden.
-        let token = PublicToken::sign(&self.pass_secret, &body, None, Some(IMPLICIT));
-        Ok(token.map_err(|_| KeyError::Malformed)?)
+        self.sign(&pass, IMPLICIT, now)
     }
 
     /// Reads a pass that the carrier brings back.
@@ -149,19 +201,133 @@ impl Tokens {
     /// # Errors
     /// When it is not one of ours, or has expired.
     pub fn read_pass(&self, text: &str, now: WallTime) -> Result<Pass, BadPass> {
+        let pass: Pass = self.read(text, IMPLICIT)?;
+        if pass.expires_at <= now.seconds() { Err(BadPass) } else { Ok(pass) }
+    }
+
+    /// Signs the right to watch an event stream.
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub fn watch_ticket(&self, ticket: &WatchTicket, now: WallTime) -> Result<String, TokenError> {
+        self.sign(ticket, watch::IMPLICIT, now)
+    }
+
+    /// Reads a ticket of an event stream, an expired one, too: its bearer should hear that.
+    ///
+    /// # Errors
+    /// When it is not one of ours.
+    pub fn read_watch_ticket(&self, text: &str) -> Result<WatchTicket, BadPass> {
+        self.read(text, watch::IMPLICIT)
+    }
+
+    /// Signs what only control reads. Signed, not sealed: it may be seen, and holds nothing that
+    /// is hidden.
+    fn sign(
+        &self,
+        claims: &impl Serialize,
+        implicit: &[u8],
+        now: WallTime,
+    ) -> Result<String, TokenError> {
+        let body = serde_json::to_vec(claims).map_err(|_| KeyError::Malformed)?;
+        let rings = self.rings.borrow();
+        let key = rings.passes.signing(now);
+        let token = PublicToken::sign(&key.secret, &body, None, Some(implicit));
+        Ok(token.map_err(|_| KeyError::Malformed)?)
+    }
+
+    fn read<T: DeserializeOwned>(&self, text: &str, implicit: &[u8]) -> Result<T, BadPass> {
         // Every refusal is the same one: whoever tries learns nothing from it.
         let token = UntrustedToken::<Public, V4>::try_from(text).map_err(|_| BadPass)?;
-        let trusted = PublicToken::verify(&self.pass_public, &token, None, Some(IMPLICIT))
-            .map_err(|_| BadPass)?;
-        let pass: Pass = serde_json::from_str(trusted.payload()).map_err(|_| BadPass)?;
-        if pass.expires_at <= now.seconds() { Err(BadPass) } else { Ok(pass) }
+        let rings = self.rings.borrow();
+        // No name of the key travels with it: there are four at most, and most often the first
+        // fits.
+        let trusted = rings
+            .passes
+            .all()
+            .find_map(|key| PublicToken::verify(&key.public, &token, None, Some(implicit)).ok())
+            .ok_or(BadPass)?;
+        serde_json::from_str(trusted.payload()).map_err(|_| BadPass)
     }
 }
 
-impl std::fmt::Debug for Tokens {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tokens").field("tickets", &self.tickets).finish_non_exhaustive()
+impl Rings {
+    fn open(store: &Store, stored: &[SealedKey]) -> Result<Self, TokenError> {
+        let mut tickets = Vec::new();
+        let mut passes = Vec::new();
+        for sealed in stored {
+            let bytes = store.open_signing_key(sealed)?;
+            let place = sealed.place;
+            match place.ring {
+                RingName::Ticket => {
+                    tickets.push((place, SigningKey::from_bytes(kid(&bytes), &bytes)?));
+                }
+                RingName::Pass => passes.push((place, PassKey::from_bytes(&bytes)?)),
+            }
+        }
+        let tickets = Ring::new(tickets).ok_or(KeyError::Malformed)?;
+        let passes = Ring::new(passes).ok_or(KeyError::Malformed)?;
+        Ok(Self { tickets, passes })
     }
+}
+
+/// A key of the passes' ring.
+struct PassKey {
+    secret: AsymmetricSecretKey<V4>,
+    public: AsymmetricPublicKey<V4>,
+}
+
+impl PassKey {
+    fn from_bytes(bytes: &[u8]) -> Result<Self, KeyError> {
+        // A key is stored as seed and public half together, 64 bytes; a shorter one is refused.
+        let public = bytes.get(32..).unwrap_or_default();
+        Ok(Self {
+            secret: AsymmetricSecretKey::from(bytes).map_err(|_| KeyError::Malformed)?,
+            public: AsymmetricPublicKey::from(public).map_err(|_| KeyError::Malformed)?,
+        })
+    }
+}
+
+impl std::fmt::Debug for PassKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PassKey(***)")
+    }
+}
+
+/// The stored keys, after both rings have turned as far as they should.
+async fn turned(store: &Store, now: WallTime) -> Result<Vec<SealedKey>, TokenError> {
+    let mut stored = store.signing_keys().await?;
+    let mut has_turned = false;
+    for name in [RingName::Ticket, RingName::Pass] {
+        let places: Vec<_> =
+            stored.iter().map(|key| key.place).filter(|place| place.ring == name).collect();
+        match ring::turn(name, &places, now) {
+            Turn::Rest => continue,
+            Turn::Make(place) => {
+                store.add_signing_key(place, &key_for(store, place).await?).await?
+            }
+            Turn::Drop(through) => store.drop_signing_keys(name, through).await?,
+        }
+        has_turned = true;
+    }
+    if has_turned {
+        // Of several instances one has made the next key; what counts is what the table keeps.
+        stored = store.signing_keys().await?;
+    }
+    Ok(stored)
+}
+
+/// The bytes of a new key. The first one of each ring is the one that earlier releases sign with,
+/// so that both read each other's tokens while one replaces the other.
+async fn key_for(store: &Store, place: RingPlace) -> Result<Zeroizing<Vec<u8>>, TokenError> {
+    if place.number > 1 {
+        return make_key();
+    }
+    let name = match place.ring {
+        RingName::Ticket => "ticket-key",
+        RingName::Pass => "pass-key",
+    };
+    store.secret_or_make::<TokenError>(name, make_key).await
 }
 
 fn make_key() -> Result<Zeroizing<Vec<u8>>, TokenError> {
@@ -197,8 +363,26 @@ mod tests {
 
     const NOW: WallTime = WallTime(1_795_514_400_000_000);
 
+    /// A ring of each, whose second keys sign an hour later.
     fn tokens() -> Tokens {
-        Tokens::from_bytes(&make_key().unwrap(), &make_key().unwrap()).unwrap()
+        let place = |ring, number| RingPlace {
+            ring,
+            number,
+            signs_at: NOW.plus_us((number - 1) * 3_600_000_000),
+        };
+        let key = |number| {
+            let bytes = make_key().unwrap();
+            let key = SigningKey::from_bytes(kid(&bytes), &bytes).unwrap();
+            (place(RingName::Ticket, number), key)
+        };
+        let pass = |number| {
+            let key = PassKey::from_bytes(&make_key().unwrap()).unwrap();
+            (place(RingName::Pass, number), key)
+        };
+        let tickets = Ring::new(vec![key(1), key(2)]).unwrap();
+        let passes = Ring::new(vec![pass(1), pass(2)]).unwrap();
+        let rings = Arc::new(Rings { tickets, passes });
+        Tokens { rings: tokio::sync::watch::Sender::new(rings) }
     }
 
     fn call() -> Call {
@@ -214,6 +398,7 @@ mod tests {
             to: Number("+15550101".into()),
             agent: AgentName::new("front-desk").unwrap(),
             agent_version: 3,
+            run: None,
         };
         Call {
             id: new.id,
@@ -224,6 +409,7 @@ mod tests {
             to: new.to,
             agent: new.agent,
             agent_version: new.agent_version,
+            run: new.run,
             generation: Gen(2),
             node: None,
             state: CallState::Starting,
@@ -238,6 +424,8 @@ mod tests {
             answered_at: None,
             detached_at: None,
             ended_at: None,
+            resume_token: None,
+            answered_by: None,
         }
     }
 
@@ -273,8 +461,42 @@ mod tests {
         let tokens = tokens();
         let ticket = tokens.ticket(&call(), &claims_node(), NOW).unwrap();
         assert_eq!(tokens.read_pass(&ticket, NOW), Err(BadPass));
-        let other = Tokens::from_bytes(&make_key().unwrap(), &make_key().unwrap()).unwrap();
+        let other = self::tokens();
         assert_eq!(tokens.read_pass(&other.pass(&call(), NOW).unwrap(), NOW), Err(BadPass));
         assert_eq!(tokens.read_pass("", NOW), Err(BadPass));
+    }
+
+    #[test]
+    fn what_the_key_before_has_signed_is_read_on() {
+        let tokens = tokens();
+        let (ticket, pass) =
+            (tokens.ticket(&call(), &claims_node(), NOW), tokens.pass(&call(), NOW).unwrap());
+        let later = NOW.plus_us(3_600_000_000);
+        let next = tokens.ticket(&call(), &claims_node(), later).unwrap();
+        let keys = tokens.verifying();
+        assert_eq!(keys.len(), 2, "the one that signs later is known before");
+        let only = |key: &VerifyingKey| KeySet::new(std::slice::from_ref(key)).unwrap();
+        assert!(only(&keys[1]).verify(&ticket.unwrap(), NOW).is_ok());
+        assert!(only(&keys[0]).verify(&next, later).is_ok());
+        assert_eq!(tokens.read_pass(&pass, later).unwrap().call, call().id);
+        assert_ne!(tokens.pass(&call(), later).unwrap(), pass);
+    }
+
+    #[test]
+    fn a_ticket_of_an_event_stream_is_read_back_and_no_pass_is_one() {
+        let tokens = tokens();
+        let ticket = WatchTicket {
+            tenant: TenantId::default(),
+            what: watch::Watched::Call(call().id),
+            origin: "https://app.example".into(),
+            key: "operator-1".into(),
+            expires_at: NOW.seconds() + 60,
+        };
+        let text = tokens.watch_ticket(&ticket, NOW).unwrap();
+        assert!(text.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)));
+        assert_eq!(tokens.read_watch_ticket(&text), Ok(ticket));
+        assert_eq!(tokens.read_pass(&text, NOW), Err(BadPass));
+        let pass = tokens.pass(&call(), NOW).unwrap();
+        assert_eq!(tokens.read_watch_ticket(&pass), Err(BadPass));
     }
 }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, VecDeque};
 use arbitrary::{Arbitrary as _, Unstructured};
 #[cfg(doc)]
 use relay::call::Call;
-use relay::call::input::{Answering, MarkId, RecordId, Slot, ToolId};
+use relay::call::input::{Answering, Audio, AudioFormat, MarkId, RecordId, Slot, ToolId};
 use relay::call::output::{AgentMessage, CallerMessage, Milestone, Outbox, Output};
 
 use self::rig::Rig;
@@ -36,8 +36,11 @@ pub fn call(bytes: &[u8]) {
 }
 
 /// Everything that the call has said, as far as it matters, and what must hold of it.
-#[derive(Default)]
 struct Sent {
+    /// How the caller's leg is written.
+    caller: AudioFormat,
+    /// Audio that left for the caller so far, in pieces.
+    pieces: u32,
     ended: bool,
     /// Whether there is a socket, or one being opened, in each slot.
     dialled: [bool; 2],
@@ -58,8 +61,21 @@ impl Outbox for Sent {
         self.outputs += 1;
         assert!(self.outputs < OUTPUTS_MAX, "one input has no end");
         match output {
-            Output::ToCaller(CallerMessage::Mark(mark)) => self.marks.push_back(mark),
-            Output::ToCaller(CallerMessage::Media(_) | CallerMessage::Clear) => {}
+            Output::ToCaller(CallerMessage::Mark(mark)) => {
+                assert_eq!(mark.0, self.pieces, "a mark has the number of its piece");
+                self.marks.push_back(mark);
+            }
+            Output::ToCaller(CallerMessage::Media(audio)) => {
+                self.pieces += 1;
+                match (self.caller, audio) {
+                    (AudioFormat::Ulaw, Audio::Ulaw(bytes)) => assert!(!bytes.is_empty()),
+                    (AudioFormat::Pcm24k, Audio::PcmBytes(bytes)) => {
+                        assert!(!bytes.is_empty() && bytes.len() % 2 == 0, "half a sample");
+                    }
+                    (_, other) => panic!("not what this caller is told: {other:?}"),
+                }
+            }
+            Output::ToCaller(CallerMessage::Clear) => {}
             Output::ToAgent(slot, message) => self.told_agent(slot, &message),
             Output::Dial(slot) => {
                 assert!(!self.dialled[slot as usize], "a socket is there already");
@@ -72,13 +88,28 @@ impl Outbox for Sent {
             Output::RunTool(id, _) => self.tools.push_back(id),
             Output::DropTool(id) => self.tools.retain(|other| *other != id),
             Output::Note(Milestone::Ending { record, .. }) => self.records.push_back(record),
-            Output::Note(_) | Output::CloseCaller(_) => {}
+            Output::Note(_) | Output::CloseCaller(..) => {}
             Output::End(_) => self.ended = true,
         }
     }
 }
 
 impl Sent {
+    fn new(caller: AudioFormat) -> Self {
+        Self {
+            caller,
+            pieces: 0,
+            ended: false,
+            dialled: [false; 2],
+            asked: [None; 2],
+            marks: VecDeque::new(),
+            records: VecDeque::new(),
+            tools: VecDeque::new(),
+            generated_ms: BTreeMap::new(),
+            outputs: 0,
+        }
+    }
+
     fn told_agent(&mut self, slot: Slot, message: &AgentMessage<'_>) {
         assert!(self.dialled[slot as usize], "{message:?} to a socket that is not there");
         match message {

@@ -26,10 +26,11 @@ const fn target(name: &'static str, run: fn(&[u8])) -> Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 17] = [
     target("ws_frames", ws::frames),
     target("caller_wire", relay_side::caller_wire),
     target("opening", relay_side::opening),
+    target("page", relay_side::page),
     target("agent_wire", relay_side::agent_wire),
     target("agent_file", relay_side::agent_file),
     target("tools_allow", relay_side::tools_allow),
@@ -41,5 +42,6 @@ pub const TARGETS: [Target; 15] = [
     target("opus", codec_side::opus),
     target("dtmf", codec_side::dtmf),
     target("signature", control_side::signature),
+    target("access", control_side::access),
     target("call", call::call),
 ];

@@ -5,11 +5,13 @@ use std::str;
 use std::sync::{Arc, OnceLock};
 
 use link::agent::AgentSpec;
+use link::guard::{Allowed, is_public};
 use link::secret::Secret;
 use relay::call::input::{AgentEvent, Audio, CallerEvent};
 use relay::call::output::{AgentMessage, Cue, Recalled};
-use relay::tools::guard::{Allowed, is_public};
-use relay::wire::{AgentDialect, AgentWire, CallerDialect, opening as wire_opening};
+use relay::wire::{
+    AgentDialect, AgentWire, CallerDialect, browser as wire_page, opening as wire_opening,
+};
 use serde_json::Value;
 
 /// A message of the carrier in mid-stream.
@@ -24,6 +26,7 @@ pub fn caller_wire(bytes: &[u8]) {
             let is_audio = match &event {
                 CallerEvent::Media { audio, .. } => is_sound(*audio),
                 CallerEvent::Started
+                | CallerEvent::Speech(_)
                 | CallerEvent::Mark(_)
                 | CallerEvent::Key(_)
                 | CallerEvent::Malformed
@@ -36,6 +39,13 @@ pub fn caller_wire(bytes: &[u8]) {
         heard
     };
     agree(meaning(text), || meaning(&spaced(text)));
+}
+
+/// A message of a page, before its `start` and in mid-stream.
+pub fn page(bytes: &[u8]) {
+    let Ok(text) = str::from_utf8(bytes) else { return };
+    let _ = wire_page::read_start(text);
+    CallerDialect::Browser.read(text, |_| {});
 }
 
 /// A message of the carrier before its `start`.
@@ -129,7 +139,7 @@ fn spaced(text: &str) -> String {
 fn is_sound(audio: Audio<'_>) -> bool {
     match audio {
         Audio::Base64(text) => codec::base64::check(text.as_bytes()).is_ok(),
-        Audio::Ulaw(_) | Audio::Pcm(_) => true,
+        Audio::Ulaw(_) | Audio::PcmBytes(_) | Audio::Pcm(_) => true,
     }
 }
 

@@ -48,6 +48,10 @@ pub struct AgentSpec {
     /// How sessions with the provider are opened and replaced.
     #[serde(default)]
     pub session: Sessions,
+    /// What is done when a machine picks up a call that we placed; `None` when nobody listens for
+    /// one. Control does it; a relay does not know who has picked up.
+    #[serde(default)]
+    pub machine: Option<OnMachine>,
 }
 
 fn first_version() -> u32 {
@@ -73,6 +77,23 @@ pub enum Provider {
 }
 
 impl Provider {
+    /// The kinds that are built in, as a spec writes them.
+    pub const KINDS: [&str; 1] = ["openai_realtime"];
+
+    /// The environment variables that providers' keys are in.
+    pub const KEY_SETTINGS: [&str; 1] = ["OPENAI_API_KEY"];
+
+    /// The names under which tenants keep their own provider keys.
+    pub const KEY_NAMES: [&'static str; 1] = ["openai"];
+
+    /// The name of this provider's key, one of [`Self::KEY_NAMES`].
+    #[must_use]
+    pub fn key_name(&self) -> &'static str {
+        match self {
+            Self::OpenaiRealtime { .. } => "openai",
+        }
+    }
+
     /// The environment variable that holds this provider's key, in both processes.
     #[must_use]
     pub fn key_setting(&self) -> &'static str {
@@ -193,6 +214,39 @@ impl Default for Sessions {
     }
 }
 
+/// What is done when a machine picks up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case")]
+pub enum OnMachine {
+    /// An event tells, and the agent goes on.
+    Continue {},
+    /// The call is ended.
+    HangUp {},
+    /// After the beep these words are spoken, and the call is ended.
+    LeaveMessage {
+        /// The words.
+        text: String,
+    },
+}
+
+impl OnMachine {
+    /// The longest message, in bytes. Twilio takes documents of 4,000 characters, escapes included.
+    pub const TEXT_BYTES_MAX: usize = 2_000;
+
+    /// What is wrong with it; `None` when nothing is.
+    #[must_use]
+    pub fn problem(&self) -> Option<&'static str> {
+        match self {
+            Self::LeaveMessage { text }
+                if text.trim().is_empty() || text.len() > Self::TEXT_BYTES_MAX =>
+            {
+                Some("the message is not 1 to 2000 bytes")
+            }
+            Self::LeaveMessage { .. } | Self::Continue {} | Self::HangUp {} => None,
+        }
+    }
+}
+
 /// What is wrong with a spec, with the field it is wrong in.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("agent `{agent}`: {field}: {problem}")]
@@ -259,6 +313,9 @@ impl AgentSpec {
         if self.session.hedge_ms != 0 && !(100..=5_000).contains(&self.session.hedge_ms) {
             say("session.hedge_ms", "must be 0 (never) or 100 to 5000");
         }
+        if let Some(problem) = self.machine.as_ref().and_then(OnMachine::problem) {
+            say("machine", problem);
+        }
         self.tool_problems(&mut say);
         found
     }
@@ -322,9 +379,20 @@ mod tests {
             "name": "x", "instructions": " ",
             "provider": {"kind": "openai_realtime", "url": "ws://api.example.com"},
             "turn_detection": {"threshold": 3.0},
+            "machine": {"do": "leave_message", "text": " "},
         }));
         let fields: Vec<_> = spec.problems().iter().map(|p| p.field).collect();
-        assert_eq!(fields, ["instructions", "provider.url", "turn_detection.threshold"]);
+        assert_eq!(fields, ["instructions", "provider.url", "turn_detection.threshold", "machine"]);
+    }
+
+    #[test]
+    fn every_kind_that_is_built_in_is_read_and_has_a_known_key() {
+        for kind in Provider::KINDS {
+            let spec = spec(serde_json::json!({
+                "name": "x", "instructions": "y", "provider": {"kind": kind},
+            }));
+            assert!(Provider::KEY_SETTINGS.contains(&spec.provider.key_setting()), "{kind}");
+        }
     }
 
     #[test]

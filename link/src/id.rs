@@ -75,8 +75,16 @@ text_id!(
     CallId, "call id"
 );
 text_id!(
+    /// Calls that were started together.
+    RunId, "run id"
+);
+text_id!(
     /// One relay process of the fleet. Set by the operator, stable over restarts.
     NodeId, "node id"
+);
+text_id!(
+    /// One life of a control process, named anew at each start.
+    ControlId, "control id"
 );
 text_id!(
     /// Whose calls these are.

@@ -12,7 +12,8 @@ const PREFIX: &str = "lcjoin1_";
 /// What a join token says.
 #[derive(Debug, Clone, Deserialize)]
 pub struct JoinToken {
-    /// Where control's link listens, `host:port` (UDP).
+    /// Where the links of all controls listen, `host:port` (UDP): a name may have an address for each,
+    /// and several names are separated by commas.
     #[serde(rename = "a")]
     pub address: String,
     /// Control's CA certificate, DER, base64url without padding.
@@ -34,6 +35,11 @@ impl JoinToken {
     pub fn new(address: impl Into<String>, ca_der: &[u8], secret: Secret) -> Self {
         let ca = base64_simd::URL_SAFE_NO_PAD.encode_to_string(ca_der);
         Self { address: address.into(), ca, secret }
+    }
+
+    /// Each `host:port` of the address.
+    pub fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.address.split(',').map(str::trim).filter(|address| !address.is_empty())
     }
 
     /// Writes the token as one line.
@@ -79,6 +85,9 @@ mod tests {
         assert_eq!(back.address, "control.internal:7443");
         assert_eq!(back.ca_der().unwrap(), b"der");
         assert_eq!(back.secret.reveal(), "s3");
+        assert_eq!(back.addresses().collect::<Vec<_>>(), ["control.internal:7443"]);
+        let two = JoinToken::new("a:1, b:2", b"der", Secret::new("s3"));
+        assert_eq!(two.addresses().collect::<Vec<_>>(), ["a:1", "b:2"]);
     }
 
     #[test]

@@ -10,6 +10,8 @@
 pub mod id;
 pub mod secret;
 
+pub mod guard;
+
 pub mod ticket;
 
 pub mod agent;

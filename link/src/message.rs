@@ -2,7 +2,10 @@
 //!
 //! The relay dials and says [`ToControl::Hello`]; control answers [`ToRelay::Welcome`] or
 //! [`ToRelay::Refused`], then pushes keys, signatures and agents, then [`ToRelay::Synced`]. From
-//! there on both sides speak when they have something to say. Bodies are self-describing JSON:
+//! there on both sides speak when they have something to say.
+//!
+//! There may be several controls. A relay is linked to each, takes commands from any, and tells its
+//! events to the one that numbers them, which says so with [`ToRelay::Lease`]. Bodies are self-describing JSON:
 //! unknown messages and fields are skipped and counted; only another major version is refused.
 
 use serde::{Deserialize, Serialize};
@@ -10,7 +13,9 @@ use serde::{Deserialize, Serialize};
 use crate::agent::AgentSpec;
 use crate::event::NodeEvent;
 use crate::frame::{Channel, Frame, FrameError};
-use crate::id::{AgentName, CallId, CommandId, Epoch, EventNumber, Gen, NodeId, TenantId};
+use crate::id::{
+    AgentName, CallId, CommandId, ControlId, Epoch, EventNumber, Gen, NodeId, TenantId,
+};
 use crate::secret::Secret;
 use crate::ticket::VerifyingKey;
 use crate::tool::Address;
@@ -23,7 +28,11 @@ pub const ALPN: &[u8] = b"linecard-link/1";
 pub const SERVER_NAME: &str = "control.linecard.internal";
 
 /// The version of this protocol.
-pub const VERSION: Version = Version { major: 1, minor: 0 };
+pub const VERSION: Version = Version { major: 1, minor: 1 };
+
+/// The first minor version in which control says whether it takes events. An older control is the
+/// only one and always does; an older relay is linked to one control only and tells it everything.
+pub const LEASE_SINCE: u16 = 1;
 
 /// A version of the link's protocol. Another major version is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +45,10 @@ pub struct Version {
 
 /// The most events in one batch: with turns of ordinary length it stays far inside a frame.
 pub const BATCH_EVENTS_MAX: usize = 64;
+
+/// The versions that a relay keeps of one agent; when there are more, the oldest other one makes
+/// room. Control tells of a version again that a relay may have forgotten.
+pub const AGENT_VERSIONS_MAX: usize = 16;
 
 /// What a relay says.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -94,6 +107,10 @@ pub enum ToRelay {
         version: Version,
         /// The last event of this epoch that control has committed.
         acked: EventNumber,
+        /// Which control this is, so that one that is reached by two addresses is known; `None`
+        /// from one that is older than [`LEASE_SINCE`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        control: Option<ControlId>,
     },
     /// The relay is not let in; the connection ends.
     Refused {
@@ -110,10 +127,16 @@ pub enum ToRelay {
         /// Replaces what was pushed before; compared in constant time.
         values: Vec<Secret>,
     },
-    /// One agent spec; each version is kept until the relay stops.
+    /// One agent spec; the latest [`AGENT_VERSIONS_MAX`] of each agent are kept.
     Agent(Box<AgentSpec>),
     /// Everything that a call needs has been pushed: the node may be ready.
     Synced,
+    /// Whether this control numbers events. Said once after [`Self::Synced`], and at each change.
+    Lease {
+        /// It does, and these are the terms of office so far: of two controls that both say so, the
+        /// higher number is right. `None` when another one does, or nobody.
+        term: Option<u64>,
+    },
     /// All events up to this number are committed.
     Ack {
         /// The highest committed number.
@@ -241,7 +264,9 @@ impl ToRelay {
     #[must_use]
     pub fn channel(&self) -> Channel {
         match self {
-            Self::Welcome { .. } | Self::Refused { .. } | Self::Unknown => Channel::Session,
+            Self::Welcome { .. } | Self::Refused { .. } | Self::Lease { .. } | Self::Unknown => {
+                Channel::Session
+            }
             Self::TicketKeys { .. } | Self::Signatures { .. } | Self::Agent(_) | Self::Synced => {
                 Channel::Config
             }

@@ -1,5 +1,8 @@
 //! The ticket: the signed right of one stream to one call on one node.
 //!
+//! A carrier brings it in TwiML, a web page as the token of its session: the [`Bearer`] says which,
+//! and what else must be true of it.
+//!
 //! PASETO v4.public, so there is no algorithm field to get wrong. It lives 60 s, and it is
 //! one-time without a question to control: only the named node takes it, that node remembers its
 //! `jti` until it expires, and it refuses tickets issued before its own start (Twilio then asks
@@ -26,23 +29,28 @@ pub const LIFETIME_SECONDS: i64 = 60;
 /// How far the clocks of control and relay may disagree, in seconds.
 pub const SKEW_SECONDS: i64 = 5;
 
+/// How long the token of a session is good for, in seconds. A page asks for the microphone in
+/// between, and a person thinks about that.
+pub const SESSION_SECONDS: i64 = 120;
+
 /// The longest ticket, in characters. With the parameter's name it stays under Twilio's 500.
 pub const TICKET_CHARS_MAX: usize = 490;
+
+/// The longest token of a session, in characters: a ticket, an origin with the longest host name,
+/// and ids of any length.
+pub const SESSION_CHARS_MAX: usize = 1_536;
 
 const IMPLICIT: &[u8] = b"linecard media ticket v1";
 
 /// What a ticket says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claims {
-    /// What the ticket is for. A ticket for another purpose is refused.
-    #[serde(rename = "p")]
-    pub purpose: Purpose,
+    /// Who may bring it. A ticket for somebody else is refused.
+    #[serde(flatten)]
+    pub bearer: Bearer,
     /// The call that the stream belongs to.
     #[serde(rename = "c")]
     pub call: CallId,
-    /// Twilio's id of the call; `start` must say the same.
-    #[serde(rename = "s")]
-    pub call_sid: String,
     /// Whose call it is.
     #[serde(rename = "t")]
     pub tenant: TenantId,
@@ -69,12 +77,25 @@ pub struct Claims {
     pub expires_at: i64,
 }
 
-/// What a ticket opens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Purpose {
-    /// The media stream of a carrier.
+/// Who may bring a ticket, and what must be true of whoever does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "p")]
+pub enum Bearer {
+    /// A carrier, with the media stream of a phone call.
     #[serde(rename = "media")]
-    Media,
+    Carrier {
+        /// Twilio's id of the call; `start` must say the same.
+        #[serde(rename = "s")]
+        call_sid: String,
+    },
+    /// A web page, with a session of its own.
+    #[serde(rename = "session")]
+    Page {
+        /// The origin of the page, as browsers state it; `None` for a program that is no page, and
+        /// states none.
+        #[serde(rename = "o", default, skip_serializing_if = "Option::is_none")]
+        origin: Option<String>,
+    },
 }
 
 /// The footer: which key signed.
@@ -150,14 +171,18 @@ impl SigningKey {
     /// Signs the claims.
     ///
     /// # Errors
-    /// [`KeyError::TooLong`] when the ticket would not fit a TwiML parameter.
+    /// [`KeyError::TooLong`] when the ticket would not fit where it goes: a TwiML parameter.
     pub fn issue(&self, claims: &Claims) -> Result<String, KeyError> {
         let body = serde_json::to_vec(claims).map_err(|_| KeyError::Malformed)?;
         let footer = serde_json::to_vec(&Footer { kid: self.kid.clone() })
             .map_err(|_| KeyError::Malformed)?;
         let token = PublicToken::sign(&self.secret, &body, Some(&footer), Some(IMPLICIT))
             .map_err(|_| KeyError::Malformed)?;
-        if token.len() > TICKET_CHARS_MAX {
+        let most = match &claims.bearer {
+            Bearer::Carrier { .. } => TICKET_CHARS_MAX,
+            Bearer::Page { .. } => SESSION_CHARS_MAX,
+        };
+        if token.len() > most {
             return Err(KeyError::TooLong { chars: token.len() });
         }
         Ok(token)
@@ -179,8 +204,8 @@ pub enum KeyError {
     /// The bytes are not a key.
     #[error("not an Ed25519 key")]
     Malformed,
-    /// The ticket does not fit a TwiML parameter.
-    #[error("a ticket of {chars} characters does not fit a TwiML parameter; shorten the ids")]
+    /// The ticket does not fit where it goes.
+    #[error("a ticket of {chars} characters does not fit where it goes; shorten the ids")]
     TooLong {
         /// The length that was reached.
         chars: usize,
@@ -261,9 +286,8 @@ mod tests {
 
     fn claims() -> Claims {
         Claims {
-            purpose: Purpose::Media,
+            bearer: Bearer::Carrier { call_sid: format!("CA{}", "0".repeat(32)) },
             call: CallId::new("c_0198f2f0a1b27c3d8e4f5a6b7c8d9e0f").unwrap(),
-            call_sid: format!("CA{}", "0".repeat(32)),
             tenant: TenantId::new("default").unwrap(),
             node: NodeId::new("fra-1").unwrap(),
             generation: Gen(0),
@@ -287,6 +311,33 @@ mod tests {
         let ticket = key.issue(&claims()).unwrap();
         assert!(ticket.len() + PARAMETER.len() < 500, "{} characters", ticket.len());
         assert_eq!(set.verify(&ticket, NOW), Ok(claims()));
+    }
+
+    #[test]
+    fn a_carriers_ticket_is_written_as_ever() {
+        let json = serde_json::to_value(claims()).unwrap();
+        assert_eq!(
+            (&json["p"], &json["s"]),
+            (&"media".into(), &format!("CA{}", "0".repeat(32)).into())
+        );
+        assert_eq!(json["e"], NOW.seconds() + LIFETIME_SECONDS);
+    }
+
+    #[test]
+    fn a_sessions_token_names_its_origin_and_is_no_carriers() {
+        let (key, set) = key_and_set();
+        for origin in [Some("https://app.example".to_owned()), None] {
+            let session = Claims { bearer: Bearer::Page { origin }, ..claims() };
+            let token = key.issue(&session).unwrap();
+            assert_eq!(set.verify(&token, NOW), Ok(session));
+        }
+        let origin = Some(format!("https://{}:65535", "o".repeat(253)));
+        let mut long = Claims { bearer: Bearer::Page { origin }, ..claims() };
+        long.tenant = TenantId::new("t".repeat(64)).unwrap();
+        long.node = NodeId::new("n".repeat(64)).unwrap();
+        long.agent = AgentName::new("a".repeat(64)).unwrap();
+        let token = key.issue(&long).unwrap();
+        assert_eq!(set.verify(&token, NOW), Ok(long));
     }
 
     #[test]

@@ -14,10 +14,13 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::audio::Clip;
 use crate::carrier::{CarrierSettings, FakeTwilio, Resolve, Step};
 use crate::chaos::{self, ChaosArgs};
 use crate::demo::{self, DemoArgs};
+use crate::events::{self, EventsArgs};
 use crate::model::{self, FakeModel, ModelSettings, Script};
+use crate::page::{PageSettings, talk};
 use crate::proxy::{Fault, FaultProxy, Plan, ProxySettings};
 use crate::report::{self, CompareArgs, ReportArgs};
 use crate::run::{self, KneeArgs, RunArgs};
@@ -49,10 +52,16 @@ enum Task {
     Compare(CompareArgs),
     /// Many calls whose model is cut off again and again: each must go on, and forget nothing.
     Chaos(ChaosArgs),
+    /// Events from pretended relays through real controls to readers that check every one: how late,
+    /// and whether all come when databases, controls and readers die.
+    Events(EventsArgs),
     /// A fake OpenAI Realtime server that refuses what the real one refuses.
     FakeModel(FakeModelArgs),
     /// A fake Twilio: REST, signed webhooks, TwiML, phones in real time.
     FakeTwilio(FakeTwilioArgs),
+    /// Somebody at a web page, without a browser: talks in a session that `POST /v1/sessions` made,
+    /// and prints what was heard.
+    Page(PageArgs),
     /// A TCP proxy that does what networks do: delays, holes, resets, by a seed.
     Proxy(ProxyArgs),
 }
@@ -96,9 +105,28 @@ struct FakeTwilioArgs {
     /// What whoever is dialled by REST does (JSON list of steps).
     #[arg(long, value_name = "FILE")]
     callee: Option<PathBuf>,
+    /// Who picks up a call that somebody listens to, in Twilio's word.
+    #[arg(long, value_name = "WORD", default_value = "human")]
+    answered_by: String,
     /// Writes messages and requests into this folder.
     #[arg(long, value_name = "DIR")]
     capture: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct PageArgs {
+    /// The session's `ws_url`; a `ws` one.
+    #[arg(long)]
+    url: String,
+    /// The session's token.
+    #[arg(long, env = "LINECARD_SESSION_TOKEN", hide_env_values = true)]
+    token: String,
+    /// The page's origin; a program that is no page when not given.
+    #[arg(long)]
+    origin: Option<String>,
+    /// What the person does (JSON list of steps); asks one thing and hangs up when not given.
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -140,8 +168,10 @@ pub fn main() -> ExitCode {
         Task::Compare(args) => report::compare(&args),
         Task::Demo(args) => house().and_then(|house| house.block_on(demo::run(args))),
         Task::Chaos(args) => house().and_then(|house| house.block_on(chaos::run(args))),
+        Task::Events(args) => house().and_then(|house| house.block_on(events::run(args))),
         Task::FakeModel(args) => house().and_then(|house| house.block_on(fake_model(args))),
         Task::FakeTwilio(args) => house().and_then(|house| house.block_on(fake_twilio(args))),
+        Task::Page(args) => house().and_then(|house| house.block_on(page(args))),
         Task::Proxy(args) => house().and_then(|house| house.block_on(proxy(args))),
     };
     match done {
@@ -198,7 +228,9 @@ async fn fake_twilio(args: FakeTwilioArgs) -> anyhow::Result<ExitCode> {
         resolve,
         stream_delay: std::time::Duration::from_millis(args.stream_delay_ms),
         callee,
+        answered_by: args.answered_by,
         capture: args.capture,
+        ..CarrierSettings::default()
     };
     let twilio = FakeTwilio::start(settings).await?;
     println!("fake-twilio listening url={}", twilio.url());
@@ -207,6 +239,24 @@ async fn fake_twilio(args: FakeTwilioArgs) -> anyhow::Result<ExitCode> {
     println!("{}", serde_json::to_string(&records)?);
     let clean = records.iter().all(|record| record.faults.is_empty());
     Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Talks at a page. The exit code says whether the relay did what pages expect.
+async fn page(args: PageArgs) -> anyhow::Result<ExitCode> {
+    let script = match &args.script {
+        Some(path) => serde_json::from_slice(&std::fs::read(path)?).context("the steps")?,
+        None => vec![
+            Step::WaitForAgent { quiet_ms: 500 },
+            Step::Say { clip: Clip::Asset("caller-1".into()), text: String::new() },
+            Step::WaitForAgent { quiet_ms: 500 },
+            Step::HangUp,
+        ],
+    };
+    let PageArgs { url, token, origin, script: _ } = args;
+    let record = talk(PageSettings { url, token, origin, script }).await?;
+    println!("{}", serde_json::to_string_pretty(&record)?);
+    let is_clean = record.faults.is_empty() && record.ended.is_some();
+    Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Runs a proxy until it is stopped. Its last line counts what passed.

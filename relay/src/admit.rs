@@ -1,6 +1,7 @@
 //! Who may come in: the pure part. Seats, tickets, generations.
 //!
-//! A stream passes three doors. The upgrade takes a [`Seat`](crate::gate::Seat); `start` must bring a ticket that
+//! A stream passes three doors. The upgrade takes a [`Seat`](crate::gate::Seat), if it is a
+//! carrier's; a page's, which nobody has signed, takes it later. `start` must bring a ticket that
 //! [`judge`] accepts; the [`Register`] then makes the ticket one-time and the generation the
 //! newest. Nothing here touches a socket; `shard` does, and closes with 1008 on a [`Refusal`].
 
@@ -10,14 +11,16 @@ use std::time::Duration;
 
 use link::agent::AgentSpec;
 use link::id::{CallId, Gen, NodeId, WallTime};
-use link::ticket::{Claims, Purpose, SKEW_SECONDS};
+use link::ticket::{Bearer, Claims, SKEW_SECONDS};
 use sha2::{Digest as _, Sha256};
 
 use crate::call::moment::Moment;
 use crate::known::{AgentKey, Known};
 use crate::metrics::labels::Refused;
 use crate::telemetry::CallRef;
+use crate::wire::CallerDialect;
 use crate::wire::opening::{Format, Start};
+use crate::ws::Message;
 
 /// How long a socket may take from the upgrade to a valid `start`.
 pub const START_WITHIN: Duration = Duration::from_secs(5);
@@ -31,13 +34,100 @@ pub const START_BYTES_MAX: usize = 4 * 1024;
 pub struct Admitted {
     /// What its ticket says.
     pub claims: Claims,
-    /// The carrier's id of the stream.
+    /// Which words the caller's side speaks.
+    pub dialect: CallerDialect,
+    /// The carrier's id of the stream; a page's is the number of its token.
     pub stream_sid: String,
     /// The agent that answers.
     pub agent: Arc<AgentSpec>,
     /// Messages that the read that brought `start` also brought, in order; they come before
     /// whatever the socket gives next.
-    pub early: Vec<String>,
+    pub early: Vec<Early>,
+}
+
+/// A message that came with the one that began the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Early {
+    /// Text.
+    Text(String),
+    /// Bytes.
+    Bytes(Vec<u8>),
+}
+
+impl Early {
+    /// Keeps a message; `None` for one that means nothing, or that the socket says again.
+    #[must_use]
+    pub fn keep(message: Message<'_>) -> Option<Self> {
+        match message {
+            Message::Text(text) => Some(Self::Text(text.to_owned())),
+            Message::Binary(bytes) => Some(Self::Bytes(bytes.to_owned())),
+            // The socket says again that it is closed when it is read next.
+            Message::Pong | Message::Closed { .. } => None,
+        }
+    }
+
+    /// The message.
+    #[must_use]
+    pub fn message(&self) -> Message<'_> {
+        match self {
+            Self::Text(text) => Message::Text(text),
+            Self::Bytes(bytes) => Message::Binary(bytes),
+        }
+    }
+}
+
+/// How a stream asks to be let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Asking {
+    /// A carrier's `start`.
+    Carrier(Start),
+    /// A page.
+    Page {
+        /// The token of its `start`.
+        token: String,
+        /// The origin that its browser stated at the upgrade.
+        origin: Option<String>,
+    },
+}
+
+impl Asking {
+    /// Which words its side speaks.
+    #[must_use]
+    pub fn dialect(&self) -> CallerDialect {
+        match self {
+            Self::Carrier(_) => CallerDialect::CARRIER,
+            Self::Page { .. } => CallerDialect::PAGE,
+        }
+    }
+
+    /// What it brings, if it is in a form that can be judged.
+    fn ticket(&self) -> Result<&str, Refusal> {
+        match self {
+            Self::Carrier(start) if start.format != Format::Ulaw8k => {
+                Err(Refusal::unproved(Refused::Format, "the audio is not mu-law, 8 kHz, mono"))
+            }
+            Self::Carrier(start) => start.ticket.as_deref().ok_or_else(|| {
+                Refusal::unproved(Refused::NoTicket, "no ticket among the parameters")
+            }),
+            Self::Page { token, .. } => Ok(token),
+        }
+    }
+
+    /// What does not fit between a ticket's bearer and whoever brings it.
+    fn mismatch(&self, bearer: &Bearer) -> Option<&'static str> {
+        match (self, bearer) {
+            (Self::Carrier(start), Bearer::Carrier { call_sid }) => {
+                (start.call_sid != *call_sid).then_some("the ticket is for another CallSid")
+            }
+            (Self::Page { origin, .. }, Bearer::Page { origin: expected }) => {
+                (origin != expected).then_some("the token is for another origin")
+            }
+            (Self::Carrier(_), Bearer::Page { .. }) => Some("a page's token opens no phone call"),
+            (Self::Page { .. }, Bearer::Carrier { .. }) => {
+                Some("a phone call's ticket opens no page")
+            }
+        }
+    }
 }
 
 impl Admitted {
@@ -74,7 +164,9 @@ impl Refusal {
         Self { why, words: words.into(), call: None }
     }
 
-    fn of(claims: &Claims, why: Refused, words: impl Into<String>) -> Self {
+    /// A refusal of what a good ticket asks for.
+    #[must_use]
+    pub fn of(claims: &Claims, why: Refused, words: impl Into<String>) -> Self {
         Self { why, words: words.into(), call: Some(call_ref(claims)) }
     }
 }
@@ -88,34 +180,25 @@ pub struct Identity {
     pub started: WallTime,
 }
 
-/// Judges a `start` by everything that needs no memory of other streams.
+/// Judges a stream by everything that needs no memory of other streams.
 ///
 /// # Errors
 /// The [`Refusal`] that applies first.
 pub fn judge(
-    start: &Start,
+    asking: &Asking,
     known: &Known,
     identity: &Identity,
     now: WallTime,
 ) -> Result<(Claims, Arc<AgentSpec>), Refusal> {
-    if start.format != Format::Ulaw8k {
-        return Err(Refusal::unproved(Refused::Format, "the audio is not mu-law, 8 kHz, mono"));
-    }
-    let Some(ticket) = &start.ticket else {
-        return Err(Refusal::unproved(Refused::NoTicket, "no ticket among the parameters"));
-    };
     let claims = known
-        .verify(ticket, now)
+        .verify(asking.ticket()?, now)
         .map_err(|refusal| Refusal::unproved(Refused::BadTicket, refusal.to_string()))?;
-    match claims.purpose {
-        Purpose::Media => {}
-    }
     let refuse = |why, words: &str| Err(Refusal::of(&claims, why, words));
     if claims.node != identity.node {
         return refuse(Refused::Mismatch, "the ticket is for another node");
     }
-    if claims.call_sid != start.call_sid {
-        return refuse(Refused::Mismatch, "the ticket is for another CallSid");
+    if let Some(words) = asking.mismatch(&claims.bearer) {
+        return refuse(Refused::Mismatch, words);
     }
     if claims.issued_at < identity.started.seconds() {
         return refuse(Refused::Old, "the ticket was issued before this node started");
@@ -216,7 +299,8 @@ impl Register {
 #[derive(Debug, Default)]
 struct UsedTickets {
     jtis: HashSet<Fingerprint>,
-    /// In the order of use; tickets all live equally long, so it is nearly that of expiry.
+    /// In the order of use, which is nearly that of expiry: a ticket behind a page's token, which
+    /// lives a minute longer, is remembered that minute longer.
     order: VecDeque<(i64, Fingerprint)>,
 }
 
@@ -225,7 +309,7 @@ struct UsedTickets {
 type Fingerprint = [u8; 16];
 
 /// The most used tickets that are remembered: a thousand new calls a second for all of a ticket's
-/// life. Only control can fill it; when it is full, streams are refused.
+/// life, or half as many for that of a page's token. Only control can fill it; when it is full, streams are refused.
 const USED_MAX: usize = 65_536;
 
 impl UsedTickets {

@@ -35,7 +35,8 @@ pub fn text(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Bod
 /// What a relay without a way to control says to anything that is not a stream.
 #[must_use]
 pub fn nothing_here() -> Response<Body> {
-    let words = "This is a media relay: streams connect at /v1/m/{node}; \
+    let words = "This is a media relay: streams connect at /v1/m/{node}, web pages at \
+                 /v1/stream/{node}; \
                  set RELAY_CONTROL_HTTP_URL to forward everything else to control.\n";
     sentence(StatusCode::NOT_FOUND, words)
 }

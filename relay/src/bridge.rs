@@ -29,8 +29,8 @@ use link::agent::AgentSpec;
 use link::event::EndReason;
 use tokio::time::timeout;
 
-use crate::admit::Admitted;
-use crate::call::input::{AgentEvent, Batch, CallerEvent, Input, Preparation, Slot};
+use crate::admit::{Admitted, Early};
+use crate::call::input::{AgentEvent, AudioFormat, Batch, CallerEvent, Input, Preparation, Slot};
 use crate::call::moment::Moment;
 use crate::call::{Call, CallSpec};
 use crate::mailbox::{Letter, Mailbox};
@@ -59,9 +59,9 @@ pub(crate) struct Bridge {
 
 impl Bridge {
     /// A call whose caller is not here, and whose agent is not dialled.
-    pub(crate) fn new(shard: &Rc<Shard>, agent: &Arc<AgentSpec>) -> Self {
+    pub(crate) fn new(shard: &Rc<Shard>, agent: &Arc<AgentSpec>, caller: AudioFormat) -> Self {
         let now = shard.clock.now();
-        let call = Call::new(call_spec(agent, shard.playout_lead, spread(now)), now);
+        let call = Call::new(call_spec(agent, caller, shard.playout_lead, spread(now)), now);
         Self::around(shard, call, Legs::new(shard, agent), now)
     }
 
@@ -109,15 +109,15 @@ impl Bridge {
     }
 
     /// The stream has begun, and some of it has been read already.
-    fn begin(&mut self, dialect: CallerDialect, early: &[String]) {
+    fn begin(&mut self, dialect: CallerDialect, early: &[Early]) {
         let shard = self.shard.clone();
         let buffers = &mut *shard.buffers.borrow_mut();
         // A call that was prepared on another shard may have seen a deadline ahead of the clock.
         self.now = self.now.max(shard.clock.now());
         self.handle(Input::Caller(CallerEvent::Started), buffers);
         let mut desk = self.legs.desk(buffers);
-        for text in early {
-            hear_caller(&mut self.call, dialect, Message::Text(text), self.now, &mut desk);
+        for early in early {
+            hear_caller(&mut self.call, dialect, early.message(), self.now, &mut desk);
         }
     }
 
@@ -317,7 +317,10 @@ fn hear_caller(
             desk.heard_caller(&event);
             call.handle(Input::Caller(event), now, desk);
         }),
-        Message::Binary(_) => call.handle(Input::Caller(CallerEvent::Malformed), now, desk),
+        Message::Binary(bytes) => dialect.read_bytes(bytes, |event| {
+            desk.heard_caller(&event);
+            call.handle(Input::Caller(event), now, desk);
+        }),
         // The next read says that the socket is gone. A live phone speaks fifty times a second.
         Message::Closed { .. } | Message::Pong => {}
     }
@@ -342,8 +345,13 @@ fn hear_agent(
     }
 }
 
-fn call_spec(agent: &Arc<AgentSpec>, playout_lead: Duration, spread: u8) -> CallSpec {
-    CallSpec { agent: agent.clone(), playout_lead, sorry: SORRY, moment: MOMENT, spread }
+fn call_spec(
+    agent: &Arc<AgentSpec>,
+    caller: AudioFormat,
+    playout_lead: Duration,
+    spread: u8,
+) -> CallSpec {
+    CallSpec { agent: agent.clone(), caller, playout_lead, sorry: SORRY, moment: MOMENT, spread }
 }
 
 /// Calls that lose their agents at one moment did not begin at one.

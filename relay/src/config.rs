@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use link::agent::AgentSpec;
+use link::guard::Allowed;
 use link::id::NodeId;
 use link::join::JoinToken;
 use link::secret::Secret;
@@ -25,7 +26,6 @@ use crate::forward::Forward;
 use crate::known::Signatures;
 use crate::shard::UplinkPace;
 use crate::tools::Tools;
-use crate::tools::guard::Allowed;
 use crate::{node, tls};
 
 pub mod settings;

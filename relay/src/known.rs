@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use arc_swap::ArcSwap;
 use link::agent::AgentSpec;
 use link::id::{AgentName, TenantId, WallTime};
+use link::message::AGENT_VERSIONS_MAX;
 use link::secret::Secret;
 use link::ticket::{Claims, KeySet, Refusal};
 use subtle::{Choice, ConstantTimeEq};
@@ -89,7 +90,8 @@ impl Known {
         self.signatures.store(Arc::new(signatures));
     }
 
-    /// Keeps one version of an agent until the process ends. The house is the only writer.
+    /// Keeps one version of an agent; of more than [`AGENT_VERSIONS_MAX`] the oldest other one makes
+    /// room, and calls that have it keep it. The house is the only writer.
     ///
     /// # Errors
     /// When [`AGENTS_MAX`] are kept already.
@@ -98,6 +100,9 @@ impl Known {
         let mut agents = HashMap::clone(&self.agents.load());
         if agents.len() >= AGENTS_MAX && !agents.contains_key(&key) {
             return Err(TooManyAgents);
+        }
+        if let Some(oldest) = oldest_too_many(&agents, &key) {
+            agents.remove(&oldest);
         }
         agents.insert(key, Arc::new(spec));
         self.agents.store(Arc::new(agents));
@@ -165,6 +170,16 @@ impl Known {
     }
 }
 
+/// The version that must go when `key` comes, if one must.
+fn oldest_too_many(agents: &HashMap<AgentKey, Arc<AgentSpec>>, key: &AgentKey) -> Option<AgentKey> {
+    let others =
+        agents.keys().filter(|one| one.tenant == key.tenant && one.name == key.name && one != &key);
+    if others.clone().count() < AGENT_VERSIONS_MAX {
+        return None;
+    }
+    others.min_by_key(|one| one.version).cloned()
+}
+
 /// What an upgrade's signature is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signature {
@@ -180,15 +195,34 @@ pub enum Signature {
 mod tests {
     use super::*;
 
+    fn keep(known: &Known, name: &str, version: u32) {
+        let spec = serde_json::json!({
+            "name": name, "version": version, "instructions": "x",
+            "provider": {"kind": "openai_realtime"},
+        });
+        known.keep_agent(serde_json::from_value(spec).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn an_agent_that_changes_all_the_time_costs_its_own_old_versions_only() {
+        let known = Known::nothing();
+        keep(&known, "b", 1);
+        (1..=100).for_each(|version| keep(&known, "a", version));
+        keep(&known, "a", 3);
+        keep(&known, "a", 100);
+        assert_eq!(known.agent_count(), AGENT_VERSIONS_MAX + 1);
+        let has = |name: &str, version| {
+            let name = AgentName::new(name).unwrap();
+            known.agent(&AgentKey { tenant: TenantId::default(), name, version }).is_some()
+        };
+        assert!(has("b", 1) && has("a", 3) && has("a", 100) && !has("a", 85));
+    }
+
     #[test]
     fn the_newest_version_of_each_agent_counts() {
         let known = Known::nothing();
         for (name, version) in [("a", 2), ("b", 1), ("a", 10), ("a", 9)] {
-            let spec = serde_json::json!({
-                "name": name, "version": version, "instructions": "x",
-                "provider": {"kind": "openai_realtime"},
-            });
-            known.keep_agent(serde_json::from_value(spec).unwrap()).unwrap();
+            keep(&known, name, version);
         }
         let newest = known.newest_agents();
         let newest: Vec<_> = newest.iter().map(|spec| (spec.name.as_str(), spec.version)).collect();

@@ -146,7 +146,7 @@ impl Lobby {
 #[cfg(test)]
 mod tests {
     use link::id::{AgentName, NodeId, TenantId};
-    use link::ticket::Purpose;
+    use link::ticket::Bearer;
 
     use super::*;
 
@@ -162,9 +162,8 @@ mod tests {
     fn claims(call: &str, version: u32) -> Claims {
         let (call, generation) = stream(call);
         Claims {
-            purpose: Purpose::Media,
+            bearer: Bearer::Carrier { call_sid: "CA1".into() },
             call,
-            call_sid: "CA1".into(),
             tenant: TenantId::default(),
             node: NodeId::new("n1").unwrap(),
             generation,

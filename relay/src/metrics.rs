@@ -45,6 +45,8 @@ pub struct Gauges {
     pub draining: bool,
     /// Whether control is reached.
     pub link_up: bool,
+    /// How many controls are reached.
+    pub controls: usize,
     /// Events that wait for an acknowledgement.
     pub events_waiting: usize,
     /// Calls whose agent is here and whose stream is on its way.

@@ -1,18 +1,27 @@
 //! The relay's end of the link: finds control, tells it events, takes what calls need from it.
 //!
+//! There may be several controls, which share a database: a line is kept to each, found by name and
+//! looked up again and again. Commands come over any of them; events go over the one whose control
+//! numbers them (`lines.rs`), and when that changes, all that is not acknowledged is sent again.
+//!
 //! Control being away changes nothing for calls: events wait in the [`Ring`], keys and agents stay
 //! known, and the node stays ready once it has been synced. A node that runs alone has no link; its
 //! events only feed metrics, and what it asks to be recorded is recorded at once.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use link::id::Epoch;
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::lines::{Lines, Taker};
 use self::ring::Ring;
 use self::session::Broken;
 use crate::admit::Identity;
@@ -28,6 +37,7 @@ use crate::telemetry::{Noted, Receipt};
 
 pub mod ring;
 
+mod lines;
 mod orders;
 mod session;
 
@@ -39,14 +49,14 @@ pub use self::session::trust;
 /// # Errors
 /// What is in the way.
 pub(crate) async fn knock(joined: &Joined) -> Result<(), String> {
-    match session::reach(joined).await {
+    match session::reach_any(joined).await {
         Ok((endpoint, connection)) => {
             connection.close(0_u32.into(), b"");
             // Gives the close a chance to leave.
             let _ = tokio::time::timeout(Duration::from_millis(200), endpoint.wait_idle()).await;
             Ok(())
         }
-        Err(Broken::Stopped) => Err("the process stops".to_owned()),
+        Err(Broken::Stopped | Broken::Twin) => Err("the process stops".to_owned()),
         Err(Broken::Refused(why)) => Err(why),
         Err(Broken::Failed(error)) => Err(error.to_string()),
     }
@@ -57,6 +67,8 @@ pub(crate) async fn knock(joined: &Joined) -> Result<(), String> {
 pub struct LinkState {
     /// Whether control is reached.
     pub phase: Phase,
+    /// How many controls are reached.
+    pub controls: usize,
     /// Events that control has not committed.
     pub events_waiting: usize,
 }
@@ -111,10 +123,15 @@ pub struct Link {
     joined: Joined,
     around: Surroundings,
     ring: RefCell<Ring>,
+    lines: RefCell<Lines>,
+    /// Who was told the events that the ring counts as sent.
+    taker: Cell<Option<Taker>>,
+    /// Where controls are, as far as their names say.
+    addresses: watch::Sender<BTreeSet<SocketAddr>>,
     /// Whether the last event found no room: said once, not for each.
     losing: Cell<bool>,
-    /// Something is in the ring that was not sent.
-    unsent: Notify,
+    /// Something is in the ring that was not sent, or another control takes it.
+    news: watch::Sender<()>,
     state: watch::Sender<LinkState>,
     stop: CancellationToken,
 }
@@ -125,15 +142,28 @@ const RETRY_MIN: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_secs(5);
 /// The wait after a refusal, which no try but only an operator changes.
 const REFUSED_WAIT: Duration = Duration::from_secs(30);
+/// The wait before an address is tried again that leads to a control that is reached already.
+const TWIN_WAIT: Duration = Duration::from_secs(30);
+/// How often names are looked up: what a control that is added has to wait for.
+const LOOK_UP_EVERY: Duration = Duration::from_secs(2);
 
 impl Link {
     /// A link that is not connected yet.
     #[must_use]
     pub fn new(joined: Joined, around: Surroundings, stop: CancellationToken) -> Rc<Self> {
-        let (state, _) = watch::channel(LinkState { phase: Phase::Away, events_waiting: 0 });
-        let (ring, unsent) = (RefCell::default(), Notify::new());
-        let losing = Cell::new(false);
-        Rc::new(Self { joined, around, ring, losing, unsent, state, stop })
+        let state = LinkState { phase: Phase::Away, controls: 0, events_waiting: 0 };
+        Rc::new(Self {
+            joined,
+            around,
+            ring: RefCell::default(),
+            lines: RefCell::default(),
+            taker: Cell::default(),
+            addresses: watch::Sender::default(),
+            losing: Cell::new(false),
+            news: watch::Sender::default(),
+            state: watch::Sender::new(state),
+            stop,
+        })
     }
 
     /// Tells how the link is.
@@ -161,44 +191,122 @@ impl Link {
             }
         }
         self.show_waiting();
-        self.unsent.notify_one();
+        self.news.send_replace(());
     }
 
-    /// Keeps the link up until the process stops.
+    /// Keeps lines to all controls up until the process stops.
     pub async fn keep_up(&self) {
-        let mut wait = RETRY_MIN;
+        tokio::join!(self.look_up(), self.keep_lines());
+    }
+
+    /// Keeps knowing where controls are. What was known stays known while names cannot be looked
+    /// up.
+    async fn look_up(&self) {
+        // Names that cannot be looked up are told once, not every two seconds.
+        let mut is_lost = false;
         loop {
-            let broken = self.connect_and_serve().await;
-            let was_up = self.show(Phase::Away) == Phase::Up;
-            let pause = match broken {
-                Broken::Stopped => return,
-                Broken::Refused(why) => {
-                    self.around.counters.link_attempts.of(Attempt::Refused).one();
-                    tracing::error!(%why, "control refuses this node");
-                    REFUSED_WAIT
+            match session::addresses(&self.joined).await {
+                Ok(found) => {
+                    is_lost = false;
+                    self.addresses.send_if_modified(|known| {
+                        let is_new = *known != found;
+                        *known = found;
+                        is_new
+                    });
                 }
-                Broken::Failed(error) => {
+                Err(error) => {
                     self.around.counters.link_attempts.of(Attempt::Failed).one();
-                    wait = if was_up { RETRY_MIN } else { (wait * 2).min(RETRY_MAX) };
-                    tracing::warn!(error = %chain(&*error), "the link is down; calls go on");
-                    jittered(wait)
+                    if !std::mem::replace(&mut is_lost, true) {
+                        tracing::warn!(%error, "control's name has no address; calls go on");
+                    }
                 }
-            };
+            }
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(LOOK_UP_EVERY) => {}
                 () = self.stop.cancelled() => return,
             }
         }
     }
 
-    /// Changes the phase and gives the one before.
-    fn show(&self, phase: Phase) -> Phase {
-        let mut before = phase;
+    /// Keeps a line to each address that is known.
+    async fn keep_lines(&self) {
+        let mut known = self.addresses.subscribe();
+        let mut kept = BTreeSet::new();
+        let mut lines = FuturesUnordered::new();
+        while !self.stop.is_cancelled() {
+            for address in known.borrow_and_update().iter() {
+                if kept.insert(*address) {
+                    lines.push(self.keep_line(*address));
+                }
+            }
+            tokio::select! {
+                // The sender is ours.
+                _ = known.changed() => {}
+                Some(ended) = lines.next() => {
+                    kept.remove(&ended);
+                }
+                () = self.stop.cancelled() => {}
+            }
+        }
+        // Each hears the same stop, and takes leave of its control.
+        while lines.next().await.is_some() {}
+    }
+
+    /// Keeps a line to one address until the process stops, or the address is nobody's any more and
+    /// the line breaks.
+    async fn keep_line(&self, address: SocketAddr) -> SocketAddr {
+        let mut wait = RETRY_MIN;
+        while !self.stop.is_cancelled() {
+            let ended = self.connect_and_serve(address).await;
+            let pause = match ended.broken {
+                Broken::Stopped => break,
+                Broken::Twin => {
+                    self.around.counters.link_attempts.of(Attempt::Twin).one();
+                    tracing::debug!(%address, "this control is reached at another address");
+                    TWIN_WAIT
+                }
+                Broken::Refused(why) => {
+                    self.around.counters.link_attempts.of(Attempt::Refused).one();
+                    tracing::error!(%address, %why, "control refuses this node");
+                    REFUSED_WAIT
+                }
+                Broken::Failed(error) => {
+                    self.around.counters.link_attempts.of(Attempt::Failed).one();
+                    wait = if ended.was_up { RETRY_MIN } else { (wait * 2).min(RETRY_MAX) };
+                    let error = chain(&*error);
+                    tracing::warn!(%address, %error, "a control is not reached; calls go on");
+                    jittered(wait)
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.stop.cancelled() => break,
+            }
+            if !self.addresses.borrow().contains(&address) {
+                break;
+            }
+        }
+        address
+    }
+
+    /// Sees whether another control takes events; if so, it is told everything that nobody has
+    /// acknowledged.
+    fn choose_taker(&self) {
+        let taker = self.lines.borrow().taker();
+        if self.taker.replace(taker) != taker {
+            self.ring.borrow_mut().rewind();
+            self.news.send_replace(());
+        }
+    }
+
+    fn show_lines(&self) {
+        let controls = self.lines.borrow().len();
+        let phase = if controls > 0 { Phase::Up } else { Phase::Away };
         self.state.send_if_modified(|state| {
-            before = std::mem::replace(&mut state.phase, phase);
-            before != phase
+            let shown = (state.phase, state.controls);
+            (state.phase, state.controls) = (phase, controls);
+            shown != (phase, controls)
         });
-        before
     }
 
     fn show_waiting(&self) {
@@ -221,7 +329,7 @@ pub async fn gather_alone(events: &mut mpsc::Receiver<Noted>, post: &Post) {
 /// How the "link" of a node that runs alone looks, for ever.
 #[must_use]
 pub fn alone() -> watch::Receiver<LinkState> {
-    watch::channel(LinkState { phase: Phase::Alone, events_waiting: 0 }).1
+    watch::channel(LinkState { phase: Phase::Alone, controls: 0, events_waiting: 0 }).1
 }
 
 /// What a node that runs alone knows from its files; it is ready at once.

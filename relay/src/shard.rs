@@ -17,13 +17,6 @@ use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use http::Response;
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use link::id::{CallId, Gen, TenantId};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, LocalOptions};
@@ -32,16 +25,16 @@ use tokio::sync::{mpsc, watch};
 use crate::admit::{Allowance, Identity};
 use crate::call::input::Batch;
 use crate::clock::Clock;
-use crate::forward::{Body, Forward, Origin, Scheme};
-use crate::gate::{Gate, Seat};
+use crate::forward::{Forward, Origin, Scheme};
+use crate::gate::Gate;
 use crate::known::Known;
 use crate::mailbox::{Letter, Mailbox};
-use crate::metrics::{Counters, OpenSocket, labels};
+use crate::metrics::Counters;
 use crate::stream::{Leg, Stream, tune};
 use crate::telemetry::{CallRef, NOT_HERE, Outlet};
+use crate::tls;
 use crate::tools::Tools;
-use crate::ws::{Limits, ReadBuffer, Role, Socket, WriteBuffer};
-use crate::{answer, tls, upgrade};
+use crate::ws::{ReadBuffer, WriteBuffer};
 
 use self::anteroom::Anteroom;
 use self::lateness::Lateness;
@@ -53,6 +46,7 @@ pub use self::pressure::Pressure;
 
 mod admission;
 mod anteroom;
+mod door;
 mod lateness;
 mod post;
 mod pressure;
@@ -141,10 +135,6 @@ pub enum UplinkPace {
     WhenLate(Batch),
 }
 
-/// From the connection, or the last answer, to the end of the next request's headers.
-const HEADERS_WITHIN: Duration = Duration::from_secs(5);
-/// All headers of a request together.
-const HEADERS_BYTES_MAX: usize = 16 * 1024;
 /// Connections that are begun in one turn of the shard. Each costs some 50 us before its request
 /// is there, and calls that have something to read wait behind them.
 const BEGUN_MAX: u32 = 8;
@@ -311,8 +301,8 @@ impl Shard {
             }
         };
         let origin = Origin { address: peer.ip(), scheme };
-        if let Some((socket, seat)) = self.clone().http(stream, origin).await {
-            self.stream(socket, seat).await;
+        if let Some((socket, visitor)) = self.clone().http(stream, origin).await {
+            self.stream(socket, visitor).await;
         }
     }
 
@@ -345,63 +335,6 @@ impl Shard {
             })
             .await;
         }
-    }
-
-    /// Serves requests until the connection ends, or has become a WebSocket.
-    async fn http(self: Rc<Self>, stream: Stream, origin: Origin) -> Option<(Socket, Seat)> {
-        let upgraded = Rc::new(RefCell::new(None));
-        let (shard, slot) = (self.clone(), upgraded.clone());
-        let service = service_fn(move |request| {
-            let (shard, slot) = (shard.clone(), slot.clone());
-            async move { Ok::<_, hyper::Error>(shard.answer(request, origin, &slot).await) }
-        });
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADERS_WITHIN)
-            .max_header_size(HEADERS_BYTES_MAX)
-            .max_buf_size(HEADERS_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection ended");
-        }
-        let (on_upgrade, seat): (OnUpgrade, Seat) = upgraded.take()?;
-        let parts = on_upgrade.await.ok()?.downcast::<TokioIo<Stream>>().ok()?;
-        let (stream, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
-        let socket = Socket::new(stream, Role::Server, Limits::CALLER, early);
-        Some((socket.counted(OpenSocket::new(self.counters().clone(), Leg::Caller)), seat))
-    }
-
-    async fn answer(
-        &self,
-        mut request: Request<Incoming>,
-        origin: Origin,
-        slot: &RefCell<Option<(OnUpgrade, Seat)>>,
-    ) -> Response<Body> {
-        if upgrade::is_for_streams(request.uri().path()) {
-            return self.upgrade(&mut request, slot).unwrap_or_else(|away| {
-                self.setup.outlet.counters().upgrades.of(away.why).one();
-                answer::sentence(away.status, away.sentence)
-            });
-        }
-        match &self.setup.forward {
-            Some(forward) => forward.forward(request, origin).await,
-            None => answer::nothing_here(),
-        }
-    }
-
-    fn upgrade(
-        &self,
-        request: &mut Request<Incoming>,
-        slot: &RefCell<Option<(OnUpgrade, Seat)>>,
-    ) -> Result<Response<Body>, upgrade::TurnedAway> {
-        let Setup { identity, known, gate, .. } = &self.setup;
-        let (path, headers) = (request.uri().path(), request.headers());
-        let acceptable = upgrade::judge(request.method(), path, headers, &identity.node, known)?;
-        let seat = gate.sit()?;
-        self.setup.outlet.counters().upgrades.of(labels::Upgrade::Accepted).one();
-        *slot.borrow_mut() = Some((hyper::upgrade::on(request), seat));
-        Ok(answer::switching(&acceptable.accept_key))
     }
 }
 

@@ -1,12 +1,10 @@
 //! Runs the HTTP tools of agents: one signed POST for each request of the model, one answer.
 //!
 //! A tool's URL is a customer's text, so the connection goes to the very address that was checked
-//! ([`guard`]), and nowhere else: no redirects, no proxies, no cookies. A request may have an
+//! ([`link::guard`]), and nowhere else: no redirects, no proxies, no cookies. A request may have an
 //! effect, so it is made once; whoever made it may ask again with the same key.
 //! No task is started: whoever polls [`Tools::run`] moves the bytes, and dropping it closes the
 //! connection.
-
-pub mod guard;
 
 use std::error::Error as _;
 use std::fmt::Write as _;
@@ -25,6 +23,7 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use link::guard::{Allowed, is_public};
 use link::id::{CallId, WallTime};
 use link::tool::HttpTool;
 use rustls::ClientConfig;
@@ -34,7 +33,6 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use url::{Host, Url};
 
-use self::guard::{Allowed, is_public};
 use crate::call::input::ToolResult;
 use crate::call::output::ToolRequest;
 use crate::dial::{self, DialError};

@@ -12,8 +12,20 @@ use crate::known::{Known, Signature};
 use crate::metrics::labels;
 use crate::wire::opening::SIGNATURE_HEADER;
 
-/// The path under which streams are asked for; a node's name follows.
+/// The path under which carriers ask for streams; a node's name follows.
 pub const PREFIX: &str = "/v1/m/";
+
+/// The path under which web pages do; a node's name may follow.
+pub const PAGE_PREFIX: &str = "/v1/stream";
+
+/// Whose stream a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asks {
+    /// A carrier's.
+    Carrier,
+    /// A web page's.
+    Page,
+}
 
 /// A request that asks for a stream and does not get one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +47,12 @@ pub struct Acceptable {
 
 /// Whether a request asks for a stream at all; everything else is control's.
 #[must_use]
-pub fn is_for_streams(path: &str) -> bool {
-    path.starts_with(PREFIX)
+pub fn asks(path: &str) -> Option<Asks> {
+    if path.starts_with(PREFIX) {
+        return Some(Asks::Carrier);
+    }
+    let rest = path.strip_prefix(PAGE_PREFIX)?;
+    (rest.is_empty() || rest.starts_with('/')).then_some(Asks::Page)
 }
 
 /// Judges a request for a stream: node, form, signature.
@@ -65,6 +81,47 @@ pub fn judge(
         Signature::Forged => Err(away(labels::Upgrade::Forged, StatusCode::FORBIDDEN, FORGED)),
     }
 }
+
+/// Judges a page's request for a stream: node, form. Who it is, its token says in `start`; a browser
+/// can send no header of ours.
+///
+/// # Errors
+/// The answer to one that is turned away.
+pub fn judge_page(
+    method: &Method,
+    path: &str,
+    headers: &HeaderMap,
+    node: &NodeId,
+    known: &Known,
+) -> Result<Acceptable, TurnedAway> {
+    let name = path.strip_prefix(PAGE_PREFIX).unwrap_or_default().trim_matches('/');
+    if !name.is_empty() && name != node.as_str() {
+        return Err(away(labels::Upgrade::WrongNode, StatusCode::NOT_FOUND, WRONG_NODE));
+    }
+    let key = websocket_key(method, headers)?;
+    if !known.is_synced() {
+        return Err(NoSeat::NotReady.into());
+    }
+    Ok(Acceptable { accept_key: derive_accept_key(key) })
+}
+
+/// The origin that a browser states: every browser does, exactly once.
+///
+/// # Errors
+/// The answer to one that is none.
+pub fn origin(headers: &HeaderMap) -> Result<Option<String>, TurnedAway> {
+    let bad = || away(labels::Upgrade::BadOrigin, StatusCode::FORBIDDEN, BAD_ORIGIN);
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    let Some(origin) = origins.next() else { return Ok(None) };
+    let origin = origin.to_str().ok().filter(|origin| origin.len() <= ORIGIN_BYTES_MAX);
+    match (origin, origins.next()) {
+        (Some(origin), None) => Ok(Some(origin.to_owned())),
+        (None, _) | (Some(_), Some(_)) => Err(bad()),
+    }
+}
+
+/// Scheme, the longest host name, port.
+const ORIGIN_BYTES_MAX: usize = 280;
 
 /// The client's key, of a request that RFC 6455 §4.2.1 calls a handshake. Extensions and
 /// subprotocols are neither asked for by carriers nor answered.
@@ -96,6 +153,7 @@ const WRONG_NODE: &str = "There is no such node here.\n";
 const NOT_UPGRADE: &str = "This is where media streams connect, by WebSocket.\n";
 const UNSIGNED: &str = "The request is not signed.\n";
 const FORGED: &str = "The signature is wrong.\n";
+const BAD_ORIGIN: &str = "The Origin header is not one origin.\n";
 const NOT_READY: &str = "This node is not ready yet.\n";
 const DRAINING: &str = "This node takes no more calls.\n";
 const FULL: &str = "This node has all the calls it takes.\n";
@@ -117,12 +175,13 @@ pub(crate) enum Shows {
 }
 
 /// A relay's refusals by their sentences, for whoever plays a carrier.
-pub(crate) const REFUSALS: [(&str, Shows); 10] = [
+pub(crate) const REFUSALS: [(&str, Shows); 11] = [
     (WRONG_NODE, Shows::WrongNode),
     (NOT_UPGRADE, Shows::NoUpgrade),
     // A header was lost that no proxy needs to touch; the upgrade itself was not.
     (UNSIGNED, Shows::Way),
     (FORGED, Shows::Way),
+    (BAD_ORIGIN, Shows::Way),
     (NOT_READY, Shows::NotReady),
     (DRAINING, Shows::Way),
     (FULL, Shows::Way),
@@ -212,6 +271,43 @@ mod tests {
     #[test]
     fn a_node_that_is_not_ready_says_so_before_it_looks_at_signatures() {
         assert_eq!(judged("/v1/m/n1", &headers(), &Known::nothing()), Err(503));
+    }
+
+    #[test]
+    fn a_page_names_its_node_or_none_and_is_not_signed() {
+        assert_eq!(asks("/v1/m/n1"), Some(Asks::Carrier));
+        for (path, status) in [
+            ("/v1/stream", Ok(())),
+            ("/v1/stream/", Ok(())),
+            ("/v1/stream/n1", Ok(())),
+            ("/v1/stream/n2", Err(404)),
+            ("/v1/stream/n1/x", Err(404)),
+        ] {
+            assert_eq!(asks(path), Some(Asks::Page), "{path}");
+            let node = NodeId::new("n1").unwrap();
+            let mut headers = headers();
+            headers.remove(SIGNATURE_HEADER);
+            let judged = judge_page(&Method::GET, path, &headers, &node, &known());
+            let judged = judged.map(drop).map_err(|away| away.status.as_u16());
+            assert_eq!(judged, status, "{path}");
+            let early = judge_page(&Method::GET, path, &headers, &node, &Known::nothing());
+            assert!(early.is_err());
+        }
+        for path in ["/v1/streams", "/v1/streamx/n1", "/v1", "/"] {
+            assert_eq!(asks(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_stated_once_or_not_at_all() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(origin(&headers), Ok(None));
+        headers.insert(header::ORIGIN, HeaderValue::from_static("https://app.example"));
+        assert_eq!(origin(&headers), Ok(Some("https://app.example".to_owned())));
+        headers.append(header::ORIGIN, HeaderValue::from_static("https://evil.example"));
+        assert_eq!(origin(&headers).unwrap_err().status, StatusCode::FORBIDDEN);
+        headers.insert(header::ORIGIN, HeaderValue::from_str(&"o".repeat(281)).unwrap());
+        assert_eq!(origin(&headers).unwrap_err().status, StatusCode::FORBIDDEN);
     }
 
     #[test]

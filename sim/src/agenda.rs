@@ -10,6 +10,7 @@ use relay::call::moment::Moment;
 use crate::chance::Chance;
 use crate::climate::Ender;
 use crate::model::{Death, Later, Told};
+use crate::phone::Frame;
 
 /// Something that happens in the world.
 #[derive(Debug)]
@@ -21,11 +22,11 @@ pub(crate) enum Event {
     /// 20 ms of the phone's time are over.
     PhoneFrame,
     /// The relay's words reach the phone.
-    PhoneHears(Vec<u8>),
+    PhoneHears(Frame),
     /// A mark of this epoch is reached.
     PhonePlayed(u32),
     /// The phone's words reach the relay.
-    PhoneSays(String),
+    PhoneSays(Frame),
     /// The relay's words reach a model.
     ModelHears(usize, Vec<u8>),
     /// The answer of a model with this number goes on.

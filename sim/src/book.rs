@@ -4,6 +4,8 @@
 //! neighbours. So the phone knows whose audio it plays without asking the relay, and so does
 //! whoever looks at what the relay sends.
 
+use crate::phone::Kind;
+
 /// Something that is spoken: one item of an answer.
 #[derive(Debug)]
 pub(crate) struct Spoken {
@@ -15,11 +17,11 @@ pub(crate) struct Spoken {
     pub(crate) made_bytes: u64,
     /// Bytes of that which the relay was told.
     pub(crate) told_bytes: u64,
-    /// Samples at 8 kHz that the relay has sent.
+    /// Bytes that the relay has sent, in the caller's format.
     pub(crate) sent: u64,
-    /// Samples that marks have proven.
+    /// Bytes that marks have proven.
     pub(crate) proven: u64,
-    /// Samples that the ear got.
+    /// Bytes that the ear got.
     pub(crate) ear: u64,
     /// Whether the relay has cut it.
     pub(crate) is_cut: bool,
@@ -47,16 +49,18 @@ pub(crate) enum Whose {
 pub(crate) struct Book {
     /// Whether the model speaks PCM.
     pub(crate) is_pcm: bool,
+    /// Who listens.
+    pub(crate) kind: Kind,
     /// In the order in which it began.
     pub(crate) spoken: Vec<Spoken>,
-    /// Samples that the ear got and that are nobody's for certain.
+    /// Bytes that the ear got and that are nobody's for certain.
     pub(crate) ear_of_others: u64,
 }
 
 impl Book {
     /// Nothing is said yet.
-    pub(crate) fn new(is_pcm: bool) -> Self {
-        Self { is_pcm, spoken: Vec::new(), ear_of_others: 0 }
+    pub(crate) fn new(kind: Kind, is_pcm: bool) -> Self {
+        Self { is_pcm, kind, spoken: Vec::new(), ear_of_others: 0 }
     }
 
     /// Something begins to be spoken.
@@ -91,9 +95,24 @@ impl Book {
         bytes / self.bytes_per_ms()
     }
 
+    /// Milliseconds, rounded down, of so many of the caller's bytes.
+    pub(crate) fn ear_ms(&self, bytes: u64) -> u64 {
+        bytes / self.kind.bytes_per_ms()
+    }
+
+    /// Of so many of a model's bytes, those that are whole samples.
+    pub(crate) fn whole(&self, bytes: u64) -> u64 {
+        if self.is_pcm { bytes & !1 } else { bytes }
+    }
+
+    /// Whether audio changes its form on the way.
+    pub(crate) fn is_resampled(&self) -> bool {
+        self.is_pcm && self.kind == Kind::Phone
+    }
+
     /// The mu-law sample of an item.
     pub(crate) fn tag(&self, n: usize) -> u8 {
-        if self.is_pcm {
+        if self.is_resampled() {
             let (sign, step) = ((n / STEPS) % 2, n % STEPS);
             u8::try_from(0x10 + sign * 0x80 + step * 8).unwrap_or(0)
         } else {
@@ -102,17 +121,29 @@ impl Book {
     }
 
     fn tags(&self) -> usize {
-        if self.is_pcm { STEPS * 2 } else { PLAIN_TAGS }
+        if self.is_resampled() { STEPS * 2 } else { PLAIN_TAGS }
     }
 
     /// Whose audio it is: of the items with that sound, the last.
-    pub(crate) fn whose(&self, ulaw: &[u8]) -> Whose {
+    pub(crate) fn whose(&self, audio: &[u8]) -> Whose {
+        match self.kind {
+            Kind::Phone => self.whose_ulaw(audio),
+            Kind::Page => {
+                let (mut samples, mut ulaw) = (Vec::new(), Vec::new());
+                codec::pcm::from_le_bytes(audio, &mut samples).expect("a page gets whole samples");
+                codec::g711::ulaw_encode(&samples, &mut ulaw);
+                self.whose_ulaw(&ulaw)
+            }
+        }
+    }
+
+    fn whose_ulaw(&self, ulaw: &[u8]) -> Whose {
         let Some(first) = ulaw.first().copied() else { return Whose::Other };
         let is_even = ulaw.iter().all(|byte| *byte == first);
         match (is_even, first) {
             (true, 2) => return Whose::Sorry,
             (true, 3) => return Whose::Moment,
-            (false, _) if !self.is_pcm => return Whose::Other,
+            (false, _) if !self.is_resampled() => return Whose::Other,
             _ => {}
         }
         let sound = if is_even { first } else { most_of(ulaw) };
@@ -123,7 +154,7 @@ impl Book {
         let tags = self.tags();
         let is_it = |n: &usize| {
             let tag = self.tag(*n);
-            if self.is_pcm { tag.abs_diff(sound) <= 2 } else { tag == sound }
+            if self.is_resampled() { tag.abs_diff(sound) <= 2 } else { tag == sound }
         };
         let recent = self.spoken.len().saturating_sub(tags)..self.spoken.len();
         recent.rev().find(is_it).map_or(Whose::Other, Whose::Item)

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use link::agent::AgentSpec;
 use relay::call::CallSpec;
-use relay::call::input::Preparation;
+use relay::call::input::{AudioFormat, Preparation};
 
 use crate::chance::Chance;
+use crate::phone::Kind;
 
 /// What happens at last, if nothing has ended the call before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +48,8 @@ pub(crate) struct Prepared {
 pub(crate) struct Climate {
     /// The call.
     pub(crate) spec: CallSpec,
+    /// Who calls.
+    pub(crate) kind: Kind,
     /// Whether the agent's side speaks PCM.
     pub(crate) is_pcm: bool,
     /// How it is prepared, if it is.
@@ -173,7 +176,10 @@ pub(crate) static MOMENT: [u8; 2_400] = [3; 2_400];
 
 impl Climate {
     /// The weather of a seed.
-    pub(crate) fn new(chance: &mut Chance) -> Self {
+    pub(crate) fn new(seed: u64, chance: &mut Chance) -> Self {
+        // Of a stream of its own, so that phone calls stay what they were.
+        let is_page = Chance::new(!seed).happens(150);
+        let kind = if is_page { Kind::Page } else { Kind::Phone };
         let is_pcm = chance.happens(150);
         let length_ms = match chance.between(0, 9) {
             0 => chance.between(0, 3_000),
@@ -195,8 +201,9 @@ impl Climate {
             Ender::Dismissed,
         ]);
         let mut climate = Self {
-            spec: spec(is_pcm, chance),
-            is_pcm,
+            spec: spec(kind, is_pcm, chance),
+            kind,
+            is_pcm: is_pcm || kind == Kind::Page,
             prepared,
             length_ms,
             ender,
@@ -214,6 +221,11 @@ impl Climate {
 }
 
 impl Climate {
+    /// Whether what the model says reaches the ear in another form.
+    pub(crate) fn is_resampled(&self) -> bool {
+        self.is_pcm && self.kind == Kind::Phone
+    }
+
     /// Whether only the caller and its line are hostile.
     pub(crate) fn is_calm(&self) -> bool {
         let model = &self.model;
@@ -228,7 +240,7 @@ impl Climate {
             model.leftovers,
         ];
         let is_replaced = model.life_ms.is_some() || self.world.commands_ms.is_some();
-        !self.is_pcm && !is_replaced && odds == [0; 8]
+        !self.is_resampled() && !is_replaced && odds == [0; 8]
     }
 
     /// Whether the model, or a limit, may end the call with a goodbye.
@@ -249,7 +261,7 @@ fn prepared(chance: &mut Chance) -> Prepared {
     Prepared { how, claimed_after_ms }
 }
 
-fn spec(is_pcm: bool, chance: &mut Chance) -> CallSpec {
+fn spec(kind: Kind, is_pcm: bool, chance: &mut Chance) -> CallSpec {
     let maybe = |chance: &mut Chance, per_mille, least, most, otherwise| {
         if chance.happens(per_mille) { chance.between(least, most) } else { otherwise }
     };
@@ -280,6 +292,10 @@ fn spec(is_pcm: bool, chance: &mut Chance) -> CallSpec {
     .expect("it is a spec");
     CallSpec {
         agent: Arc::new(agent),
+        caller: match kind {
+            Kind::Phone => AudioFormat::Ulaw,
+            Kind::Page => AudioFormat::Pcm24k,
+        },
         playout_lead: Duration::from_millis(chance.pick(&[200, 400, 400, 1_000])),
         sorry: &SORRY,
         moment: &MOMENT,

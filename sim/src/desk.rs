@@ -5,17 +5,17 @@ use std::sync::Arc;
 use link::agent::AgentSpec;
 use relay::call::input::{Slot, ToolId};
 use relay::call::output::{AgentMessage, Milestone, Outbox, Output};
-use relay::wire::{AgentWire, CallerWire};
+use relay::wire::{AgentWire, CallerDialect, CallerWire, Frame as Leaves};
 
-use crate::phone::STREAM;
+use crate::phone::{Frame, Kind, STREAM};
 use crate::sheet::Sheet;
 use crate::witness::Witness;
 
 /// Something to be carried out.
 #[derive(Debug)]
 pub(crate) enum Effect {
-    /// Text for the phone.
-    ToPhone(Vec<u8>),
+    /// A frame for the phone.
+    ToPhone(Frame),
     /// Text for a model.
     ToModel(usize, Vec<u8>),
     /// A ping for a model.
@@ -50,9 +50,18 @@ pub(crate) struct Desk {
 
 impl Desk {
     /// The desk of a call.
-    pub(crate) fn new(agent: Arc<AgentSpec>, witness: Witness, sheet: Sheet) -> Self {
-        let caller = CallerWire::new(STREAM);
+    pub(crate) fn new(kind: Kind, agent: Arc<AgentSpec>, witness: Witness, sheet: Sheet) -> Self {
+        let dialect = match kind {
+            Kind::Phone => CallerDialect::Twilio,
+            Kind::Page => CallerDialect::Browser,
+        };
+        let caller = CallerWire::new(dialect, STREAM);
         Self { agent, caller, agents: [None, None], conns: 0, effects: Vec::new(), witness, sheet }
+    }
+
+    /// Which words the caller's side speaks.
+    pub(crate) fn dialect(&self) -> CallerDialect {
+        self.caller.dialect()
     }
 
     fn agent_told(&mut self, slot: Slot, message: &AgentMessage<'_>) {
@@ -74,9 +83,16 @@ impl Outbox for Desk {
         self.witness.see(&output, &mut self.conns);
         match &output {
             Output::ToCaller(message) => {
-                let mut text = Vec::new();
-                self.caller.write(message, &mut text);
-                self.effects.push(Effect::ToPhone(text));
+                let frame = match self.caller.frame(message) {
+                    Leaves::Text => {
+                        let mut text = Vec::new();
+                        self.caller.write(message, &mut text);
+                        Some(Frame::text(text))
+                    }
+                    Leaves::Bytes(bytes) => Some(Frame::Bytes(bytes.to_owned())),
+                    Leaves::None => None,
+                };
+                self.effects.extend(frame.map(Effect::ToPhone));
             }
             Output::ToAgent(slot, message) => self.agent_told(*slot, message),
             Output::Dial(slot) => {
@@ -89,11 +105,18 @@ impl Outbox for Desk {
             }
             Output::CloseAgent(_) => self.effects.extend(closing.map(Effect::Close)),
             Output::RunTool(id, _) => self.effects.push(Effect::RunTool(*id)),
-            Output::Note(Milestone::Ending { record, .. }) => {
-                self.effects.push(Effect::Record(record.0));
+            Output::Note(milestone) => {
+                if let Some(told) = self.caller.told(milestone) {
+                    let mut text = Vec::new();
+                    told.write(&mut text);
+                    self.effects.push(Effect::ToPhone(Frame::text(text)));
+                }
+                if let Milestone::Ending { record, .. } = milestone {
+                    self.effects.push(Effect::Record(record.0));
+                }
             }
-            Output::CloseCaller(_) => self.effects.push(Effect::CloseCaller),
-            Output::DropTool(_) | Output::Note(_) | Output::End(_) => {}
+            Output::CloseCaller(..) => self.effects.push(Effect::CloseCaller),
+            Output::DropTool(_) | Output::End(_) => {}
         }
     }
 }

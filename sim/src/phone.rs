@@ -1,4 +1,4 @@
-//! The phone: plays in real time what it is sent, returns marks, sends what its caller says.
+//! The phone, or the page: plays in real time what it is sent, returns marks, sends what its caller says.
 //!
 //! It is reckoned, not sampled: each piece of audio has the moment at which it begins to be heard,
 //! and a mark is reached when everything before it was. What the ear got at any moment is exact to
@@ -8,16 +8,22 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use relay::call::moment::Moment;
-use serde::Deserialize;
 
 use crate::agenda::{Agenda, Event, Way};
 use crate::book::{Book, Whose};
 use crate::chance::Chance;
 use crate::climate::PhoneClimate;
 
+mod words;
+
+pub(crate) use self::words::{Frame, Kind};
+
+use self::words::Heard;
+
 /// A phone on a call.
 #[derive(Debug)]
 pub(crate) struct Phone {
+    pub(crate) kind: Kind,
     /// To the relay.
     up: Way,
     /// From the relay.
@@ -41,7 +47,8 @@ pub(crate) struct Phone {
     /// Broken messages so far.
     pub(crate) broken: u32,
     is_up: bool,
-    decoded: Vec<u8>,
+    /// Pieces of audio so far: what a page counts.
+    pieces: u32,
 }
 
 /// Audio in the queue.
@@ -49,35 +56,16 @@ pub(crate) struct Phone {
 struct Piece {
     whose: Whose,
     from: Moment,
-    samples: u64,
-}
-
-/// What the relay says to a phone.
-#[derive(Deserialize)]
-struct Said<'a> {
-    event: &'a str,
-    #[serde(rename = "streamSid")]
-    stream: &'a str,
-    #[serde(borrow)]
-    media: Option<Media<'a>>,
-    #[serde(borrow)]
-    mark: Option<Mark<'a>>,
-}
-
-#[derive(Deserialize)]
-struct Media<'a> {
-    payload: &'a str,
-}
-
-#[derive(Deserialize)]
-struct Mark<'a> {
-    name: &'a str,
+    bytes: u64,
+    /// Those of it that the ear got.
+    heard: u64,
 }
 
 impl Phone {
     /// A phone that has not called.
-    pub(crate) fn new(climate: &PhoneClimate) -> Self {
+    pub(crate) fn new(kind: Kind, climate: &PhoneClimate) -> Self {
         Self {
+            kind,
             up: Way::new(climate.trip_ms, climate.jitter_ms),
             down: Way::new(climate.trip_ms, climate.jitter_ms),
             line: VecDeque::new(),
@@ -93,7 +81,7 @@ impl Phone {
             utterances: 0,
             broken: 0,
             is_up: false,
-            decoded: Vec::new(),
+            pieces: 0,
         }
     }
 
@@ -112,35 +100,27 @@ impl Phone {
     /// Something of the relay's arrives.
     pub(crate) fn hear(
         &mut self,
-        text: &[u8],
+        frame: &Frame,
         book: &mut Book,
         agenda: &mut Agenda,
         chance: &mut Chance,
     ) {
-        let said: Said<'_> = serde_json::from_slice(text).expect("the relay speaks JSON");
-        assert_eq!(said.stream, STREAM, "the relay names the stream");
         let now = agenda.now();
-        match (said.event, said.media, said.mark) {
-            ("media", Some(Media { payload }), None) => {
-                self.decoded.clear();
-                codec::base64::decode(payload.as_bytes(), &mut self.decoded)
-                    .expect("the relay sends base64");
-                let whose = book.whose(&self.decoded);
-                let samples = self.decoded.len() as u64;
+        match self.kind.read(frame) {
+            Heard::Audio(audio) => {
+                let whose = book.whose(&audio);
+                let bytes = audio.len() as u64;
                 self.dry = self.dry.max(now);
-                self.line.push_back(Piece { whose, from: self.dry, samples });
-                self.dry = self.dry + Duration::from_micros(samples * US_PER_SAMPLE);
+                self.line.push_back(Piece { whose, from: self.dry, bytes, heard: 0 });
+                self.dry = self.dry + self.lasts(bytes);
                 self.play(now, book);
-            }
-            ("mark", None, Some(Mark { name })) => {
-                if self.dry <= now {
-                    self.return_mark(name, agenda, chance);
-                } else {
-                    self.marks.push_back((self.dry, name.to_owned()));
-                    agenda.at(self.dry, Event::PhonePlayed(self.epoch));
+                self.pieces += 1;
+                if self.kind == Kind::Page {
+                    self.put_mark(self.pieces.to_string(), agenda, chance);
                 }
             }
-            ("clear", None, None) => {
+            Heard::Mark(name) => self.put_mark(name, agenda, chance),
+            Heard::Clear => {
                 self.play(now, book);
                 self.line.clear();
                 self.dry = self.dry.min(now);
@@ -149,23 +129,38 @@ impl Phone {
                     self.return_mark(&name, agenda, chance);
                 }
             }
-            other => panic!("the relay says what no phone knows: {}", other.0),
+            Heard::Nothing => {}
         }
+    }
+
+    fn put_mark(&mut self, name: String, agenda: &mut Agenda, chance: &mut Chance) {
+        if self.dry <= agenda.now() {
+            self.return_mark(&name, agenda, chance);
+        } else {
+            self.marks.push_back((self.dry, name));
+            agenda.at(self.dry, Event::PhonePlayed(self.epoch));
+        }
+    }
+
+    /// How long so many bytes sound.
+    fn lasts(&self, bytes: u64) -> Duration {
+        // Rounded up: nothing is heard before it has sounded.
+        Duration::from_micros((bytes * 1_000).div_ceil(self.kind.bytes_per_ms()))
     }
 
     /// The ear gets what sounds until `now`.
     pub(crate) fn play(&mut self, now: Moment, book: &mut Book) {
+        let per_ms = u128::from(self.kind.bytes_per_ms());
         while let Some(piece) = self.line.front_mut() {
-            let sounded = now.since(piece.from).as_micros() / u128::from(US_PER_SAMPLE);
-            let sounded = u64::try_from(sounded).unwrap_or(u64::MAX).min(piece.samples);
+            let sounded = now.since(piece.from).as_micros() * per_ms / 1_000;
+            let sounded = u64::try_from(sounded).unwrap_or(u64::MAX).min(piece.bytes);
             match piece.whose {
-                Whose::Item(n) => book.spoken[n].ear += sounded,
-                Whose::Other => book.ear_of_others += sounded,
+                Whose::Item(n) => book.spoken[n].ear += sounded - piece.heard,
+                Whose::Other => book.ear_of_others += sounded - piece.heard,
                 Whose::Sorry | Whose::Moment => {}
             }
-            if sounded < piece.samples {
-                piece.from = piece.from + Duration::from_micros(sounded * US_PER_SAMPLE);
-                piece.samples -= sounded;
+            piece.heard = sounded;
+            if sounded < piece.bytes {
                 return;
             }
             self.line.pop_front();
@@ -186,17 +181,14 @@ impl Phone {
     }
 
     fn return_mark(&mut self, name: &str, agenda: &mut Agenda, chance: &mut Chance) {
-        let text = format!(
-            r#"{{"event":"mark","sequenceNumber":"4","streamSid":"{STREAM}","mark":{{"name":"{name}"}}}}"#
-        );
-        self.say(text, agenda, chance);
+        self.say(self.kind.mark(name), agenda, chance);
     }
 
     /// Says something to the relay, unless it is hung up.
-    pub(crate) fn say(&mut self, text: String, agenda: &mut Agenda, chance: &mut Chance) {
+    pub(crate) fn say(&mut self, frame: Frame, agenda: &mut Agenda, chance: &mut Chance) {
         if self.is_up {
             let at = self.up.arrival(agenda.now(), chance);
-            agenda.at(at, Event::PhoneSays(text));
+            agenda.at(at, Event::PhoneSays(frame));
         }
     }
 
@@ -221,16 +213,13 @@ impl Phone {
             return;
         }
         self.chunk += 1;
-        let payload = if self.is_speaking { SPEECH } else { SILENCE };
-        let (chunk, stamp) = (self.chunk, self.stamp_ms);
+        let voice = self.kind.voice(self.is_speaking, self.chunk, self.stamp_ms);
         self.stamp_ms += FRAME_MS;
-        let text = format!(
-            r#"{{"event":"media","sequenceNumber":"{chunk}","media":{{"track":"inbound","chunk":"{chunk}","timestamp":"{stamp}","payload":"{payload}"}},"streamSid":"{STREAM}"}}"#
-        );
-        if chance.happens(climate.duplicates) {
-            self.say(text.clone(), agenda, chance);
+        // A page's audio has no number by which a repetition is known.
+        if chance.happens(climate.duplicates) && self.kind == Kind::Phone {
+            self.say(voice.clone(), agenda, chance);
         }
-        self.say(text, agenda, chance);
+        self.say(voice, agenda, chance);
     }
 
     /// The caller begins to speak, or stops.
@@ -265,53 +254,26 @@ impl Phone {
             // The carrier's time stands still meanwhile.
             self.stamp_ms = self.stamp_ms.saturating_sub(self.gap * FRAME_MS);
         }
-        if chance.happens(climate.keys) {
+        if chance.happens(climate.keys) && self.kind == Kind::Phone {
             let key = chance.pick(&['0', '1', '5', '9', '*', '#', 'A']);
             let text = format!(
                 r#"{{"event":"dtmf","streamSid":"{STREAM}","sequenceNumber":"5","dtmf":{{"track":"inbound_track","digit":"{key}"}}}}"#
             );
-            self.say(text, agenda, chance);
+            self.say(Frame::Text(text), agenda, chance);
         }
         if chance.happens(climate.strays) {
-            let name = chance.pick(&["m0", "m4000000000"]);
+            let name = self.kind.stray(chance);
             self.return_mark(name, agenda, chance);
         }
         if chance.happens(climate.malformed) {
             self.broken += 1;
-            self.say(chance.pick(&BROKEN).to_owned(), agenda, chance);
+            let broken = self.kind.broken(chance);
+            self.say(broken, agenda, chance);
         }
     }
 }
 
-/// Messages that no phone sends.
-const BROKEN: [&str; 7] = [
-    "",
-    "{",
-    r#"{"event":"media"}"#,
-    r#"{"event":"media","media":{"track":"inbound","chunk":"9","timestamp":"x","payload":""}}"#,
-    r#"{"event":"connected","protocol":"Call","version":"1.0.0"}"#,
-    r#"{"event":"mark","mark":{"name":"not ours"}}"#,
-    r#"{"event":"dtmf","dtmf":{"digit":"12"}}"#,
-];
-
 /// The stream's id.
 pub(crate) const STREAM: &str = "MZ00000000000000000000000000000001";
 
-/// 8 kHz.
-const US_PER_SAMPLE: u64 = 125;
-
 const FRAME_MS: u64 = 20;
-
-/// 160 samples of mu-law silence.
-const SILENCE: &str = concat!(
-    "////////////////////////////////////////////////////////////////////////////////",
-    "////////////////////////////////////////////////////////////////////////////////",
-    "/////////////////////////////////////////////////////w==",
-);
-
-/// The same, of something loud.
-const SPEECH: &str = concat!(
-    "ICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAg",
-    "ICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAg",
-    "ICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgIA==",
-);

@@ -95,7 +95,7 @@ impl Witness {
     pub(crate) fn new(climate: &Climate) -> Self {
         Self {
             now: Moment::default(),
-            book: Book::new(climate.is_pcm),
+            book: Book::new(climate.kind, climate.is_pcm),
             is_calm: climate.is_calm(),
             says_goodbye: climate.says_goodbye(),
             sockets: [Socket::Absent; 2],
@@ -104,7 +104,7 @@ impl Witness {
             answers: Answers::new(climate.spec.agent.greeting.is_some()),
             turns: Turns::default(),
             tools: Tools::default(),
-            uplink: Uplink::default(),
+            uplink: Uplink::new(climate.kind),
             is_greeted: climate.spec.agent.greeting.is_some(),
             end: None,
             is_caller_closed: false,
@@ -157,9 +157,9 @@ impl Witness {
     }
 
     /// The relay is about to hear the caller.
-    pub(crate) fn caller_said(&mut self, chunk: u64, audio: Audio<'_>) {
+    pub(crate) fn caller_said(&mut self, chunk: Option<u64>, audio: Audio<'_>) {
         // Without a session it is held, or dropped with the oldest.
-        if self.decided.is_none() && self.speaker.is_some() && !self.book.is_pcm {
+        if self.decided.is_none() && self.speaker.is_some() && !self.book.is_resampled() {
             self.uplink.said(chunk, audio);
         }
     }
@@ -261,7 +261,7 @@ impl Witness {
             Output::RunTool(id, request) => self.tools.runs(*id, request.name),
             Output::DropTool(id) => self.tools.dropped(*id),
             Output::Note(milestone) => self.note(milestone),
-            Output::CloseCaller(_) => {
+            Output::CloseCaller(..) => {
                 assert!(!self.is_caller_closed, "the caller's socket is closed once");
                 self.is_caller_closed = true;
             }

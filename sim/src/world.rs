@@ -10,14 +10,14 @@ use relay::call::input::{
     AgentEvent, CallerEvent, Input, MarkId, RecordId, Side, Slot, ToolId, ToolResult,
 };
 use relay::call::moment::Moment;
-use relay::wire::{AgentDialect, CallerDialect};
+use relay::wire::AgentDialect;
 
 use crate::agenda::{Agenda, Event};
 use crate::chance::Chance;
 use crate::climate::{Climate, Ender};
 use crate::desk::{Desk, Effect};
 use crate::model::{Around, Death, Model, Told};
-use crate::phone::Phone;
+use crate::phone::{Frame, Phone};
 use crate::sheet::Sheet;
 use crate::witness::Witness;
 
@@ -65,15 +65,15 @@ impl World {
     /// The world of a seed.
     pub(crate) fn new(seed: u64, sheet: Sheet) -> Self {
         let mut chance = Chance::new(seed);
-        let climate = Climate::new(&mut chance);
+        let climate = Climate::new(seed, &mut chance);
         let mut agenda = Agenda::default();
         agenda.pass(Moment::from_micros(5_000_000));
         let call = Call::new(climate.spec.clone(), agenda.now());
         let agent = climate.spec.agent.clone();
         let witness = Witness::new(&climate);
         let mut world = Self {
-            phone: Phone::new(&climate.phone),
-            desk: Desk::new(agent, witness, sheet),
+            phone: Phone::new(climate.kind, &climate.phone),
+            desk: Desk::new(climate.kind, agent, witness, sheet),
             climate,
             chance,
             agenda,
@@ -185,9 +185,9 @@ impl World {
     fn carry_out(&mut self, effect: Effect) {
         let now = self.agenda.now();
         match effect {
-            Effect::ToPhone(text) => {
+            Effect::ToPhone(frame) => {
                 let at = self.phone.down.arrival(now, &mut self.chance);
-                self.agenda.at(at, Event::PhoneHears(text));
+                self.agenda.at(at, Event::PhoneHears(frame));
             }
             Effect::ToModel(conn, text) => {
                 let at = self.models[conn].up.arrival(now, &mut self.chance);
@@ -236,14 +236,14 @@ impl World {
             Event::PhoneFrame => {
                 self.phone.frame(&self.climate.phone, &mut self.agenda, &mut self.chance);
             }
-            Event::PhoneHears(text) => {
+            Event::PhoneHears(frame) => {
                 let book = &mut self.desk.witness.book;
-                self.phone.hear(&text, book, &mut self.agenda, &mut self.chance);
+                self.phone.hear(&frame, book, &mut self.agenda, &mut self.chance);
             }
             Event::PhonePlayed(epoch) => {
                 self.phone.reach(epoch, &mut self.agenda, &mut self.chance);
             }
-            Event::PhoneSays(text) => self.hear_phone(&text),
+            Event::PhoneSays(frame) => self.hear_phone(&frame),
             Event::ModelHears(conn, text) => {
                 self.with_model(conn, |model, around| model.hear(&text, around));
             }
@@ -282,19 +282,26 @@ impl World {
         }
     }
 
-    fn hear_phone(&mut self, text: &str) {
+    fn hear_phone(&mut self, frame: &Frame) {
         if !self.is_started {
             return;
         }
-        CallerDialect::Twilio.read(text, |event| {
-            if let CallerEvent::Mark(MarkId(mark)) = &event {
-                self.desk.witness.mark_told(*mark);
-            }
-            if let CallerEvent::Media { chunk, audio, .. } = &event {
-                self.desk.witness.caller_said(*chunk, *audio);
+        let dialect = self.desk.dialect();
+        let hear = |event: CallerEvent<'_>| {
+            match &event {
+                CallerEvent::Mark(MarkId(mark)) => self.desk.witness.mark_told(*mark),
+                CallerEvent::Media { chunk, audio, .. } => {
+                    self.desk.witness.caller_said(Some(*chunk), *audio);
+                }
+                CallerEvent::Speech(audio) => self.desk.witness.caller_said(None, *audio),
+                _ => {}
             }
             self.put(Input::Caller(event), 0);
-        });
+        };
+        match frame {
+            Frame::Text(text) => dialect.read(text, hear),
+            Frame::Bytes(bytes) => dialect.read_bytes(bytes, hear),
+        }
     }
 
     fn hear_model(&mut self, conn: usize, text: &str, told: &Told) {

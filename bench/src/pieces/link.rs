@@ -6,7 +6,7 @@ use link::event::{CallEvent, CallRef, NodeEvent, Role, Turn};
 use link::frame::Decoder;
 use link::id::{AgentName, CallId, EventNumber, Gen, NodeId, TenantId, WallTime};
 use link::message::ToControl;
-use link::ticket::{Claims, KeySet, Purpose, SigningKey};
+use link::ticket::{Bearer, Claims, KeySet, SigningKey};
 
 use super::{Piece, Work, plain};
 
@@ -24,9 +24,8 @@ fn verify() -> Box<dyn Work> {
     let key = SigningKey::from_bytes("k1", &KEY).expect("an Ed25519 pair");
     let keys = KeySet::new(&[key.verifying()]).expect("a key that was made is one");
     let claims = Claims {
-        purpose: Purpose::Media,
+        bearer: Bearer::Carrier { call_sid: "CA0123456789abcdef0123456789abcdef".into() },
         call: CallId::new("c_0190b2c8f3b57c4e9d21aa0e5b6f7788").expect("a sound name"),
-        call_sid: "CA0123456789abcdef0123456789abcdef".into(),
         tenant: TenantId::default(),
         node: NodeId::new("fra-1").expect("a sound name"),
         generation: Gen(0),

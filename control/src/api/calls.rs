@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::StatusCode;
 use link::event::Blame;
-use link::id::{AgentName, CallId, WallTime};
+use link::id::{AgentName, CallId, RunId, WallTime};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use warp::Filter;
@@ -17,21 +17,31 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use super::auth::{Client, keyed};
+use super::filter::{self, Place};
+use super::numbers::{caller, e164};
+use super::once::{self, Next, Request};
+use super::version::{Shown, shown};
 use super::{done, transcript};
-use crate::dialer::{self, Wish, is_e164};
+use crate::dialer::hours::Hours;
+use crate::dialer::plan::{OnMachine, Plan, Retry, WITHIN_SECONDS};
+use crate::dialer::{self, Wish};
 use crate::error::Problem;
 use crate::events::rfc3339;
 use crate::http::{body, queries};
 use crate::plane::Plane;
-use crate::store::call::{Call, CallEnd, Cursor, Number};
+use crate::store::call::{AnsweredBy, Call, CallEnd, Number};
+use crate::store::idempotency::Once;
 
 /// `/v1/calls`.
 pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
     let place = warp::path!("v1" / "calls")
         .and(warp::post())
         .and(keyed(plane))
+        .and(once::key())
         .and(body(BODY_BYTES_MAX))
-        .and_then(|client: Client, body: Bytes| async move { done(place(&client, &body).await) });
+        .and_then(|client: Client, key: Option<String>, body: Bytes| async move {
+            shown(create(&client, key.as_deref(), &body).await)
+        });
     let list = warp::path!("v1" / "calls")
         .and(warp::get())
         .and(keyed(plane))
@@ -55,32 +65,47 @@ struct Placement {
     to: String,
     from: Option<String>,
     agent: Option<AgentName>,
+    retry: Option<Retry>,
+    machine: Option<OnMachine>,
+    hours: Option<Hours>,
+    within_s: Option<u32>,
 }
 
-/// `POST /v1/calls`. Unknown fields are refused: a misspelt `from` must not be overlooked.
-async fn place(client: &Client, body: &[u8]) -> Result<(StatusCode, Value), Problem> {
+/// `POST /v1/calls`.
+async fn create(client: &Client, key: Option<&str>, body: &[u8]) -> Result<Shown, Problem> {
+    match once::begin(client, &Request { key, what: "calls", body }).await? {
+        Next::Say(shown) => Ok(shown),
+        Next::Do(once) => {
+            let placed = place(client, body, once.as_ref()).await;
+            once::end(client, once, placed).await
+        }
+    }
+}
+
+/// Unknown fields are refused: a misspelt `from` must not be overlooked.
+async fn place(client: &Client, body: &[u8], once: Option<&Once>) -> Result<Shown, Problem> {
     // A misspelt field is a mistake: a call that goes out from the wrong number cannot be taken
     // back.
     let wish: Placement = serde_json::from_slice(body).map_err(|error| {
         // Place and kind, not the text: it may hold a number.
         let at = format!("line {}, column {}", error.line(), error.column());
-        let detail = format!("The body is not {{\"to\", \"from\"?, \"agent\"?}} ({at}).");
+        let detail = format!("The body is not {FIELDS} ({at}).");
         Problem::new(StatusCode::BAD_REQUEST, "body_malformed", detail)
     })?;
-    let number = |text: String, field: &str| {
-        let detail = format!("`{field}` is not a number in E.164: + and 7 to 15 digits.");
-        let problem = || Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "number_malformed", detail);
-        if is_e164(&text) { Ok(Number(text)) } else { Err(problem()) }
+    let to = e164(wish.to, "to")?;
+    let from = caller(client, wish.from).await?;
+    let plan = Plan {
+        retry: wish.retry.unwrap_or_default(),
+        machine: wish.machine,
+        hours: wish.hours,
+        within_s: wish.within_s.unwrap_or(WITHIN_SECONDS),
     };
-    let from = match wish.from {
-        Some(from) => number(from, "from")?,
-        None => client.plane.from.clone().ok_or_else(|| {
-            let detail = "Say who calls in `from`, or set CONTROL_FROM_NUMBER.";
-            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "from_missing", detail)
-        })?,
-    };
-    let wish = Wish { to: number(wish.to, "to")?, from, agent: wish.agent };
-    Ok((StatusCode::CREATED, json_of(&dialer::place(&client.plane, &client.tenant, wish).await?)))
+    if let Some(detail) = plan.problem() {
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "plan_malformed", detail));
+    }
+    let wish = Wish { to, from, agent: wish.agent, plan, run: None };
+    let call = dialer::place(&client.plane, &client.tenant, wish, once).await?;
+    Ok(Shown::new(StatusCode::CREATED, json_of(&call), None))
 }
 
 /// `GET /v1/calls`. The cursor is a place among calls, so that new ones do not move the pages.
@@ -88,20 +113,9 @@ async fn list(
     client: &Client,
     queries: &BTreeMap<String, String>,
 ) -> Result<(StatusCode, Value), Problem> {
-    let limit = match queries.get("limit").map(|text| text.parse()) {
-        None => PAGE_CALLS,
-        Some(Ok(limit @ 1..=PAGE_CALLS_MAX)) => limit,
-        Some(_) => {
-            let detail = format!("`limit` is a number from 1 to {PAGE_CALLS_MAX}.");
-            return Err(Problem::new(StatusCode::BAD_REQUEST, "limit_malformed", detail));
-        }
-    };
-    let cursor: Option<Cursor> =
-        queries.get("cursor").map(|text| text.parse()).transpose().map_err(|_| {
-            let detail = "`cursor` is not the `next` of an earlier answer.";
-            Problem::new(StatusCode::BAD_REQUEST, "cursor_malformed", detail)
-        })?;
-    let page = client.plane.store.calls(&client.tenant, cursor.as_ref(), limit).await?;
+    let Place { limit, cursor } = filter::place(queries)?;
+    let filter = filter::read(queries)?;
+    let page = client.plane.store.calls(&client.tenant, &filter, cursor.as_ref(), limit).await?;
     let calls: Vec<Value> = page.calls.iter().map(json_of).collect();
     let next = page.next.map(|next| next.to_string());
     Ok((StatusCode::OK, json!({"calls": calls, "next": next})))
@@ -125,7 +139,7 @@ async fn hang_up(client: &Client, id: &str) -> Result<(StatusCode, Value), Probl
 }
 
 /// A call as the API shows it.
-fn json_of(call: &Call) -> Value {
+pub(super) fn json_of(call: &Call) -> Value {
     let moment = |at: Option<WallTime>| at.map(rfc3339);
     let carrier = call
         .carrier
@@ -141,6 +155,8 @@ fn json_of(call: &Call) -> Value {
         "to": call.to.as_str(),
         "agent": call.agent.as_str(),
         "agent_version": call.agent_version,
+        "answered_by": call.answered_by.map(AnsweredBy::as_str),
+        "run": call.run.as_ref().map(RunId::as_str),
         "state": call.state.as_str(),
         "transfer_to": call.transfer_to.as_ref().map(Number::as_str),
         "end_reason": call.end_reason,
@@ -155,8 +171,10 @@ fn json_of(call: &Call) -> Value {
     })
 }
 
-/// The body of a placement is three short texts.
-const BODY_BYTES_MAX: usize = 16 * 1024;
+/// What a placement takes.
+const FIELDS: &str = "{\"to\", \"from\"?, \"agent\"?, \"retry\"?: {\"on\": [\"busy\", \
+    \"no_answer\", \"failed\"], \"times\", \"after_s\"?}, \"machine\"?: {\"do\": \"continue\", \
+    \"hang_up\" or \"leave_message\", \"text\"?}, \"hours\"?: {\"from\", \"to\"}, \"within_s\"?}";
 
-const PAGE_CALLS: u32 = 50;
-const PAGE_CALLS_MAX: u32 = 200;
+/// The body of a placement is a few short texts, and a message for a machine.
+const BODY_BYTES_MAX: usize = 16 * 1024;

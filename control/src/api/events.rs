@@ -1,6 +1,8 @@
 //! Events, as server-sent events: `id` is the event's place, so that a client that comes back with
-//! `Last-Event-ID` (browsers do) or `?after=` misses nothing. `?call=` keeps one call's only.
+//! `Last-Event-ID` (browsers do) or `?after=` misses nothing. `?call=` keeps one call's only,
+//! `?run=` those of calls that were started together.
 //! Without any of them a client gets what happens from then on; `?after=0` begins at the beginning.
+//! A client whose id is older than what is kept gets an event `reset` before what follows.
 //!
 //! Which records follow, and when a client is sent away, is in [`crate::sse`].
 
@@ -14,29 +16,33 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt as _};
 use http::StatusCode;
 use http::header::{HeaderName, HeaderValue};
-use link::id::{CallId, TenantId};
+use link::id::{CallId, RunId, TenantId};
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 use warp::sse::Event;
 use warp::{Filter, Rejection, Reply};
 
-use super::auth::{Client, keyed};
+use super::runs::no_run;
+use super::tickets::{Watcher, watching};
 use crate::error::Problem;
 use crate::events::Seq;
 use crate::http::queries;
 use crate::plane::Plane;
 use crate::sse::{self, Item, Watch};
+use crate::tokens::watch::Watched;
 
 /// `/v1/events`.
 pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
     warp::path!("v1" / "events")
         .and(warp::get())
-        .and(keyed(plane))
+        .and(watching(plane))
         .and(warp::header::optional::<String>("last-event-id"))
         .and(queries())
-        .and_then(|client: Client, last: Option<String>, queries| async move {
-            let watch = watch(client.tenant, last.as_deref(), &queries)?;
-            Ok::<_, Rejection>(reply(&client.plane, watch))
+        .and_then(|watcher: Watcher, last: Option<String>, queries| async move {
+            let mut watch = watch(watcher.tenant.clone(), last.as_deref(), &queries)?;
+            exists(&watcher.plane, &watch).await?;
+            narrow(&mut watch, watcher.only.as_ref())?;
+            Ok::<_, Rejection>(reply(watcher, watch))
         })
         .boxed()
 }
@@ -54,15 +60,44 @@ fn watch(
     })?;
     let call = queries.get("call").map(|text| CallId::new(text.as_str())).transpose();
     let call = call.map_err(|_| Problem::no_call())?;
-    Ok(Watch { tenant, after, call })
+    let run = queries.get("run").map(|text| RunId::new(text.as_str())).transpose();
+    let run = run.map_err(|_| no_run())?;
+    Ok(Watch { tenant, after, call, run })
+}
+
+/// Whoever waits for the events of something that is not there would wait for ever.
+async fn exists(plane: &Plane, watch: &Watch) -> Result<(), Problem> {
+    let (store, tenant) = (&plane.store, &watch.tenant);
+    if let Some(call) = &watch.call {
+        store.call(tenant, call).await?.ok_or_else(Problem::no_call)?;
+    }
+    if let Some(run) = &watch.run {
+        store.run(tenant, run).await?.ok_or_else(no_run)?;
+    }
+    Ok(())
+}
+
+/// A ticket shows what it was given for, whatever the address asks for besides.
+fn narrow(watch: &mut Watch, only: Option<&Watched>) -> Result<(), Problem> {
+    match only {
+        None => Ok(()),
+        Some(Watched::Call(call)) if watch.call.as_ref().is_none_or(|asked| asked == call) => {
+            watch.call = Some(call.clone());
+            Ok(())
+        }
+        Some(Watched::Call(_) | Watched::Run(_)) => Err(Problem::no_call()),
+    }
 }
 
 /// The answer; its body goes on until the client leaves or is sent away.
-fn reply(plane: &Plane, watch: Watch) -> Response {
+fn reply(watcher: Watcher, watch: Watch) -> Response {
+    let Watcher { plane, until, .. } = watcher;
     let items = sse::stream(plane.store.clone(), &plane.hub, watch, plane.shutdown.clone());
     // Sends the head and the first bytes at once, and says how soon to come back.
     let hello = Event::default().retry(RETRY).comment("linecard events");
     let hello = futures_util::stream::once(async { hello });
+    // A stream outlives its request's check: it ends when the right to it does.
+    let items = items.take_until(until);
     let events = Exclusive::new(hello.chain(items.map(event)).map(Ok::<_, Infallible>));
     let mut response = warp::sse::reply(events).into_response();
     let headers = response.headers_mut();
@@ -78,6 +113,9 @@ fn event(item: Item) -> Event {
             .id(record.seq.to_string())
             .event(record.kind.clone())
             .data(record.json()),
+        Item::Reset(reset) => {
+            Event::default().id(reset.resumes_after.to_string()).event("reset").data(reset.json())
+        }
         Item::Ping => Event::default().comment("ping"),
         Item::End(end) => Event::default().comment(match end {
             sse::End::Shutdown => "this server stops; come back with the last id",
@@ -134,5 +172,7 @@ mod tests {
         );
         let other = watch(tenant(), None, &queries(&[("call", "a b")]));
         assert_eq!(other.unwrap_err().code, "call_not_found");
+        let other = watch(tenant(), None, &queries(&[("run", "a b")]));
+        assert_eq!(other.unwrap_err().code, "run_not_found");
     }
 }

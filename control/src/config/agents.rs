@@ -1,34 +1,70 @@
-//! Who answers: the agent file. Unknown fields are mistakes here, while over the link they are
-//! skipped: a person who writes a file wants to know of a misspelt word.
+//! Who answers from the start: the agent file. Unknown fields are mistakes here, while over the
+//! link they are skipped: a person who writes a file wants to know of a misspelt word.
+//!
+//! The agents that the API makes are in the database; [`crate::directory`] knows both.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use link::agent::AgentSpec;
 use link::agent_file::AgentFile;
-use link::id::AgentName;
+use link::id::{AgentName, TenantId};
 use link::secret::Secret;
 use link::strict;
 use serde_json::Value;
 
 /// The agents of the file, every version of each.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Agents {
-    default: AgentName,
-    specs: BTreeMap<(AgentName, u32), AgentSpec>,
+    default: Option<AgentName>,
+    specs: BTreeMap<(TenantId, AgentName, u32), Arc<AgentSpec>>,
 }
 
 impl Agents {
-    /// The newest version of an agent; of the default one when no name is given.
+    /// Who answers calls of the default tenant that name nobody; `None` without a file.
     #[must_use]
-    pub fn newest(&self, name: Option<&AgentName>) -> Option<&AgentSpec> {
-        let name = name.unwrap_or(&self.default);
-        let versions = (name.clone(), 0)..=(name.clone(), u32::MAX);
-        self.specs.range(versions).next_back().map(|(_, spec)| spec)
+    pub fn default_name(&self) -> Option<&AgentName> {
+        self.default.as_ref()
+    }
+
+    /// The newest version of an agent.
+    #[must_use]
+    pub fn newest(&self, tenant: &TenantId, name: &AgentName) -> Option<&Arc<AgentSpec>> {
+        self.versions(tenant, name).next_back()
+    }
+
+    /// The versions of an agent, oldest first.
+    pub fn versions(
+        &self,
+        tenant: &TenantId,
+        name: &AgentName,
+    ) -> impl DoubleEndedIterator<Item = &Arc<AgentSpec>> {
+        let versions = (tenant.clone(), name.clone(), 0)..=(tenant.clone(), name.clone(), u32::MAX);
+        self.specs.range(versions).map(|(_, spec)| spec)
     }
 
     /// Every agent and version.
-    pub fn all(&self) -> impl Iterator<Item = &AgentSpec> {
+    pub fn all(&self) -> impl Iterator<Item = &Arc<AgentSpec>> {
         self.specs.values()
+    }
+}
+
+/// The provider keys of the environment, by the name of their setting. They are the operator's, and
+/// serve the default tenant only.
+#[derive(Debug, Clone, Default)]
+pub struct ProviderKeys(BTreeMap<String, Secret>);
+
+impl ProviderKeys {
+    /// The key of a setting.
+    #[must_use]
+    pub fn of(&self, setting: &str) -> Option<&Secret> {
+        self.0.get(setting)
+    }
+}
+
+impl FromIterator<(String, Secret)> for ProviderKeys {
+    fn from_iter<T: IntoIterator<Item = (String, Secret)>>(keys: T) -> Self {
+        Self(keys.into_iter().collect())
     }
 }
 
@@ -50,16 +86,10 @@ pub fn read(text: &str, key_of: impl Fn(&str) -> Option<Secret>) -> Result<Agent
     if default.is_none() && !file.agent.is_empty() {
         mistakes.push("default: say which agent answers calls that name none".to_owned());
     }
-    let written_down = file.agent.len();
-    let key = |spec: AgentSpec| ((spec.name.clone(), spec.version), spec);
+    let key =
+        |spec: AgentSpec| ((spec.tenant.clone(), spec.name.clone(), spec.version), Arc::new(spec));
     let specs: BTreeMap<_, _> = file.agent.into_iter().map(key).collect();
-    if mistakes.is_empty() && specs.len() < written_down {
-        mistakes.push("two tenants have an agent of one name and version; rename one".to_owned());
-    }
-    match default {
-        Some(default) if mistakes.is_empty() => Ok(Agents { default, specs }),
-        _ => Err(mistakes),
-    }
+    if mistakes.is_empty() { Ok(Agents { default, specs }) } else { Err(mistakes) }
 }
 
 /// The one agent's name, when there is only one: it needs no `default`.

@@ -66,19 +66,27 @@ pub const SETTINGS: &[Setting] = &[
         "CONTROL_API_KEYS",
         Default::Required,
         Form::Secret("keys of at least 24 characters, separated by commas"),
-        "What `Authorization: Bearer` may say. Two at a time let one be replaced without a gap.",
+        "The operator's keys: everything of the tenant default, and the whole installation. Two at a \
+         time let one be replaced without a gap; applications get theirs from POST /v1/keys.",
+    ),
+    says(
+        "CONTROL_PROXIES",
+        Default::Text("127.0.0.0/8,::1"),
+        Form::Open("addresses and networks like 10.0.0.0/8, separated by commas"),
+        "Proxies and relays in front, whose X-Forwarded-For says who asks: requests are counted by \
+         address.",
     ),
     says(
         "CONTROL_AGENT_FILE",
-        Default::Required,
+        Default::Absent,
         Form::Open("TOML, as in examples/agents.toml"),
-        "Who answers; relays get it over the link.",
+        "Who answers from the start; others are made with the API. Relays get all over the link.",
     ),
     says(
         "OPENAI_API_KEY",
         Default::Absent,
         Form::Secret("a provider key"),
-        "The key of the file's OpenAI agents; needed unless their service is on loopback.",
+        "The key of OpenAI agents of the tenant `default`; needed unless their service is on loopback.",
     ),
     says(
         "TWILIO_ACCOUNT_SID",
@@ -93,16 +101,79 @@ pub const SETTINGS: &[Setting] = &[
         "Checks the carrier's signatures and places calls.",
     ),
     says(
+        "TWILIO_AUTH_TOKEN_NEXT",
+        Default::Absent,
+        Form::Secret("the account's secondary auth token"),
+        "Its signatures are good, too, so that the token can be promoted without a gap.",
+    ),
+    says(
         "TWILIO_API_URL",
         Default::Text("https://api.twilio.com"),
-        Form::Open("https://host[:port], or http:// to a loopback address; no path"),
-        "Another region's API, or a fake one.",
+        Form::Open(
+            "https://host[:port], or http:// to a loopback address; no path; a region's host names \
+             its edge, as api.dublin.ie1.twilio.com does",
+        ),
+        "Another API than that of us1, or a fake one.",
+    ),
+    says(
+        "TWILIO_REGION",
+        Default::Absent,
+        Form::Open("a region, for instance ie1"),
+        "Where calls live. The account's tokens are others in each region.",
+    ),
+    says(
+        "TWILIO_EDGE",
+        Default::Computed("the edge beside TWILIO_REGION"),
+        Form::Open("an edge, for instance dublin"),
+        "Where requests enter the carrier's network.",
     ),
     says(
         "CONTROL_FROM_NUMBER",
         Default::Absent,
         Form::Open("+ and 7 to 15 digits"),
         "Who calls when an outbound call does not say; without it each must.",
+    ),
+    says(
+        "CONTROL_DIAL_CPS",
+        Default::Text("1"),
+        Form::Open("0.01 to 1000"),
+        "Outbound calls a second of the account; the carrier queues what is above its own rate, out of sight.",
+    ),
+    says(
+        "CONTROL_DIAL_NUMBER_CPS",
+        Default::Text("1"),
+        Form::Open("0.01 to 1000"),
+        "Outbound calls a second of one number that calls.",
+    ),
+    says(
+        "CONTROL_DIAL_SLOTS",
+        Default::Text("100"),
+        Form::Open("1 to 100000"),
+        "Outbound calls at once, from being dialled to their end; the rest waits in the queue.",
+    ),
+    says(
+        "CONTROL_DIAL_COUNTRIES",
+        Default::Computed("the country of the number that calls"),
+        Form::Open("countries of two letters and beginnings of numbers, as US,CA,+4420"),
+        "Where outbound calls may go. A stolen key calls what is expensive.",
+    ),
+    says(
+        "CONTROL_DIAL_HOURS",
+        Default::Absent,
+        Form::Open("HH:MM-HH:MM"),
+        "When anybody may be called, by all clocks of the callee's country; other calls wait.",
+    ),
+    says(
+        "CONTROL_SPEND_DAY_CENTS",
+        Default::Absent,
+        Form::Open("a number above 0"),
+        "What a tenant's outbound calls may cost in a day (UTC), in hundredths of the account's currency.",
+    ),
+    says(
+        "CONTROL_DIAL_MINUTE_CENTS",
+        Default::Text("5"),
+        Form::Open("a number above 0"),
+        "What a minute of an outbound call counts for that, agent and carrier together.",
     ),
     says(
         "CONTROL_DATA_DIR",
@@ -115,6 +186,18 @@ pub const SETTINGS: &[Setting] = &[
         Default::Computed("sqlite:// and linecard.db in CONTROL_DATA_DIR"),
         Form::Secret("sqlite://path or postgres://..."),
         "PostgreSQL lets several controls work side by side.",
+    ),
+    says(
+        "CONTROL_WEBHOOKS_ALLOW",
+        Default::Absent,
+        Form::Open("addresses, ranges (10.1.0.0/16) and names, separated by commas"),
+        "Webhooks may lead there, also in clear. Everything else that only this network can reach is refused.",
+    ),
+    says(
+        "CONTROL_EVENTS_KEEP_DAYS",
+        Default::Text("30"),
+        Form::Open("days, 1 to 3650"),
+        "How long events, and with them transcripts, are kept after the day on which they were stored.",
     ),
     says(
         "CONTROL_SECRET_KEY",
@@ -131,8 +214,8 @@ pub const SETTINGS: &[Setting] = &[
     says(
         "CONTROL_LINK_ADDRESS",
         Default::Computed("the address of CONTROL_LINK_LISTEN, loopback when that is any"),
-        Form::Open("host:port"),
-        "Where relays find the link; it is part of the join token.",
+        Form::Open("host:port, or several separated by commas"),
+        "Where relays find the links of all controls of one database: a name with an address for each, or a list. Part of the join token.",
     ),
     says(
         "CONTROL_JOIN_TOKEN_FILE",

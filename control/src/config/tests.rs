@@ -33,13 +33,8 @@ fn what_is_needed_is_enough() {
 fn an_empty_environment_names_everything_that_is_needed() {
     let names: Vec<_> =
         read(&Environment::new()).unwrap_err().0.iter().map(|mistake| mistake.name).collect();
-    let needed = [
-        "CONTROL_PUBLIC_URL",
-        "CONTROL_API_KEYS",
-        "CONTROL_AGENT_FILE",
-        "TWILIO_ACCOUNT_SID",
-        "TWILIO_AUTH_TOKEN",
-    ];
+    let needed =
+        ["CONTROL_PUBLIC_URL", "CONTROL_API_KEYS", "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"];
     assert_eq!(names, needed);
 }
 
@@ -49,6 +44,7 @@ fn each_wrong_setting_is_named_once_and_no_secret_is_repeated() {
         ("CONTROL_PUBLIC_URL", "http://hooks.example"),
         ("CONTROL_LISTEN", "8081"),
         ("CONTROL_API_KEYS", "hunter2"),
+        ("CONTROL_PROXIES", "10.0.0.0/33"),
         ("CONTROL_AGENT_FILE", "/nowhere.toml"),
         ("TWILIO_ACCOUNT_SID", "ACxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"),
         ("TWILIO_API_URL", "http://api.twilio.com"),
@@ -103,4 +99,36 @@ fn the_join_token_needs_neither_carrier_nor_keys_but_a_port() {
 fn a_misspelt_name_is_told() {
     let environment = environment(&[("CONTROL_PUBLIC_ULR", "x"), ("PATH", "y")]);
     assert_eq!(unknown(&environment).collect::<Vec<_>>(), ["CONTROL_PUBLIC_ULR"]);
+}
+
+#[test]
+fn a_region_has_a_host_of_its_own_with_its_edge() {
+    let api_url = |changes: &[(&str, &str)]| {
+        read(&environment(changes)).map(|(config, _)| config.carrier.api_url)
+    };
+    assert_eq!(api_url(&[]).unwrap(), "https://api.twilio.com");
+    assert_eq!(api_url(&[("TWILIO_REGION", "ie1")]).unwrap(), "https://api.dublin.ie1.twilio.com");
+    let edge = [("TWILIO_REGION", "ie1"), ("TWILIO_EDGE", "frankfurt")];
+    assert_eq!(api_url(&edge).unwrap(), "https://api.frankfurt.ie1.twilio.com");
+    for (changes, name) in [
+        (&[("TWILIO_REGION", "ie1.evil.example/")][..], "TWILIO_REGION"),
+        (&[("TWILIO_REGION", "xx9")], "TWILIO_EDGE"),
+        (&[("TWILIO_EDGE", "dublin")], "TWILIO_REGION"),
+        (&[("TWILIO_REGION", "ie1"), ("TWILIO_API_URL", "https://x.example")], "TWILIO_REGION"),
+        // Stopped answering in 2026.
+        (&[("TWILIO_API_URL", "https://api.ie1.twilio.com")], "TWILIO_API_URL"),
+    ] {
+        let names: Vec<_> = mistakes(changes).into_iter().map(|mistake| mistake.name).collect();
+        assert_eq!(names, [name], "{changes:?}");
+    }
+    assert!(api_url(&[("TWILIO_API_URL", "https://api.dublin.ie1.twilio.com")]).is_ok());
+    assert!(api_url(&[("TWILIO_API_URL", "https://api.us1.twilio.com")]).is_ok());
+}
+
+#[test]
+fn the_next_token_is_taken_along_and_not_shown() {
+    let (config, _) = read(&environment(&[("TWILIO_AUTH_TOKEN_NEXT", "hunter2")])).unwrap();
+    let next = config.carrier.auth_tokens.next.as_ref().map(Secret::reveal);
+    assert_eq!(next, Some("hunter2"));
+    assert!(!format!("{config:?}").contains("hunter2"));
 }

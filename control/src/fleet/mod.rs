@@ -1,7 +1,7 @@
 //! The relays: who they are, which of them takes a call, and how control talks to them.
 //!
 //! Suggested reading order: [`placement`] (the choice, pure), [`nodes`] (who is there), [`orders`]
-//! (what they are told), [`link`] (the QUIC server), [`authority`] (what makes relays and control
+//! (what they are told), [`told`] (which agents they know), [`link`] (the QUIC server), [`authority`] (what makes relays and control
 //! trust each other).
 
 pub mod placement;
@@ -9,6 +9,7 @@ pub mod placement;
 pub mod orders;
 
 pub mod nodes;
+pub mod told;
 
 pub mod link;
 

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::orders::{Order, Unsent};
 use super::placement::{Candidate, choose};
+use super::told::Told;
 use crate::clock;
 
 /// The relays of the fleet. Cheap to clone.
@@ -29,7 +30,7 @@ struct Inner {
 }
 
 #[derive(Debug)]
-struct Node {
+pub(super) struct Node {
     stay: u64,
     epoch: Epoch,
     public_url: String,
@@ -38,6 +39,8 @@ struct Node {
     load: Option<Load>,
     /// Calls that were sent to it and are not in its load yet.
     promised: VecDeque<(CallId, WallTime)>,
+    /// Which agents it knows, as far as this connection has told it.
+    pub(super) told: Told,
     orders: mpsc::Sender<Order>,
     replaced: CancellationToken,
 }
@@ -97,6 +100,7 @@ impl Nodes {
             software,
             load: None,
             promised,
+            told: Told::default(),
             orders,
             replaced: replaced.clone(),
         };
@@ -127,31 +131,40 @@ impl Nodes {
 
     /// The same, but while no relay has said anything yet, waits a moment for one: control has
     /// just started, or the fleet has.
-    pub async fn place_soon(&self, call: &CallId) -> Option<NodeId> {
+    ///
+    /// # Errors
+    /// When no node takes the call.
+    pub async fn place_soon(&self, call: &CallId, within: Duration) -> Result<NodeId, Unplaced> {
         let mut changes = self.inner.changes.subscribe();
         let placed = async {
             loop {
                 // Before the look, so that a load that arrives during it wakes this call again.
                 changes.mark_unchanged();
                 if let Some(node) = self.place(call, clock::wall()) {
-                    return Some(node);
+                    return Ok(node);
                 }
                 // A fleet that has spoken and is full stays full for longer than a caller should
                 // wait.
                 if self.nodes().values().any(|node| node.load.is_some()) {
-                    return None;
+                    return Err(Unplaced::Full);
                 }
                 // The sender lives as long as `self`.
-                changes.changed().await.ok()?;
+                changes.changed().await.map_err(|_| Unplaced::Nobody)?;
             }
         };
-        tokio::time::timeout(ARRIVE_WITHIN, placed).await.ok().flatten()
+        tokio::time::timeout(within, placed).await.unwrap_or(Err(Unplaced::Nobody))
     }
 
     /// Where the carrier opens a stream on this node; `None` when its link is down.
     #[must_use]
     pub fn stream_url(&self, node: &NodeId) -> Option<String> {
         self.nodes().get(node).map(|entry| stream_url(&entry.public_url, node))
+    }
+
+    /// Where a web page opens a stream on this node; `None` when its link is down.
+    #[must_use]
+    pub fn page_url(&self, node: &NodeId) -> Option<String> {
+        self.nodes().get(node).map(|entry| format!("{}/v1/stream/{node}", entry.public_url))
     }
 
     /// Tells a node something about a call, without waiting: what is in its queue is as good as
@@ -179,7 +192,7 @@ impl Nodes {
         self.nodes().iter().map(state).collect()
     }
 
-    fn nodes(&self) -> MutexGuard<'_, BTreeMap<NodeId, Node>> {
+    pub(super) fn nodes(&self) -> MutexGuard<'_, BTreeMap<NodeId, Node>> {
         self.inner.nodes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -196,6 +209,17 @@ impl Node {
             ready: load.ready,
         }
     }
+}
+
+/// Why no node takes a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unplaced {
+    /// No relay has said anything yet; one may a moment later.
+    #[error("no relay is connected")]
+    Nobody,
+    /// Those that are there take no more calls.
+    #[error("no relay takes more calls")]
+    Full,
 }
 
 /// Where the carrier opens a stream on a node.
@@ -264,9 +288,6 @@ const PROMISES_MAX: usize = 4_096;
 /// How long a call counts where it was sent although no stream has begun. Ticket to stream takes
 /// under a second; the caller may have hung up in between.
 const PROMISE_US: u64 = 10_000_000;
-
-/// How long a call waits for the first relay. The carrier gives us 2.5 s.
-const ARRIVE_WITHIN: Duration = Duration::from_millis(1_500);
 
 #[cfg(test)]
 mod tests {
@@ -340,18 +361,19 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_waits_for_the_first_relay_but_not_for_a_full_one() {
         let nodes = Nodes::new();
-        assert_eq!(nodes.place_soon(&call(1)).await, None);
+        let within = Duration::from_secs(1);
+        assert_eq!(nodes.place_soon(&call(1), within).await, Err(Unplaced::Nobody));
         let a = join(&nodes, "a", 1);
         let one = call(1);
-        let (placed, ()) = tokio::join!(nodes.place_soon(&one), async {
+        let (placed, ()) = tokio::join!(nodes.place_soon(&one, within), async {
             tokio::time::sleep(Duration::from_millis(500)).await;
             a.set_load(load(0));
         });
-        assert_eq!(placed.as_ref(), Some(a.node()));
+        assert_eq!(placed.as_ref(), Ok(a.node()));
         a.set_load(load(3));
         let two = call(2);
-        let full = tokio::time::timeout(Duration::from_millis(1), nodes.place_soon(&two));
-        assert_eq!(full.await, Ok(None));
+        let full = tokio::time::timeout(Duration::from_millis(1), nodes.place_soon(&two, within));
+        assert_eq!(full.await, Ok(Err(Unplaced::Full)));
     }
 
     fn hang_up(call: CallId) -> Order {

@@ -1,9 +1,14 @@
-//! What a node is told about its calls.
+//! What a node is told about its calls, and about who answers them.
 
+use std::sync::Arc;
+
+use link::agent::AgentSpec;
 use link::id::{CallId, CommandId, Gen};
 use link::message::{Announcement, Command, ToRelay};
 
-/// Something that a node is told about one call.
+use super::told::AgentKey;
+
+/// Something that a node is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
     /// Something to do in the call.
@@ -20,7 +25,21 @@ pub enum Order {
     /// A stream is on its way. Lost without harm: the agent is then dialled when the stream is
     /// there.
     Announce(Announcement),
+    /// A version of an agent that calls may begin with from now on.
+    Agent(KnownAgent),
 }
+
+/// A spec as it is told. Two of one agent and version are the same: a version never changes.
+#[derive(Debug, Clone)]
+pub struct KnownAgent(pub Arc<AgentSpec>);
+
+impl PartialEq for KnownAgent {
+    fn eq(&self, other: &Self) -> bool {
+        AgentKey::of(&self.0) == AgentKey::of(&other.0)
+    }
+}
+
+impl Eq for KnownAgent {}
 
 impl From<Order> for ToRelay {
     fn from(order: Order) -> Self {
@@ -29,6 +48,7 @@ impl From<Order> for ToRelay {
                 Self::Command { call, generation, id, command }
             }
             Order::Announce(announcement) => Self::Announce(announcement),
+            Order::Agent(KnownAgent(spec)) => Self::Agent(Box::new(AgentSpec::clone(&spec))),
         }
     }
 }

@@ -11,6 +11,7 @@ use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -30,7 +31,7 @@ pub async fn serve(
     routes: BoxedFilter<(Response,)>,
     stop: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Arc::new(Semaphore::new(connections_max()));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
@@ -57,6 +58,22 @@ pub async fn serve(
         tracing::warn!(open = connections.len(), "connections are cut: they did not end in time");
     }
     connections.shutdown().await;
+}
+
+/// Raises the limit of open files as far as the system allows: each event stream is one.
+pub fn raise_files_limit() {
+    let before = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: before.maximum, maximum: before.maximum };
+    // Without it fewer connections are taken, which is seen to below.
+    let _ = setrlimit(Resource::Nofile, raised);
+}
+
+/// How many connections may be open at once: what the system allows, less what else is open.
+fn connections_max() -> usize {
+    let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok());
+    files.map_or(CONNECTIONS_MAX, |files| {
+        CONNECTIONS_MAX.min(files.saturating_sub(FILES_ELSEWHERE).max(FILES_ELSEWHERE))
+    })
 }
 
 /// The next connection. When there are too many, waits: the system's queue holds newcomers.
@@ -129,8 +146,12 @@ const UNSENT_MAX: Duration = Duration::from_secs(60);
 /// How often a silent peer is asked whether it is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
-/// Connections at once, most of them event streams; below the descriptors that systems allow.
-const CONNECTIONS_MAX: usize = 900;
+/// Connections at once, most of them event streams: about 20 KiB each. When there are so many,
+/// newcomers wait in the system's queue.
+const CONNECTIONS_MAX: usize = 8_192;
+
+/// Files that are open besides: the database's connections, links, logs.
+const FILES_ELSEWHERE: usize = 100;
 
 const HEADERS_MAX: usize = 100;
 

@@ -24,10 +24,18 @@ label! {
         Voice => "voice",
         /// The resume hook.
         Resume => "resume",
-        /// The status hooks, of calls and streams.
+        /// The status hooks, of calls, streams and machines.
         Status => "status",
         /// Calls of the API.
         Calls => "calls",
+        /// Sessions of the API.
+        Sessions => "sessions",
+        /// Agents of the API.
+        Agents => "agents",
+        /// Numbers of the API.
+        Numbers => "numbers",
+        /// Runs of the API.
+        Runs => "runs",
         /// Event streams of the API.
         Events => "events",
         /// Anything else.
@@ -41,11 +49,17 @@ impl Route {
     pub fn of(path: &str) -> Self {
         match path.strip_prefix("/v1/").unwrap_or_default() {
             "twilio/voice" => Self::Voice,
-            "twilio/status" | "twilio/stream" => Self::Status,
+            "twilio/status" | "twilio/stream" | "twilio/machine" => Self::Status,
             "events" => Self::Events,
+            "sessions" => Self::Sessions,
             path if path.starts_with("twilio/resume/") => Self::Resume,
-            path if path == "calls" || path.starts_with("calls/") => Self::Calls,
-            _ => Self::Other,
+            path => match path.split('/').next() {
+                Some("calls") => Self::Calls,
+                Some("agents") => Self::Agents,
+                Some("numbers") => Self::Numbers,
+                Some("runs") => Self::Runs,
+                Some(_) | None => Self::Other,
+            },
         }
     }
 }
@@ -57,6 +71,8 @@ label! {
         Stream => "stream",
         /// Give the caller to somebody else.
         Transfer => "transfer",
+        /// Ask a number's old backend.
+        Elsewhere => "elsewhere",
         /// The call is over.
         Hangup => "hangup",
         /// No node takes the call.
@@ -85,6 +101,28 @@ label! {
         Unreachable => "unreachable",
         /// The carrier failed.
         Failed => "failed",
+    }
+}
+
+label! {
+    /// What an outbound call's turn came to.
+    Dialled {
+        /// The carrier has it.
+        Placed => "placed",
+        /// The carrier refused it for good.
+        Refused => "refused",
+        /// A rule forbids it.
+        Forbidden => "forbidden",
+        /// It waits for another turn.
+        Later => "later",
+        /// The carrier did not say what it did.
+        Unsure => "unsure",
+        /// It was looked for at the carrier, and is there.
+        Found => "found",
+        /// It was looked for at the carrier, and is not there.
+        Absent => "absent",
+        /// Its turn has not come in time.
+        Late => "late",
     }
 }
 

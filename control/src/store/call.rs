@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use link::id::{AgentName, CallId, Gen, NodeId, TenantId, WallTime};
+use link::id::{AgentName, CallId, Gen, NodeId, RunId, TenantId, WallTime};
 
 mod end;
 
@@ -18,18 +18,21 @@ pub struct Call {
     pub id: CallId,
     /// Whose call it is.
     pub tenant: TenantId,
-    /// The carrier's ids; `None` until the carrier has taken an outbound call.
+    /// The carrier's ids; `None` until the carrier has taken an outbound call, and in a session of a
+    /// web page.
     pub carrier: Option<CarrierIds>,
     /// Who called whom.
     pub direction: Direction,
-    /// The number that calls.
+    /// The number that calls; the origin of a page.
     pub from: Number,
-    /// The number that is called.
+    /// The number that is called; the agent that a page talks with.
     pub to: Number,
     /// The agent that answers.
     pub agent: AgentName,
     /// The version of the agent's spec; a call keeps the one it began with.
     pub agent_version: u32,
+    /// The run that it was started with; `None` for one that was started alone.
+    pub run: Option<RunId>,
     /// The generation of the call's latest stream.
     pub generation: Gen,
     /// The node that its latest stream was sent to; `None` before the first.
@@ -59,6 +62,35 @@ pub struct Call {
     pub detached_at: Option<WallTime>,
     /// When it ended.
     pub ended_at: Option<WallTime>,
+    /// What names the last question that got the call another stream: when it comes again, the
+    /// answer was lost on its way.
+    pub resume_token: Option<String>,
+    /// Who has picked up, as far as the carrier can tell; `None` while it has not said, or was not
+    /// asked.
+    pub answered_by: Option<AnsweredBy>,
+}
+
+/// Who has picked up, as far as the carrier can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AnsweredBy {
+    /// A person.
+    Human,
+    /// An answering machine.
+    Machine,
+    /// A fax.
+    Fax,
+    /// It cannot tell.
+    Unknown,
+}
+
+impl Call {
+    /// Whether it is a session of a web page: nobody's phone is in it, and no carrier asks what
+    /// follows its stream.
+    #[must_use]
+    pub fn is_session(&self) -> bool {
+        // A phone that calls us is told of by its carrier.
+        self.direction == Direction::Inbound && self.carrier.is_none()
+    }
 }
 
 /// The carrier's names of a call; unique together.
@@ -142,6 +174,12 @@ macro_rules! words {
 }
 
 words!(Direction { Inbound => "inbound", Outbound => "outbound" });
+words!(AnsweredBy {
+    Human => "human",
+    Machine => "machine",
+    Fax => "fax",
+    Unknown => "unknown",
+});
 words!(CallState {
     Queued => "queued",
     Starting => "starting",
@@ -176,6 +214,8 @@ pub struct NewCall {
     pub agent: AgentName,
     /// The version of its spec.
     pub agent_version: u32,
+    /// The run that it is started with.
+    pub run: Option<RunId>,
 }
 
 impl NewCall {
@@ -190,6 +230,7 @@ impl NewCall {
             to: self.to,
             agent: self.agent,
             agent_version: self.agent_version,
+            run: self.run,
             generation: Gen(0),
             node: None,
             state: CallState::Queued,
@@ -204,6 +245,8 @@ impl NewCall {
             answered_at: None,
             detached_at: None,
             ended_at: None,
+            resume_token: None,
+            answered_by: None,
         }
     }
 }
@@ -240,6 +283,17 @@ pub enum Begin {
     Unknown,
 }
 
+/// The carrier's question what follows a stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// Where another stream would go; `None` when no node takes it.
+    pub node: Option<&'a NodeId>,
+    /// What names the question, the same however often it comes; `None` when it has no name.
+    pub token: Option<&'a str>,
+    /// When it was asked.
+    pub now: WallTime,
+}
+
 /// What to tell the carrier when a stream is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resume {
@@ -266,6 +320,27 @@ pub struct CarrierWord {
     pub seq: Option<i64>,
     /// Set when the word means that the call is over.
     pub over: Option<CallEnd>,
+}
+
+/// Which calls are listed. What is `None` lets every call pass.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// The run that they were started with.
+    pub run: Option<RunId>,
+    /// Where they are in their life.
+    pub state: Option<CallState>,
+    /// Who called whom.
+    pub direction: Option<Direction>,
+    /// Who answers.
+    pub agent: Option<AgentName>,
+    /// The number that calls.
+    pub from: Option<Number>,
+    /// The number that is called.
+    pub to: Option<Number>,
+    /// Not created before this moment.
+    pub since: Option<WallTime>,
+    /// Created before this moment.
+    pub until: Option<WallTime>,
 }
 
 /// A page of calls, newest first.

@@ -4,16 +4,17 @@
 //! it says in `pending`, from where the sequencer takes it into the events. So a decision and its
 //! event exist together or not at all, on whatever instance it was made.
 
-use link::id::{CallId, NodeId, TenantId, WallTime};
+use link::id::{AgentName, CallId, NodeId, RunId, TenantId, WallTime};
 
 use super::call::{
-    Begin, Call, CallEnd, CallState, CarrierIds, CarrierWord, Created, Cursor, NewCall, Number,
-    Page, Resume,
+    AnsweredBy, Begin, Call, CallEnd, CallState, CarrierIds, Created, Cursor, Direction, Filter,
+    NewCall, Number, Page, Question, Resume,
 };
+use super::idempotency::Once;
 use super::life::Decision;
 use super::rows::{call_columns, times_text};
 use super::tx::{Scope, Sql, Tx, on};
-use super::{Store, StoreError};
+use super::{Store, StoreError, dials};
 use crate::events::Fact;
 
 impl Store {
@@ -22,9 +23,25 @@ impl Store {
     /// # Errors
     /// When the database fails, or another tenant has a call of these ids.
     pub async fn create_call(&self, new: NewCall, now: WallTime) -> Result<Created, StoreError> {
+        self.create_call_once(new, None, now).await
+    }
+
+    /// The same, for a request that may come twice.
+    ///
+    /// # Errors
+    /// When the database fails, or another tenant has a call of these ids.
+    pub async fn create_call_once(
+        &self,
+        new: NewCall,
+        once: Option<&Once>,
+        now: WallTime,
+    ) -> Result<Created, StoreError> {
         let mut tx = self.db().write(Scope::Tenant(&new.tenant)).await?;
         let call = new.begin_life(now);
         if insert(&mut tx, &call).await? {
+            if let Some(once) = once {
+                once.hold(&mut tx).await?;
+            }
             tx.commit().await?;
             return Ok(Created::Fresh(Box::new(call)));
         }
@@ -34,24 +51,6 @@ impl Store {
         };
         let known = known.ok_or(StoreError::Row { what: "carrier id" })?;
         Ok(Created::Known(Box::new(known)))
-    }
-
-    /// Says how the carrier names an outbound call. The first answer stands.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn name_call(
-        &self,
-        tenant: &TenantId,
-        id: &CallId,
-        carrier: CarrierIds,
-    ) -> Result<Option<Call>, StoreError> {
-        self.change(tenant, Find::Id(id), |call| {
-            call.carrier.get_or_insert(carrier);
-            ((), None)
-        })
-        .await
-        .map(|changed| changed.map(|(call, ())| call))
     }
 
     /// One call.
@@ -80,23 +79,37 @@ impl Store {
         by_carrier(&mut tx, tenant, carrier).await
     }
 
-    /// A page of the tenant's calls, newest first, at most `limit` of them, behind `after`.
+    /// A page of the tenant's calls that pass the filter, newest first, at most `limit` of them,
+    /// behind `after`.
     ///
     /// # Errors
     /// When the database fails.
     pub async fn calls(
         &self,
         tenant: &TenantId,
+        filter: &Filter,
         after: Option<&Cursor>,
         limit: u32,
     ) -> Result<Page, StoreError> {
-        let created_before = after.map_or(i64::MAX, |cursor| cursor.created_at.0);
+        let Filter { run, state, direction, agent, from, to, since, until } = filter;
+        // A later page begins before the end of the first one anyway.
+        let first = until.map_or(i64::MAX, |until| until.0);
+        let created_before = after.map_or(first, |cursor| cursor.created_at.0.min(first));
+        // Two texts and not one with an `OR`: each finds its own index.
+        let sql = if run.is_some() { SELECT_PAGE_OF_RUN } else { SELECT_PAGE };
         let mut tx = self.db().read(Scope::Tenant(tenant)).await?;
-        let mut calls: Vec<Call> = on!(tx, |c| sqlx::query_as(SELECT_PAGE)
+        let mut calls: Vec<Call> = on!(tx, |c| sqlx::query_as(sql)
             .bind(tenant.as_str())
             .bind(created_before)
             .bind(after.map_or("", |cursor| cursor.id.as_str()))
             .bind(i64::from(limit) + 1)
+            .bind(run.as_ref().map(RunId::as_str))
+            .bind(state.map(CallState::as_str))
+            .bind(direction.map(Direction::as_str))
+            .bind(agent.as_ref().map(AgentName::as_str))
+            .bind(from.as_ref().map(Number::as_str))
+            .bind(to.as_ref().map(Number::as_str))
+            .bind(since.map(|since| since.0))
             .fetch_all(c)
             .await)?;
         let has_more = calls.len() > limit as usize;
@@ -132,8 +145,26 @@ impl Store {
         })
     }
 
-    /// The carrier asks what follows a stream. `node` is where another stream would go; `None`
-    /// when no node takes it.
+    /// A page is given a token for a stream on `node`, which is good until then; `None` when there
+    /// is no such call.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn await_page(
+        &self,
+        tenant: &TenantId,
+        id: &CallId,
+        node: &NodeId,
+        until: WallTime,
+    ) -> Result<Option<Call>, StoreError> {
+        let now = crate::clock::wall();
+        let changed =
+            self.change(tenant, Find::Id(id), |call| ((), call.await_page(node, until, now)));
+        Ok(changed.await?.map(|(call, ())| call))
+    }
+
+    /// The carrier asks what follows a stream, once. `node` is where another stream would go;
+    /// `None` when no node takes it.
     ///
     /// # Errors
     /// When the database fails; nothing is decided then.
@@ -144,7 +175,21 @@ impl Store {
         node: Option<&NodeId>,
         now: WallTime,
     ) -> Result<Resume, StoreError> {
-        let changed = self.change(tenant, Find::Id(id), |call| call.resume(node, now)).await?;
+        self.resume_asked(tenant, id, Question { node, token: None, now }).await
+    }
+
+    /// The same for a question that may come again: it gets the same answer.
+    ///
+    /// # Errors
+    /// When the database fails; nothing is decided then.
+    pub async fn resume_asked(
+        &self,
+        tenant: &TenantId,
+        id: &CallId,
+        question: Question<'_>,
+    ) -> Result<Resume, StoreError> {
+        let changed =
+            self.change(tenant, Find::Id(id), |call| call.resume_asked(&question)).await?;
         let Some((call, decision)) = changed else { return Ok(Resume::Unknown) };
         Ok(match decision {
             Decision::Transfer => Resume::Transfer(Box::new(call)),
@@ -153,22 +198,6 @@ impl Store {
             Decision::NoNode => Resume::NoNode,
             Decision::TooMany => Resume::TooMany,
         })
-    }
-
-    /// The carrier's word on a call; `None` when there is no such call.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn carrier_word(
-        &self,
-        tenant: &TenantId,
-        carrier: &CarrierIds,
-        word: &CarrierWord,
-        now: WallTime,
-    ) -> Result<Option<Call>, StoreError> {
-        let changed = self
-            .change(tenant, Find::Carrier(carrier), |call| ((), call.on_carrier_word(word, now)));
-        Ok(changed.await?.map(|(call, ())| call))
     }
 
     /// Ends a call that no stream will end; `None` when there is no such call. A call that has
@@ -221,15 +250,26 @@ impl Store {
             return Ok(Some((call, decided)));
         }
         save(&mut tx, &call).await?;
+        self.say(tx, &call, fact).await?;
+        Ok(Some((call, decided)))
+    }
+
+    /// Commits what was done to a call together with what is said about it.
+    pub(super) async fn say(
+        &self,
+        mut tx: Tx,
+        call: &Call,
+        fact: Option<Fact>,
+    ) -> Result<(), StoreError> {
         if let Some(fact) = &fact {
-            insert_pending(&mut tx, &call, fact).await?;
+            insert_pending(&mut tx, call, fact).await?;
         }
         tx.commit().await?;
         // Another instance's sequencer is not woken; it looks four times a second.
         if fact.is_some() {
             self.inner.pending.notify_one();
         }
-        Ok(Some((call, decided)))
+        Ok(())
     }
 }
 
@@ -291,14 +331,20 @@ pub(super) async fn save(tx: &mut Tx, call: &Call) -> Result<(), StoreError> {
         .bind(call.answered_at.map(|at| at.0))
         .bind(call.detached_at.map(|at| at.0))
         .bind(call.ended_at.map(|at| at.0))
+        .bind(call.resume_token.as_deref())
+        .bind(call.answered_by.map(AnsweredBy::as_str))
         .execute(c)
         .await
         .map(drop))?;
+    // In the same transaction, wherever it ends: its slot is free from then on.
+    if call.state == CallState::Ended && call.direction == Direction::Outbound {
+        dials::forget(tx, call).await?;
+    }
     Ok(())
 }
 
 /// Whether the call was new; if not, nothing happened.
-async fn insert(tx: &mut Tx, call: &Call) -> Result<bool, StoreError> {
+pub(super) async fn insert(tx: &mut Tx, call: &Call) -> Result<bool, StoreError> {
     let rows = on!(*tx, |c| sqlx::query(INSERT)
         .bind(call.id.as_str())
         .bind(call.tenant.as_str())
@@ -312,6 +358,7 @@ async fn insert(tx: &mut Tx, call: &Call) -> Result<bool, StoreError> {
         .bind(i64::from(call.generation.0))
         .bind(call.state.as_str())
         .bind(call.created_at.0)
+        .bind(call.run.as_ref().map(RunId::as_str))
         .execute(c)
         .await
         .map(|done| done.rows_affected()))?;
@@ -353,8 +400,22 @@ macro_rules! select {
 
 const SELECT_BY_ID: &str = select!("id = $2");
 const SELECT_BY_CARRIER: &str = select!("call_sid = $2 AND account_sid = $3");
-const SELECT_PAGE: &str =
-    select!("(created_us, id) < ($2, $3) ORDER BY created_us DESC, id DESC LIMIT $4");
+
+macro_rules! select_page {
+    ($of_run:literal) => {
+        concat!(
+            select!("(created_us, id) < ($2, $3) AND "),
+            $of_run,
+            " AND ($6 IS NULL OR state = $6) AND ($7 IS NULL OR direction = $7) \
+             AND ($8 IS NULL OR agent = $8) AND ($9 IS NULL OR from_number = $9) \
+             AND ($10 IS NULL OR to_number = $10) AND ($11 IS NULL OR created_us >= $11) \
+             ORDER BY created_us DESC, id DESC LIMIT $4"
+        )
+    };
+}
+
+const SELECT_PAGE: &str = select_page!("$5 IS NULL");
+const SELECT_PAGE_OF_RUN: &str = select_page!("run = $5");
 
 // Both take the same three values, so that one call serves them.
 const LOCK_BY_ID: Sql = Sql {
@@ -367,14 +428,15 @@ const LOCK_BY_CARRIER: Sql = Sql {
 };
 
 const INSERT: &str = "INSERT INTO calls (id, tenant, account_sid, call_sid, direction, \
-     from_number, to_number, agent, agent_version, generation, state, resumes, created_us) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, '', $12) \
+     from_number, to_number, agent, agent_version, generation, state, resumes, created_us, run) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, '', $12, $13) \
      ON CONFLICT (account_sid, call_sid) DO NOTHING";
 
 const UPDATE: &str = "UPDATE calls SET account_sid = $3, call_sid = $4, generation = $5, \
      node = $6, state = $7, end_reason = $8, end_detail = $9, transfer_to = $10, \
      detach_reason = $11, carrier_status = $12, carrier_seq = $13, resumes = $14, \
-     answered_us = $15, detached_us = $16, ended_us = $17 WHERE tenant = $1 AND id = $2";
+     answered_us = $15, detached_us = $16, ended_us = $17, resume_token = $18, \
+     answered_by = $19 WHERE tenant = $1 AND id = $2";
 
 const INSERT_PENDING: &str = "INSERT INTO pending (tenant, call, generation, type, at_us, body) \
      VALUES ($1, $2, $3, $4, $5, $6)";

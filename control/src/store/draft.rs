@@ -99,6 +99,10 @@ impl<'a> Draft<'a> {
                 self.put(tenant, place, record).await
             }
             Change::Instead(fact) => self.put(tenant, place, said(&call, fact)).await,
+            Change::After(fact) => {
+                self.put(tenant.clone(), place, record).await?;
+                self.put(tenant, None, said(&call, fact)).await
+            }
         }
     }
 
@@ -242,6 +246,8 @@ enum Change {
     Before(Fact),
     /// Control says it in its own words.
     Instead(Fact),
+    /// Control says what follows from it.
+    After(Fact),
 }
 
 fn apply(call: &mut Call, generation: Gen, event: &NodeEvent, now: WallTime) -> Change {
@@ -250,8 +256,8 @@ fn apply(call: &mut Call, generation: Gen, event: &NodeEvent, now: WallTime) -> 
             call.on_stream_started(generation, event.at).map_or(Change::Nothing, Change::Before)
         }
         CallEvent::StreamEnded { reason, .. } => {
-            call.on_stream_ended(generation, *reason, now);
-            Change::Nothing
+            let said = call.on_stream_ended(generation, *reason, now);
+            said.map_or(Change::Nothing, Change::After)
         }
         // Durable here, before the relay hears of it and closes the caller's socket: the carrier's
         // question that follows finds the decision on whichever instance it reaches.

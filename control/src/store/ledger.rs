@@ -76,7 +76,7 @@ pub struct Times {
 impl Default for Times {
     fn default() -> Self {
         Self {
-            lease: Duration::from_secs(3),
+            lease: Duration::from_secs(2),
             hung_up: Duration::from_secs(10),
             lost: Duration::from_secs(60),
             // The carrier ends what it dials after 4 hours (`timeLimit`), and says so.
@@ -152,6 +152,12 @@ impl Ledger {
             heads: BTreeMap::new(),
             tenants: BTreeSet::new(),
         }))
+    }
+
+    /// Which term of office this is: grows with each holder.
+    #[must_use]
+    pub fn term(&self) -> u64 {
+        self.lease_epoch.cast_unsigned()
     }
 
     /// Writes batches, what control decided, and the end of calls that nobody resumed, in one

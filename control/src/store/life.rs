@@ -9,7 +9,7 @@ use link::event::EndReason;
 use link::id::{Gen, NodeId, WallTime};
 use serde_json::json;
 
-use super::call::{Call, CallEnd, CallState, CarrierWord, Number};
+use super::call::{AnsweredBy, Call, CallEnd, CallState, CarrierWord, Direction, Number, Question};
 use crate::events::Fact;
 
 /// What `resume` decided.
@@ -44,6 +44,24 @@ impl Call {
         }
     }
 
+    /// A page is given a token for a stream on `node`, until then. It is waited for as for a stream
+    /// that is to be resumed.
+    pub(crate) fn await_page(
+        &mut self,
+        node: &NodeId,
+        until: WallTime,
+        now: WallTime,
+    ) -> Option<Fact> {
+        if self.state != CallState::Queued {
+            return None;
+        }
+        self.node = Some(node.clone());
+        self.state = CallState::Detached;
+        self.detach_reason = Some(CallEnd::NoAnswer.as_str().to_owned());
+        self.detached_at = Some(until);
+        Some(fact("call.started", now, self.introduction()))
+    }
+
     /// A stream with a valid ticket began.
     pub(crate) fn on_stream_started(&mut self, generation: Gen, at: WallTime) -> Option<Fact> {
         if self.is_over_for(generation) {
@@ -58,14 +76,24 @@ impl Call {
         Some(fact("call.answered", at, json!({})))
     }
 
-    /// A stream is over without an end of the call; `now` is the database's time.
-    pub(crate) fn on_stream_ended(&mut self, generation: Gen, reason: EndReason, now: WallTime) {
+    /// A stream is over without an end of the call; `now` is the database's time. A page's session
+    /// is over with it: nobody asks what follows.
+    pub(crate) fn on_stream_ended(
+        &mut self,
+        generation: Gen,
+        reason: EndReason,
+        now: WallTime,
+    ) -> Option<Fact> {
         if self.is_over_for(generation) || self.state == CallState::Queued {
-            return;
+            return None;
+        }
+        if self.is_session() {
+            return self.end(CallEnd::Stream(reason), None, now);
         }
         self.state = CallState::Detached;
         self.detach_reason = Some(reason.as_str().to_owned());
         self.detached_at = Some(now);
+        None
     }
 
     /// A stream decided to give the caller to somebody else; `now` is the database's time. The
@@ -81,12 +109,32 @@ impl Call {
         if self.is_over_for(generation) {
             return None;
         }
+        // There is no phone call that could be given to anybody.
+        if self.is_session() {
+            return self.end(CallEnd::Transferred, None, at);
+        }
         let fact = fact("call.transferred", at, json!({"to": to.as_str()}));
         // By the same clock as a detached call, since the same sweeper looks at both.
         self.attach(CallState::Transferred);
         self.detached_at = Some(now);
         self.transfer_to = Some(to);
         Some(fact)
+    }
+
+    /// The carrier asks what follows a stream, perhaps once more: until a stream has begun, the
+    /// same question gets the same generation and counts once.
+    pub(crate) fn resume_asked(&mut self, question: &Question<'_>) -> (Decision, Option<Fact>) {
+        let is_repeated = question.token.is_some()
+            && question.token == self.resume_token.as_deref()
+            && self.state == CallState::Starting;
+        if is_repeated {
+            return (Decision::Reconnect, None);
+        }
+        let (decision, fact) = self.resume(question.node, question.now);
+        if decision == Decision::Reconnect {
+            self.resume_token = question.token.map(str::to_owned);
+        }
+        (decision, fact)
     }
 
     /// The carrier asks what follows a stream.
@@ -125,7 +173,12 @@ impl Call {
             self.carrier_status = Some(word.status.clone());
             self.carrier_seq = word.seq.or(self.carrier_seq);
         }
-        word.over.and_then(|end| self.on_phone_over(end, None, now))
+        if let Some(end) = word.over {
+            return self.on_phone_over(end, None, now);
+        }
+        let rings = is_news && word.status == "ringing";
+        let is_ours = self.direction == Direction::Outbound && self.state == CallState::Queued;
+        (rings && is_ours).then(|| fact("call.ringing", now, json!({})))
     }
 
     /// The carrier says that the phone call is over. A call that was transferred ended by that,
@@ -182,14 +235,35 @@ impl Call {
         self.detached_at = None;
     }
 
-    fn introduction(&self) -> serde_json::Value {
-        json!({
+    /// Nobody was reached: the call has no name at the carrier until it is dialled again.
+    pub(crate) fn forget_carrier(&mut self) {
+        self.carrier = None;
+        self.carrier_status = None;
+        self.carrier_seq = None;
+    }
+
+    /// The carrier believes that somebody of this kind has picked up. The first word stands.
+    pub(crate) fn on_answered_by(&mut self, by: AnsweredBy, at: WallTime) -> Option<Fact> {
+        if self.state == CallState::Ended || self.answered_by.is_some() {
+            return None;
+        }
+        self.answered_by = Some(by);
+        Some(fact("call.answered_by", at, json!({"by": by.as_str()})))
+    }
+
+    /// Who calls whom, for the event that a call begins with.
+    pub(super) fn introduction(&self) -> serde_json::Value {
+        let mut said = json!({
             "direction": self.direction.as_str(),
             "from": self.from.as_str(),
             "to": self.to.as_str(),
             "agent": self.agent.as_str(),
             "agent_version": self.agent_version,
-        })
+        });
+        if let Some(run) = &self.run {
+            said["run"] = run.as_str().into();
+        }
+        said
     }
 }
 

@@ -1,8 +1,8 @@
 //! The store: everything durable, on SQLite or PostgreSQL, behind one type.
 //!
 //! Suggested reading order: [`call`] (what is stored of a call), `life` (how it changes, pure),
-//! `calls` (reading and writing it), `ledger` and `draft` (the sequencer's transaction), then the two engines:
-//! `tx`, `postgres`, `sqlite`.
+//! `calls` (reading and writing it), [`dials`] and `queue` (outbound calls on their way), `ledger`
+//! and `draft` (the sequencer's transaction), then the two engines: `tx`, `postgres`, `sqlite`.
 //!
 //! The same SQL text serves both engines, every statement names its tenant, and on PostgreSQL
 //! row-level security says so once more. Every access is a transaction that knows its scope. Time
@@ -11,26 +11,51 @@
 pub mod call;
 mod life;
 
+pub mod webhooks;
+
+pub mod agents;
+mod api_keys;
+mod audit;
+pub mod idempotency;
+pub mod numbers;
+mod revisions;
+
 mod calls;
+pub mod dials;
+mod do_not_call;
 mod draft;
 mod ledger;
 mod notes;
+mod queue;
+mod retention;
 mod rows;
+pub mod runs;
 mod secrets;
+mod signing_keys;
+mod spend;
+mod tenants;
+mod vault;
 
 mod postgres;
 mod sqlite;
 mod tx;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use link::id::{CallId, EventNumber, TenantId, WallTime};
 use tokio::sync::Notify;
 
+pub use self::api_keys::{Added, StoredKey};
+pub use self::audit::{AuditLine, Deed};
 pub use self::calls::Ending;
 pub use self::ledger::{AtOnce, Entry, Gap, Ledger, LedgerError, Source, Times, Written};
+pub use self::queue::{Bounds, Claimed, Health, Pacing};
 use self::rows::EventRow;
-use self::tx::{Db, Scope, on};
+pub use self::signing_keys::{BadRing, RingName, RingPlace, SealedKey};
+pub use self::tenants::{Changed, Tenant, TenantLimits};
+use self::tx::{Db, Scope, Sql, on};
+pub use self::vault::{CARRIER, CarrierAccount, Credential, NewCredential};
 use crate::events::{Record, Seq};
 use crate::keys::{KeyError, SealingKey};
 
@@ -100,7 +125,7 @@ impl Store {
     /// When the address is wrong, the database is away, or the tables cannot be migrated.
     pub async fn open(url: &str, sealing: SealingKey) -> Result<Self, StoreError> {
         let db = if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-            Db::Postgres(postgres::open(url).await?)
+            Db::Postgres(Box::new(postgres::open(url).await?))
         } else if url.starts_with("sqlite:") {
             Db::Sqlite(sqlite::open(url).await?)
         } else {
@@ -152,6 +177,27 @@ impl Store {
             .fetch_optional(c)
             .await)?;
         Ok(Seq(head.unwrap_or(0).cast_unsigned()))
+    }
+
+    /// The same for several tenants, in one question; those without a record are left out.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub(crate) async fn heads(
+        &self,
+        tenants: &[TenantId],
+    ) -> Result<BTreeMap<TenantId, Seq>, StoreError> {
+        // A list in JSON: the one form that both engines take as a value.
+        let names = serde_json::to_string(tenants).expect("ids are JSON");
+        let mut tx = self.db().survey().await?;
+        let sql = tx.pick(SELECT_HEADS);
+        let rows: Vec<(String, i64)> =
+            on!(tx, |c| sqlx::query_as(sql).bind(&names).fetch_all(c).await)?;
+        let head = |(tenant, seq): (String, i64)| {
+            let tenant = TenantId::new(tenant).map_err(|_| StoreError::Row { what: "tenant" })?;
+            Ok((tenant, Seq(seq.cast_unsigned())))
+        };
+        rows.into_iter().map(head).collect()
     }
 
     /// The tenant's records behind `after`, in order, at most `limit`; of one call when asked.
@@ -228,6 +274,12 @@ const INSERT_TENANT: &str =
     "INSERT INTO tenants (id, created_us) VALUES ($1, $2) ON CONFLICT (id) DO NOTHING";
 
 const SELECT_HEAD: &str = "SELECT seq FROM heads WHERE tenant = $1";
+
+const SELECT_HEADS: Sql = Sql {
+    postgres: "SELECT tenant, seq FROM heads \
+         WHERE tenant IN (SELECT json_array_elements_text($1::json))",
+    sqlite: "SELECT tenant, seq FROM heads WHERE tenant IN (SELECT value FROM json_each($1))",
+};
 
 // Both statements take the same four values, so that one call serves them.
 const SELECT_EVENTS: &str = "SELECT seq, call, generation, type, at_us, body FROM events \

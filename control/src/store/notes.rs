@@ -3,9 +3,10 @@
 use link::id::{TenantId, WallTime};
 use serde_json::json;
 
-use super::call::{Call, CarrierIds};
+use super::call::{AnsweredBy, Call, CarrierIds};
 use super::calls::Find;
 use super::{Store, StoreError};
+use crate::dialer::plan::OnMachine;
 use crate::events::Fact;
 
 impl Store {
@@ -26,5 +27,26 @@ impl Store {
         let fact = Fact { kind: "stream.error", at: now, data };
         let changed = self.change(tenant, Find::Carrier(carrier), |_| ((), Some(fact)));
         Ok(changed.await?.map(|(call, ())| call))
+    }
+
+    /// The carrier believes that somebody of this kind has picked up: the call, and what its plan
+    /// says about machines. `None` when there is no such call, or this is not the first word.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn note_answered_by(
+        &self,
+        tenant: &TenantId,
+        carrier: &CarrierIds,
+        by: AnsweredBy,
+        now: WallTime,
+    ) -> Result<Option<(Call, Option<OnMachine>)>, StoreError> {
+        let changed = self.change(tenant, Find::Carrier(carrier), |call| {
+            let fact = call.on_answered_by(by, now);
+            (fact.is_some(), fact)
+        });
+        let Some((call, true)) = changed.await? else { return Ok(None) };
+        let dial = self.dial(tenant, &call.id).await?;
+        Ok(Some((call, dial.and_then(|dial| dial.plan.machine))))
     }
 }

@@ -2,10 +2,11 @@
 
 use std::str::FromStr;
 
-use link::id::{AgentName, CallId, Gen, NodeId, TenantId, WallTime};
+use link::id::{AgentName, CallId, Gen, NodeId, RunId, TenantId, WallTime};
 use sqlx::{ColumnIndex, Decode, Error, FromRow, Row, Type};
 
 use super::call::{Call, CarrierIds, Number};
+use super::dials::{Dial, DialState};
 use crate::events::{Record, Seq};
 
 /// The columns of a call, in the order of the table.
@@ -14,7 +15,7 @@ macro_rules! call_columns {
         "id, tenant, account_sid, call_sid, direction, from_number, to_number, agent, \
          agent_version, generation, node, state, end_reason, end_detail, transfer_to, \
          detach_reason, carrier_status, carrier_seq, resumes, created_us, answered_us, \
-         detached_us, ended_us"
+         detached_us, ended_us, resume_token, answered_by, run"
     };
 }
 pub(super) use call_columns;
@@ -55,6 +56,48 @@ where
             answered_at: maybe_time("answered_us")?,
             detached_at: maybe_time("detached_us")?,
             ended_at: maybe_time("ended_us")?,
+            resume_token: maybe_text("resume_token")?,
+            answered_by: maybe_text("answered_by")?
+                .map(|by| word("answered_by", &by))
+                .transpose()?,
+            run: maybe_text("run")?.map(|run| parsed("run", RunId::new(run))).transpose()?,
+        })
+    }
+}
+
+/// The columns of a dial, in the order of the table.
+macro_rules! dial_columns {
+    () => {
+        "call, tenant, account, from_number, to_number, state, attempt, tries, due_us, asked_us, \
+         until_us, plan, past"
+    };
+}
+pub(super) use dial_columns;
+
+impl<'r, R: Row> FromRow<'r, R> for Dial
+where
+    &'static str: ColumnIndex<R>,
+    i64: Decode<'r, R::Database> + Type<R::Database>,
+    String: Decode<'r, R::Database> + Type<R::Database>,
+{
+    fn from_row(row: &'r R) -> Result<Self, Error> {
+        let text = |column| row.try_get::<String, _>(column);
+        let time = |column| Ok::<_, Error>(WallTime(row.try_get::<i64, _>(column)?));
+        let past = text("past")?;
+        Ok(Self {
+            call: parsed("call", CallId::new(text("call")?))?,
+            tenant: parsed("tenant", TenantId::new(text("tenant")?))?,
+            account: text("account")?,
+            from: Number(text("from_number")?),
+            to: Number(text("to_number")?),
+            state: word::<DialState>("state", &text("state")?)?,
+            attempt: small("attempt", row.try_get("attempt")?)?,
+            tries: small("tries", row.try_get("tries")?)?,
+            due_at: time("due_us")?,
+            asked_at: row.try_get::<Option<i64>, _>("asked_us")?.map(WallTime),
+            until: time("until_us")?,
+            plan: parsed("plan", serde_json::from_str(&text("plan")?))?,
+            past: past.split(',').filter(|sid| !sid.is_empty()).map(str::to_owned).collect(),
         })
     }
 }
@@ -138,7 +181,7 @@ fn small(column: &'static str, value: i64) -> Result<u32, Error> {
     parsed(column, u32::try_from(value))
 }
 
-fn parsed<T, E>(column: &'static str, value: Result<T, E>) -> Result<T, Error>
+pub(super) fn parsed<T, E>(column: &'static str, value: Result<T, E>) -> Result<T, Error>
 where
     E: std::error::Error + Send + Sync + 'static,
 {

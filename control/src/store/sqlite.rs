@@ -96,6 +96,11 @@ fn migrator() -> Migrator {
     Migrator::with_migrations(vec![
         step(1, "first", include_str!("migrations/sqlite/0001_first.sql")),
         step(2, "transferred", include_str!("migrations/sqlite/0002_transferred.sql")),
+        step(3, "tenants", include_str!("migrations/sqlite/0003_tenants.sql")),
+        step(4, "agents", include_str!("migrations/sqlite/0004_agents.sql")),
+        step(5, "dials", include_str!("migrations/sqlite/0005_dials.sql")),
+        step(6, "event days", include_str!("migrations/sqlite/0006_event_days.sql")),
+        step(8, "webhooks", include_str!("migrations/sqlite/0008_webhooks.sql")),
     ])
 }
 
@@ -109,8 +114,8 @@ fn pool(connections_max: u32) -> SqlitePoolOptions {
 }
 
 const INSERT_EVENT: &str = "INSERT INTO events \
-     (tenant, seq, call, generation, node, epoch, n, type, at_us, body) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+     (tenant, seq, call, generation, node, epoch, n, type, at_us, body, stored_us) \
+     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, unixepoch('now') * 1000000)";
 
 /// How long a statement waits for another process that has the file locked (a backup).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

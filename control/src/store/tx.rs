@@ -5,12 +5,13 @@ use sqlx::{Postgres, Sqlite, SqlitePool, Transaction};
 
 use super::postgres::PgPools;
 use super::{StoreError, postgres};
+use crate::access::key::KeyId;
 
 /// The database behind the store.
 #[derive(Debug)]
 pub(super) enum Db {
     /// A shared server.
-    Postgres(PgPools),
+    Postgres(Box<PgPools>),
     /// A file of this process.
     Sqlite(SqlitePools),
 }
@@ -29,6 +30,8 @@ pub(super) struct SqlitePools {
 pub(super) enum Scope<'a> {
     /// One tenant.
     Tenant(&'a TenantId),
+    /// Nobody yet: a request has shown these keys, and only they are looked at.
+    Keys(&'a [KeyId]),
     /// Nobody: only what belongs to no tenant.
     Shared,
 }
@@ -81,6 +84,16 @@ impl Db {
         })
     }
 
+    /// Begins a transaction that looks at all tenants, as far as the sequencer may.
+    pub(super) async fn survey(&self) -> Result<Tx, StoreError> {
+        Ok(match self {
+            Self::Postgres(pools) => {
+                Tx::Postgres(pools.sequencer.begin_with("BEGIN READ ONLY").await?)
+            }
+            Self::Sqlite(pools) => Tx::Sqlite(pools.reader.begin().await?),
+        })
+    }
+
     /// Begins a transaction of the sequencer, which writes for all tenants.
     pub(super) async fn sequence(&self) -> Result<Tx, StoreError> {
         Ok(match self {
@@ -89,10 +102,19 @@ impl Db {
         })
     }
 
+    /// Begins a transaction of the dialler, which takes calls of all tenants from the queue.
+    pub(super) async fn dial(&self) -> Result<Tx, StoreError> {
+        Ok(match self {
+            Self::Postgres(pools) => Tx::Postgres(pools.dialler.begin().await?),
+            Self::Sqlite(pools) => Tx::Sqlite(pools.writer.begin_with(BEGIN_IMMEDIATE).await?),
+        })
+    }
+
     pub(super) async fn close(&self) {
         match self {
             Self::Postgres(pools) => {
                 pools.app.close().await;
+                pools.dialler.close().await;
                 pools.sequencer.close().await;
             }
             Self::Sqlite(pools) => {

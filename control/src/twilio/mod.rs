@@ -1,36 +1,42 @@
 //! The carrier: its questions, signed, and our answers.
 //!
-//! Suggested reading order: [`signature`] (who asks), [`twiml`] (what can be answered), [`voice`]
-//! (how a call begins), [`resume`] (what follows each stream), [`status`] (how it ends), [`rest`]
-//! (what we ask the carrier).
+//! Suggested reading order: [`signature`] and [`hook`] (who asks, and what), [`twiml`] (what can
+//! be answered), [`voice`] (how a call begins), [`resume`] (what follows each stream), [`status`]
+//! (how it ends), [`machine`] (who has picked up), [`rest`] (what we ask the carrier).
+//!
+//! A question about a call is always answered with a document, and soon: a database that is away
+//! or slow makes the carrier ask again in a second, and a call that cannot be helped is told so.
 
-use std::convert::Infallible;
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 use http::header::{self, HeaderValue};
 use link::id::NodeId;
 use link::message::Announcement;
+use tokio::time::timeout;
 use warp::filters::BoxedFilter;
-use warp::path::FullPath;
 use warp::reply::Response;
 use warp::{Filter, Rejection, Reply};
 
+use self::hook::{Hook, signed};
 use self::resume::After;
-use self::signature::{Forged, SignedRequest};
 use self::twiml::{Dial, Stream, Target, Twiml, Verb};
 use crate::error::Problem;
 use crate::fleet::orders::Order;
-use crate::http::{body, with};
+use crate::fleet::told::AgentKey;
 use crate::metrics::Told;
 use crate::plane::Plane;
-use crate::store::call::{Call, CarrierIds, Direction, Number};
+use crate::store::call::{Call, Direction, Number};
 use crate::tokens::TokenError;
 
+pub mod hook;
 pub mod signature;
 
 pub mod twiml;
 
+pub mod machine;
 pub mod resume;
 pub mod status;
 pub mod voice;
@@ -55,108 +61,48 @@ pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
             noted(status::on_stream(&plane, &hook).await)
         },
     );
-    voice.or(resume).unify().or(status).unify().or(stream).unify().boxed()
-}
-
-/// What the carrier sent: the fields of its form and of its address, decoded.
-#[derive(Debug, Clone)]
-pub struct Hook {
-    form: Vec<(String, String)>,
-    query: Vec<(String, String)>,
-}
-
-impl Hook {
-    /// A field of the form; `None` when it is absent or empty.
-    #[must_use]
-    pub fn field(&self, name: &str) -> Option<&str> {
-        first(&self.form, name)
-    }
-
-    /// A value of the address, which we put there ourselves or the operator did.
-    #[must_use]
-    pub fn query(&self, name: &str) -> Option<&str> {
-        first(&self.query, name)
-    }
-
-    /// The carrier's ids of the call.
-    ///
-    /// # Errors
-    /// A problem when they are missing.
-    pub fn carrier(&self) -> Result<CarrierIds, Problem> {
-        match (self.field("AccountSid"), self.field("CallSid")) {
-            (Some(account), Some(call)) => {
-                Ok(CarrierIds { account_sid: account.to_owned(), call_sid: call.to_owned() })
-            }
-            _ => {
-                let detail = "AccountSid and CallSid are missing; this is for the carrier alone.";
-                Err(Problem::new(StatusCode::BAD_REQUEST, "carrier_ids_missing", detail))
-            }
-        }
-    }
-}
-
-/// The first value of a name; an empty one is none.
-fn first<'a>(fields: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    let found = fields.iter().find(|(field, _)| field == name);
-    found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
-}
-
-/// A POST that the carrier has signed. Nothing is done for any other.
-fn signed(
-    plane: &Arc<Plane>,
-) -> impl Filter<Extract = (Arc<Plane>, Hook), Error = Rejection> + Clone + use<> {
-    warp::post()
-        .and(with(plane))
-        .and(warp::header::optional::<String>("x-twilio-signature"))
-        .and_then(|plane: Arc<Plane>, signature: Option<String>| async move {
-            // Before the body is read: it may be long.
-            match signature {
-                Some(signature) => Ok((plane, signature)),
-                None => Err(forged(&plane, Forged::Missing)),
-            }
-        })
-        .untuple_one()
-        .and(target())
-        .and(body(FORM_BYTES_MAX))
-        .and_then(
-            |plane: Arc<Plane>, signature: String, target: String, body: bytes::Bytes| async move {
-                let form: Vec<(String, String)> =
-                    form_urlencoded::parse(&body).into_owned().collect();
-                let request = SignedRequest { target: &target, fields: &form };
-                signature::check(&plane.auth_token, &plane.public, &request, Some(&signature))
-                    .map_err(|why| forged(&plane, why))?;
-                let query = target.split_once('?').map_or("", |(_, query)| query);
-                let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
-                Ok::<_, Rejection>((plane, Hook { form, query }))
+    let machine =
+        warp::path!("v1" / "twilio" / "machine").and(signed(plane)).and_then(
+            |plane: Arc<Plane>, hook: Hook| async move {
+                noted(machine::on_answer(&plane, &hook).await)
             },
-        )
-        .untuple_one()
-}
-
-/// The path and query as they arrived: the signature covers their bytes.
-fn target() -> impl Filter<Extract = (String,), Error = Infallible> + Clone {
-    let query = warp::query::raw().map(Some).or(warp::any().map(|| None)).unify();
-    warp::path::full().and(query).map(|path: FullPath, query: Option<String>| match query {
-        Some(query) => format!("{}?{query}", path.as_str()),
-        None => path.as_str().to_owned(),
-    })
-}
-
-/// Counts and refuses. The sentence is for the operator: the carrier shows it in its debugger.
-fn forged(plane: &Plane, why: Forged) -> Rejection {
-    plane.metrics.forged(why);
-    let detail = match why {
-        Forged::Missing => "X-Twilio-Signature is missing; this is for the carrier alone.",
-        Forged::Wrong => {
-            "The signature is not the account's. Compare CONTROL_PUBLIC_URL with the address that \
-             the carrier was given, and TWILIO_AUTH_TOKEN with the console."
-        }
-    };
-    Problem::new(StatusCode::FORBIDDEN, "signature_refused", detail).into()
+        );
+    let told = status.or(stream).unify().or(machine).unify();
+    voice.or(resume).unify().or(told).unify().boxed()
 }
 
 /// What the carrier is told, and what that is called in the metrics.
 type Answer = Result<(Twiml, Told), Problem>;
+
+/// A decision that the database must help with, within the time that the carrier gives us.
+///
+/// # Errors
+/// [`Undecided::Away`] when it does not help in time: nothing that was asked is lost by asking
+/// again.
+async fn in_time<T>(deciding: impl Future<Output = Result<T, Problem>>) -> Result<T, Undecided> {
+    match timeout(DECIDED_WITHIN, deciding).await {
+        Ok(Err(problem)) if problem.is_store() => Err(Undecided::Away),
+        Ok(decided) => decided.map_err(Undecided::Problem),
+        Err(_) => {
+            tracing::warn!("the database is too slow for the carrier");
+            Err(Undecided::Away)
+        }
+    }
+}
+
+/// Why nothing was decided.
+enum Undecided {
+    /// The database does not answer.
+    Away,
+    /// The question was wrong.
+    Problem(Problem),
+}
+
+/// Lets the carrier ask again in a second, at this address. As the first verb a pause does not
+/// answer a call that rings. Source: Twilio, `<Pause>`, read 2026-11-20.
+fn again(address: String) -> (Twiml, Told) {
+    (Twiml(vec![Verb::Pause(1), Verb::Redirect(address)]), Told::Wait)
+}
 
 /// An answer, or a problem on its way to the end of the routes.
 fn answer(answer: Result<Response, Problem>) -> Result<Response, Rejection> {
@@ -190,7 +136,7 @@ fn unwritable() -> Problem {
 
 /// Opens a stream for the call's present generation on its node, and says what to ask when it is
 /// over. When the node has gone in between, asks at once.
-fn connect(plane: &Plane, call: &Call) -> Answer {
+async fn connect(plane: &Plane, call: &Call) -> Answer {
     let now = crate::clock::wall();
     let pass = plane.tokens.pass(call, now).map_err(|error| no_token(call, &error))?;
     let mut verbs = Vec::with_capacity(2);
@@ -201,15 +147,35 @@ fn connect(plane: &Plane, call: &Call) -> Answer {
         let ticket = plane.tokens.ticket(call, node, now);
         let ticket = ticket.map_err(|error| no_token(call, &error))?;
         // Before the answer goes out: the relay wins the carrier's way back and its handshake.
+        introduce(plane, call, node).await;
         announce(plane, call, node);
         let parameters = vec![(link::ticket::PARAMETER, ticket)];
-        let status_callback = plane.public.url("/v1/twilio/stream");
+        let path = format!("/v1/twilio/stream?tenant={}", call.tenant);
+        let status_callback = plane.public.url(&path) + RETRIED;
         verbs.push(Verb::Connect(Stream { url, status_callback, parameters }));
     }
     let node = call.node.as_ref().map(tracing::field::display);
     tracing::info!(call = %call.id, generation = %call.generation, node, "a stream is asked for");
     verbs.push(Verb::Redirect(resume::address(plane, &pass, &After::Stream)));
     Ok((Twiml(verbs), Told::Stream))
+}
+
+/// Tells the node of the call's agent, unless it knows it: a version that is not the newest any
+/// more, or one that was made a moment ago.
+async fn introduce(plane: &Plane, call: &Call, node: &NodeId) {
+    let key = AgentKey::of_call(call);
+    if plane.nodes.knows(node, &key) {
+        return;
+    }
+    let told = match plane.directory.version(&plane.store, &key).await {
+        Ok(Some(spec)) => plane.nodes.tell(node, &spec).map_err(|error| error.to_string()),
+        Ok(None) => Err("there is no such version".to_owned()),
+        Err(error) => Err(error.explain()),
+    };
+    // The node refuses the stream then, and the carrier asks again.
+    if let Err(error) = told {
+        tracing::warn!(call = %call.id, %node, error, "a node is not told of a call's agent");
+    }
 }
 
 /// Tells the node that a stream is on its way, so that it dials the agent before the caller is
@@ -261,7 +227,15 @@ fn hang_up() -> (Twiml, Told) {
     (Twiml(vec![Verb::Hangup]), Told::Hangup)
 }
 
-/// The carrier's forms take a few KiB.
-const FORM_BYTES_MAX: usize = 64 * 1024;
+/// The part of an address that is not sent: it tells the carrier to try hard.
+/// Source: Twilio, "Webhooks: connection overrides", read 2026-11-20.
+const TRY_HARD: &str = "#rc=3&rp=all&ct=1500&rt=2500&tt=8000";
+
+/// The same of an address to which the carrier only reports: what it says there it says once more
+/// when we were away.
+pub(crate) const RETRIED: &str = "#rc=5&rp=all";
+
+/// Well below the read time-out of [`TRY_HARD`], so that the carrier hears us and not its clock.
+const DECIDED_WITHIN: Duration = Duration::from_millis(1_500);
 
 const APOLOGY: &str = "We are sorry, there is a technical problem. Please call again later.";

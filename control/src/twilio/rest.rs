@@ -1,23 +1,42 @@
-//! What we ask the carrier: to place a call, to end one.
+//! What we ask the carrier: to place a call, to end one, to list those it knows.
 //!
 //! Placing a call cannot be repeated blindly: there is no key that would make the second request
 //! the same as the first (source: Twilio, "Calls resource", read 2026-11-20). It is only repeated
-//! when the carrier has said that it did nothing (429). Ending one is repeated until it is done.
+//! when the carrier has said that it did nothing (429). Ending one and listing are repeated until
+//! they are done.
+//!
+//! The carrier counts how many requests an account has at once, not how many a second: so many go
+//! out, the rest wait here.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
+use link::id::WallTime;
+use link::secret::Secret;
 use reqwest::{Client, RequestBuilder, StatusCode};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
+pub use self::error::RestError;
+use self::error::refusal;
 use crate::config::Account;
-use crate::metrics::Asked;
 use crate::store::call::{CarrierIds, Number};
+use crate::twilio::signature::AuthTokens;
+
+mod error;
 
 /// The REST API of one account. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Rest {
     http: Client,
     account: Account,
+    /// Who may ask at this moment.
+    gate: Arc<Semaphore>,
+    /// Whether the account's next token has taken the primary one's place.
+    promoted: Arc<AtomicBool>,
 }
 
 /// A call to place.
@@ -31,54 +50,37 @@ pub struct Placing<'a> {
     pub url: String,
     /// Where it says how the call fares.
     pub status_callback: String,
+    /// Whether it shall listen who has picked up; `None` when nobody wants to know.
+    pub listening: Option<Listening>,
 }
 
-/// Why the carrier did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum RestError {
-    /// The account's name or token is wrong (operator).
-    #[error("the carrier refuses the account's credentials")]
-    Credentials,
-    /// It will not do this, now or later; the code says why.
-    #[error("the carrier refuses, code {code}")]
-    Refused {
-        /// The carrier's number of the error; its documentation is at `/docs/errors/CODE`.
-        code: u32,
-    },
-    /// There is no such call, or it is over.
-    #[error("the call is over")]
-    Gone,
-    /// Too much at once, again and again.
-    #[error("the carrier is asked too much at once")]
-    Throttled,
-    /// No answer in time; whether it was done is not known.
-    #[error("the carrier did not answer in time")]
-    Silent(#[source] reqwest::Error),
-    /// The request never got there.
-    #[error("the carrier cannot be reached")]
-    Unreachable(#[source] reqwest::Error),
-    /// The carrier failed, or answered with something else than it should.
-    #[error("the carrier failed with status {status}")]
-    Failed {
-        /// The HTTP status.
-        status: u16,
-    },
+/// The carrier listens who has picked up, while the call goes on.
+#[derive(Debug, Clone)]
+pub struct Listening {
+    /// What it listens for.
+    pub goal: Goal,
+    /// Where it says what it heard.
+    pub callback: String,
 }
 
-impl RestError {
-    /// What this is called in the metrics.
-    #[must_use]
-    pub fn asked(&self) -> Asked {
-        match self {
-            Self::Credentials => Asked::Credentials,
-            Self::Refused { .. } => Asked::Refused,
-            Self::Gone => Asked::Done,
-            Self::Throttled => Asked::Throttled,
-            Self::Silent(_) => Asked::Silent,
-            Self::Unreachable(_) => Asked::Unreachable,
-            Self::Failed { .. } => Asked::Failed,
-        }
-    }
+/// What the carrier listens for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// Whether a person or a machine has picked up.
+    Who,
+    /// The same, and of a machine the moment at which a message can be left.
+    Beep,
+}
+
+/// A call as the carrier lists it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its names.
+    pub ids: CarrierIds,
+    /// How it fares, in the carrier's word.
+    pub status: String,
+    /// When the carrier was asked for it.
+    pub created_at: WallTime,
 }
 
 #[derive(Deserialize)]
@@ -90,6 +92,26 @@ struct Created {
 #[derive(Deserialize)]
 struct Failure {
     code: Option<u32>,
+}
+
+#[derive(Deserialize)]
+struct Listing {
+    calls: Vec<ListedCall>,
+}
+
+#[derive(Deserialize)]
+struct ListedCall {
+    sid: String,
+    account_sid: String,
+    status: String,
+    direction: String,
+    date_created: String,
+}
+
+/// What is asked, besides where.
+enum Asking<'a> {
+    Do(&'a [(&'a str, &'a str)]),
+    Look(&'a [(&'a str, &'a str)]),
 }
 
 impl Rest {
@@ -111,7 +133,14 @@ impl Rest {
             http.tls_certs_only(std::iter::empty()).no_proxy()
         };
         let http = http.build()?;
-        Ok(Self { http, account })
+        let gate = Arc::new(Semaphore::new(REQUESTS_MAX));
+        Ok(Self { http, account, gate, promoted: Arc::default() })
+    }
+
+    /// The account that pays.
+    #[must_use]
+    pub fn account_sid(&self) -> &str {
+        &self.account.sid
     }
 
     /// Places a call.
@@ -131,22 +160,24 @@ impl Rest {
         // A field for each: one field with all of them is taken as none at all (21626).
         let events = ["initiated", "ringing", "answered", "completed"];
         form.extend(events.map(|event| ("StatusCallbackEvent", event)));
-        let mut tries = 0;
-        loop {
-            match self.post("Calls.json", &form).await {
-                Err(RestError::Throttled) if tries < RETRIES_MAX => {
-                    back_off(tries).await;
-                    tries += 1;
-                }
-                Ok(body) => {
-                    let created: Created = serde_json::from_slice(&body)
-                        .map_err(|_| RestError::Failed { status: 201 })?;
-                    let Created { sid, account_sid } = created;
-                    return Ok(CarrierIds { account_sid, call_sid: sid });
-                }
-                Err(error) => return Err(error),
-            }
+        if let Some(Listening { goal, callback }) = &placing.listening {
+            let goal = match goal {
+                Goal::Who => "Enable",
+                Goal::Beep => "DetectMessageEnd",
+            };
+            // Beside the call: otherwise whoever picks up hears silence for seconds.
+            form.extend([
+                ("MachineDetection", goal),
+                ("AsyncAmd", "true"),
+                ("AsyncAmdStatusCallback", callback),
+                ("AsyncAmdStatusCallbackMethod", "POST"),
+            ]);
         }
+        let body = self.ask_until("Calls.json", &Asking::Do(&form), did_nothing).await?;
+        let created: Created =
+            serde_json::from_slice(&body).map_err(|_| RestError::Failed { status: 201 })?;
+        let Created { sid, account_sid } = created;
+        Ok(CarrierIds { account_sid, call_sid: sid })
     }
 
     /// Ends a call, in whatever state it is. One that is over is well ended.
@@ -154,42 +185,132 @@ impl Rest {
     /// # Errors
     /// [`RestError`], never [`RestError::Gone`].
     pub async fn complete(&self, call: &CarrierIds) -> Result<(), RestError> {
+        self.update(call, &[("Status", "completed")]).await
+    }
+
+    /// Changes a call. One that is over stays so.
+    async fn update(&self, call: &CarrierIds, form: &[(&str, &str)]) -> Result<(), RestError> {
         // It came from the carrier itself, and goes into a path.
         if !call.call_sid.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
             return Ok(());
         }
         let path = format!("Calls/{}.json", call.call_sid);
+        match self.ask_until(&path, &Asking::Do(form), may_help).await {
+            Ok(_) | Err(RestError::Gone) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Speaks a sentence into a call in place of whatever it was doing, and ends it then.
+    ///
+    /// # Errors
+    /// [`RestError`], never [`RestError::Gone`].
+    pub async fn say_and_end(&self, call: &CarrierIds, twiml: &str) -> Result<(), RestError> {
+        self.update(call, &[("Twiml", twiml)]).await
+    }
+
+    /// The latest calls that the API placed between two numbers, newest first.
+    ///
+    /// # Errors
+    /// [`RestError`].
+    pub async fn placed(&self, to: &Number, from: &Number) -> Result<Vec<Listed>, RestError> {
+        // Not by time: a call that still waits at the carrier has no start that could be asked for.
+        let query = [("To", to.as_str()), ("From", from.as_str()), ("PageSize", LISTED_MAX)];
+        let body = self.ask_until("Calls.json", &Asking::Look(&query), may_help).await?;
+        let listing: Listing =
+            serde_json::from_slice(&body).map_err(|_| RestError::Failed { status: 200 })?;
+        let ours = listing.calls.into_iter().filter(|call| call.direction == "outbound-api");
+        Ok(ours.filter_map(listed).collect())
+    }
+
+    /// Asks, and asks again while `again` says so of what came back.
+    async fn ask_until(
+        &self,
+        path: &str,
+        asking: &Asking<'_>,
+        again: fn(&RestError) -> bool,
+    ) -> Result<Vec<u8>, RestError> {
         let mut tries = 0;
         loop {
-            match self.post(&path, &[("Status", "completed")]).await {
-                Ok(_) | Err(RestError::Gone) => return Ok(()),
-                Err(
-                    RestError::Throttled
-                    | RestError::Silent(_)
-                    | RestError::Unreachable(_)
-                    | RestError::Failed { .. },
-                ) if tries < RETRIES_MAX => {
+            match self.ask(path, asking).await {
+                Err(error) if tries < RETRIES_MAX && again(&error) => {
                     back_off(tries).await;
                     tries += 1;
                 }
-                Err(error) => return Err(error),
+                answer => return answer,
             }
         }
     }
 
-    /// One request. What is refused is logged by the carrier's code, never by its words: they
-    /// repeat numbers.
-    async fn post(&self, path: &str, form: &[(&str, &str)]) -> Result<Vec<u8>, RestError> {
-        let Account { sid, auth_token, api_url } = &self.account;
+    /// One request, when its turn has come. What is refused is logged by the carrier's code, never
+    /// by its words: they repeat numbers.
+    async fn ask(&self, path: &str, asking: &Asking<'_>) -> Result<Vec<u8>, RestError> {
+        let turn = timeout(TURN_WITHIN, self.gate.acquire()).await;
+        // The gate is never closed; whoever waits for too long has asked nothing.
+        let Ok(Ok(_turn)) = turn else { return Err(RestError::Throttled) };
+        let AuthTokens { primary, next } = &self.account.auth_tokens;
+        let Some(next) = next else { return self.ask_with(primary, path, asking).await };
+        let is_promoted = self.promoted.load(Ordering::Relaxed);
+        let (first, other) = if is_promoted { (next, primary) } else { (primary, next) };
+        let answer = self.ask_with(first, path, asking).await;
+        if !matches!(answer, Err(RestError::Credentials)) {
+            return answer;
+        }
+        // The other token may have been promoted meanwhile. Nothing was done, so asking is safe.
+        let answer = self.ask_with(other, path, asking).await;
+        if !matches!(answer, Err(RestError::Credentials)) {
+            self.promoted.store(!is_promoted, Ordering::Relaxed);
+        }
+        answer
+    }
+
+    async fn ask_with(
+        &self,
+        token: &Secret,
+        path: &str,
+        asking: &Asking<'_>,
+    ) -> Result<Vec<u8>, RestError> {
+        let Account { sid, api_url, .. } = &self.account;
         let url = format!("{api_url}/2010-04-01/Accounts/{sid}/{path}");
-        let request = self.http.post(url).basic_auth(sid, Some(auth_token.reveal())).form(form);
-        let (status, body) = send(request).await?;
+        let request = match asking {
+            Asking::Do(form) => self.http.post(url).form(form),
+            Asking::Look(query) => {
+                let mut text = form_urlencoded::Serializer::new(String::new());
+                self.http.get(format!("{url}?{}", text.extend_pairs(*query).finish()))
+            }
+        };
+        let (status, body) = send(request.basic_auth(sid, Some(token.reveal()))).await?;
         if status.is_success() {
             return Ok(body);
         }
         let code = serde_json::from_slice(&body).ok().and_then(|failure: Failure| failure.code);
         tracing::warn!(status = status.as_u16(), code, "the carrier refuses a request");
         Err(refusal(status, code))
+    }
+}
+
+/// A call of a listing; `None` for one whose date cannot be read.
+fn listed(call: ListedCall) -> Option<Listed> {
+    let created = jiff::fmt::rfc2822::parse(&call.date_created).ok()?;
+    let created: Timestamp = created.timestamp();
+    let ids = CarrierIds { account_sid: call.account_sid, call_sid: call.sid };
+    let created_at = WallTime(created.as_microsecond());
+    Some(Listed { ids, status: call.status, created_at })
+}
+
+/// Whether the carrier has said that nothing was done.
+fn did_nothing(error: &RestError) -> bool {
+    matches!(error, RestError::Throttled)
+}
+
+/// Whether asking once more may help, where asking twice does no harm.
+fn may_help(error: &RestError) -> bool {
+    match error {
+        RestError::Throttled
+        | RestError::Silent(_)
+        | RestError::Unreachable(_)
+        | RestError::Failed { .. } => true,
+        RestError::Credentials | RestError::Refused { .. } | RestError::Gone => false,
     }
 }
 
@@ -212,20 +333,6 @@ async fn send(request: RequestBuilder) -> Result<(StatusCode, Vec<u8>), RestErro
     Ok((status, body))
 }
 
-/// Reads a refusal by what is to be done about it. Code before status: the carrier's codes are
-/// documented, its choice among the 4xx is not.
-fn refusal(status: StatusCode, code: Option<u32>) -> RestError {
-    match (status.as_u16(), code) {
-        (429, _) | (_, Some(20429)) => RestError::Throttled,
-        (401, _) | (_, Some(20003)) => RestError::Credentials,
-        (404, _) | (_, Some(20404 | 21220)) => RestError::Gone,
-        (400..=499, code) => {
-            RestError::Refused { code: code.unwrap_or(u32::from(status.as_u16())) }
-        }
-        (status, _) => RestError::Failed { status },
-    }
-}
-
 /// Full jitter: anything up to a bound that doubles, as the carrier's own libraries do.
 async fn back_off(tries: u32) {
     let bound = BACK_OFF_FIRST.saturating_mul(1 << tries.min(8)).min(BACK_OFF_MAX);
@@ -236,26 +343,20 @@ async fn back_off(tries: u32) {
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
-/// An answer is one call, under 2 KiB.
-const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// A call is under 2 KiB, and a listing has up to [`LISTED_MAX`] of them.
+const ANSWER_BYTES_MAX: usize = 256 * 1024;
+
+/// How many calls a listing has. The one that is looked for is among the newest.
+const LISTED_MAX: &str = "50";
+
+/// How many requests are out at once. The carrier refuses those above a limit that it does not
+/// publish, and counts all of an account's; doubling it gains nothing, as a request takes 100 ms
+/// and one call a second is the usual rate.
+const REQUESTS_MAX: usize = 16;
+
+/// How long a request waits for its turn. As many as could be answered meanwhile.
+const TURN_WITHIN: Duration = Duration::from_secs(10);
 
 const RETRIES_MAX: u32 = 3;
 const BACK_OFF_FIRST: Duration = Duration::from_millis(100);
 const BACK_OFF_MAX: Duration = Duration::from_secs(3);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_carriers_codes_are_told_apart_by_what_to_do() {
-        let of = |status: u16, code| refusal(StatusCode::from_u16(status).unwrap(), code).asked();
-        assert_eq!(of(401, Some(20003)), Asked::Credentials);
-        assert_eq!(of(404, Some(20404)), Asked::Done);
-        assert_eq!(of(400, Some(21220)), Asked::Done);
-        assert_eq!(of(429, Some(20429)), Asked::Throttled);
-        assert_eq!(of(400, Some(21211)), Asked::Refused);
-        assert_eq!(of(400, None), Asked::Refused);
-        assert_eq!(of(503, None), Asked::Failed);
-    }
-}

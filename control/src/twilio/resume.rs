@@ -6,23 +6,27 @@
 //! times (`?try=`). The end of a leg that was dialled for a transfer leads here, too
 //! (`?after=dial`): nothing follows it, and with it the call is over.
 
+use std::time::Duration;
+
 use link::event::EndReason;
 use warp::reply::Response;
 
 use super::twiml::{Twiml, Verb};
-use super::{Answer, Hook, apology, connect, hang_up, say, transfer};
+use super::{
+    Answer, Hook, TRY_HARD, Undecided, again, apology, connect, hang_up, in_time, say, transfer,
+};
 use crate::clock;
 use crate::error::Problem;
 use crate::metrics::Told;
 use crate::plane::Plane;
 use crate::store::Ending;
-use crate::store::call::{CallEnd, Resume};
+use crate::store::call::{CallEnd, Question, Resume};
 use crate::tokens::Pass;
 
 /// Answers the carrier.
 ///
 /// # Errors
-/// When the database fails: the address asks the carrier to try again.
+/// When the question is not the carrier's.
 pub async fn answer(plane: &Plane, pass: &str, hook: &Hook) -> Result<Response, Problem> {
     let carrier = hook.carrier()?;
     let read = plane.tokens.read_pass(pass, clock::wall());
@@ -31,17 +35,32 @@ pub async fn answer(plane: &Plane, pass: &str, hook: &Hook) -> Result<Response, 
         tracing::warn!("a resume without a valid pass");
         return say(plane, apology());
     };
-    let has_gone = hook.field("CallStatus") == Some("completed");
-    let answer = if hook.query("after") == Some("dial") {
-        after_dial(plane, &read, hook).await?
-    } else if has_gone {
-        // The carrier asks out of habit and does not listen.
-        over(plane, &read, None).await?;
-        hang_up()
-    } else {
-        decide(plane, pass, &read, tries(hook)).await?
+    let answer = match in_time(follow(plane, pass, &read, hook)).await {
+        Ok(answer) => answer,
+        // Nothing follows a dialled leg; its end is told by the carrier's last word, too.
+        Err(Undecided::Away) if hook.query("after") == Some("dial") => hang_up(),
+        Err(Undecided::Away) if hook.tries() < TRIES_MAX => wait(plane, pass, hook),
+        Err(Undecided::Away) => apology(),
+        Err(Undecided::Problem(problem)) => return Err(problem),
     };
     say(plane, answer)
+}
+
+async fn follow(plane: &Plane, pass: &str, read: &Pass, hook: &Hook) -> Answer {
+    if hook.query("after") == Some("dial") {
+        return after_dial(plane, read, hook).await;
+    }
+    if hook.field("CallStatus") == Some("completed") {
+        // The carrier asks out of habit and does not listen.
+        over(plane, read, None).await?;
+        return Ok(hang_up());
+    }
+    decide(plane, pass, read, hook).await
+}
+
+/// Lets the carrier ask again in a second.
+fn wait(plane: &Plane, pass: &str, hook: &Hook) -> (Twiml, Told) {
+    again(address(plane, pass, &After::Wait(hook.tries() + 1)))
 }
 
 /// What the carrier asks about when it comes to the address of a resume.
@@ -54,8 +73,7 @@ pub(super) enum After {
     Dial,
 }
 
-/// Where the carrier asks about a call. The part behind `#` is not sent: it tells the carrier to
-/// try hard. Source: Twilio, "Webhooks: connection overrides", read 2026-11-20.
+/// Where the carrier asks about a call.
 pub(super) fn address(plane: &Plane, pass: &str, after: &After) -> String {
     let query = match after {
         After::Stream => String::new(),
@@ -63,23 +81,20 @@ pub(super) fn address(plane: &Plane, pass: &str, after: &After) -> String {
         After::Dial => "?after=dial".to_owned(),
     };
     let path = format!("/v1/twilio/resume/{pass}{query}");
-    plane.public.url(&path) + "#rc=3&rp=all&ct=1500&rt=2500&tt=8000"
+    plane.public.url(&path) + TRY_HARD
 }
 
 /// Lets the store decide under the call's lock: of two questions at once one comes first.
-async fn decide(plane: &Plane, pass: &str, read: &Pass, tries: u32) -> Answer {
+async fn decide(plane: &Plane, pass: &str, read: &Pass, hook: &Hook) -> Answer {
     // Chosen before the decision, which may not need it: an unused promise lapses in seconds.
-    let node = plane.nodes.place_soon(&read.call).await;
-    let now = clock::wall();
-    let decided = plane.store.resume(&read.tenant, &read.call, node.as_ref(), now).await?;
+    let node = plane.nodes.place_soon(&read.call, ARRIVE_WITHIN).await.ok();
+    let asked = Question { node: node.as_ref(), token: hook.token(), now: clock::wall() };
+    let decided = plane.store.resume_asked(&read.tenant, &read.call, asked).await?;
     Ok(match decided {
-        Resume::Reconnect(call) => connect(plane, &call)?,
+        Resume::Reconnect(call) => connect(plane, &call).await?,
         Resume::HangUp => hang_up(),
         Resume::Transfer(call) => transfer(plane, &call)?,
-        Resume::NoNode if tries < TRIES_MAX => {
-            let again = address(plane, pass, &After::Wait(tries + 1));
-            (Twiml(vec![Verb::Pause(1), Verb::Redirect(again)]), Told::Wait)
-        }
+        Resume::NoNode if hook.tries() < TRIES_MAX => wait(plane, pass, hook),
         Resume::NoNode => {
             end(plane, read, CallEnd::NoNode).await?;
             apology()
@@ -126,12 +141,10 @@ async fn over(plane: &Plane, read: &Pass, detail: Option<&str>) -> Result<(), Pr
     Ok(())
 }
 
-/// How often the carrier has been told to wait. The address is signed, so nobody else counts.
-fn tries(hook: &Hook) -> u32 {
-    hook.query("try").and_then(|text| text.parse().ok()).unwrap_or(0)
-}
-
 const NOT_REACHED: &str = "We are sorry, nobody can be reached there. Please call again later.";
+
+/// How long a caller waits for the first relay before being told to wait by the second.
+const ARRIVE_WITHIN: Duration = Duration::from_millis(1_000);
 
 /// How often a caller waits a second for a node, in silence.
 const TRIES_MAX: u32 = 15;

@@ -3,11 +3,13 @@
 //! `base64(HMAC-SHA1(auth token, URL + sorted form fields))`. The URL is the configured public
 //! origin with the request target as it arrived, byte by byte: the `Host` header and what proxies
 //! add are never asked. The carrier drops or keeps the default port as it likes, so both are
-//! tried. Source: Twilio, "Security" and its helper libraries' validators, read 2026-11-20.
+//! tried. A body that is JSON is covered by its digest, which is part of the URL (`bodySHA256`).
+//! Source: Twilio, "Security" and its helper libraries' validators, read 2026-11-20.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use link::secret::Secret;
 use sha1::Sha1;
+use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use url::Url;
 
@@ -48,6 +50,30 @@ impl PublicOrigin {
     }
 }
 
+/// The secrets of an account that may sign a request of the carrier.
+#[derive(Debug, Clone)]
+pub struct AuthTokens {
+    /// The one in use; it opens the REST API, too.
+    pub primary: Secret,
+    /// The one that will be promoted, or has just been: both sign while a token is replaced.
+    /// `None` when nothing is being replaced.
+    pub next: Option<Secret>,
+}
+
+impl AuthTokens {
+    /// Every one of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Secret> {
+        std::iter::once(&self.primary).chain(&self.next)
+    }
+}
+
+impl From<Secret> for AuthTokens {
+    /// An account whose token is not being replaced.
+    fn from(primary: Secret) -> Self {
+        Self { primary, next: None }
+    }
+}
+
 /// Why a request was not taken for the carrier's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Forged {
@@ -60,12 +86,12 @@ pub enum Forged {
 }
 
 /// Checks a request's signature. `target` is the path and query as they arrived, `fields` the
-/// form's, decoded; none for a GET.
+/// form's, decoded; none for a GET and none for JSON, for which [`is_digest_of`] says the rest.
 ///
 /// # Errors
 /// [`Forged`], which says nothing about what would have been right.
 pub fn check(
-    token: &Secret,
+    tokens: &AuthTokens,
     origin: &PublicOrigin,
     request: &SignedRequest<'_>,
     signature: Option<&str>,
@@ -74,11 +100,24 @@ pub fn check(
     let given = base64_simd::STANDARD.decode_to_vec(signature.trim()).map_err(|_| Forged::Wrong)?;
     let fields = sorted(request.fields);
     let mut is_right = subtle::Choice::from(0);
-    for origin in [&origin.text, &origin.other] {
-        let expected = mac(token, &[origin, request.target, &fields]);
-        is_right |= expected.as_slice().ct_eq(&given);
+    // All are tried, whichever is right: how long it takes tells nothing.
+    for token in tokens.iter() {
+        for origin in [&origin.text, &origin.other] {
+            let expected = mac(token, &[origin, request.target, &fields]);
+            is_right |= expected.as_slice().ct_eq(&given);
+        }
     }
     if bool::from(is_right) { Ok(()) } else { Err(Forged::Wrong) }
+}
+
+/// Whether an address carries the digest of this body. With the address signed, the body is the
+/// carrier's.
+#[must_use]
+pub fn is_digest_of(target: &str, body: &[u8]) -> bool {
+    let query = target.split_once('?').map_or("", |(_, query)| query);
+    let given = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "bodySHA256");
+    let expected: String = Sha256::digest(body).iter().map(|b| format!("{b:02x}")).collect();
+    given.is_some_and(|(_, given)| given.eq_ignore_ascii_case(&expected))
 }
 
 /// What a signature covers besides the origin.
@@ -92,16 +131,18 @@ pub struct SignedRequest<'a> {
 
 /// The values that the signature of a stream's upgrade may have: the upgrade is a GET without
 /// fields, so they are known before it comes. With and without a slash at the end and the default
-/// port, as the carrier spells URLs both ways.
+/// port, as the carrier spells URLs both ways, and by each of the account's tokens.
 #[must_use]
-pub fn expected_upgrade_values(url: &str, token: &Secret) -> Vec<Secret> {
+pub fn expected_upgrade_values(url: &str, tokens: &AuthTokens) -> Vec<Secret> {
     let scheme = url.split("://").next().unwrap_or_default();
     let spellings = [url.to_owned(), other_port(url, scheme)];
-    let mut values = Vec::with_capacity(4);
-    for url in spellings {
-        for end in ["", "/"] {
-            let value = mac(token, &[&url, end]);
-            values.push(Secret::new(base64_simd::STANDARD.encode_to_string(value)));
+    let mut values = Vec::with_capacity(8);
+    for token in tokens.iter() {
+        for url in &spellings {
+            for end in ["", "/"] {
+                let value = mac(token, &[url, end]);
+                values.push(Secret::new(base64_simd::STANDARD.encode_to_string(value)));
+            }
         }
     }
     values

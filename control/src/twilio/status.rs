@@ -5,12 +5,11 @@
 //! error of a stream that never reached a relay is news.
 
 use link::event::EndReason;
-use link::id::CallId;
 
 use super::Hook;
 use crate::clock;
 use crate::error::Problem;
-use crate::plane::{Plane, tenant};
+use crate::plane::Plane;
 use crate::store::call::{CallEnd, CarrierIds, CarrierWord};
 
 /// A call's status callback.
@@ -25,11 +24,15 @@ pub async fn on_call(plane: &Plane, hook: &Hook) -> Result<(), Problem> {
         seq: hook.field("SequenceNumber").and_then(|text| text.parse().ok()),
         over: over(status),
     };
-    let now = clock::wall();
-    let known = plane.store.carrier_word(&tenant(), &carrier, &word, now).await?;
+    let (now, tenant) = (clock::wall(), hook.tenant(plane));
+    let known = plane.store.carrier_word(&tenant, &carrier, &word, now).await?;
     // A call that is nobody's here is not an error: the number may serve others, too.
     if known.is_none() && name(plane, hook, carrier.clone()).await? {
-        plane.store.carrier_word(&tenant(), &carrier, &word, now).await?;
+        plane.store.carrier_word(&tenant, &carrier, &word, now).await?;
+    }
+    // A slot may be free, or the call is to be dialled again.
+    if word.over.is_some() {
+        plane.dialler.wake();
     }
     Ok(())
 }
@@ -48,7 +51,8 @@ pub async fn on_stream(plane: &Plane, hook: &Hook) -> Result<(), Problem> {
     // Text from outside goes into an event, not into the log, and not without end.
     let words: String = words.chars().take(WORDS_MAX).collect();
     let now = clock::wall();
-    let call = plane.store.note_stream_error(&tenant(), &carrier, &words, now).await?;
+    let tenant = hook.tenant(plane);
+    let call = plane.store.note_stream_error(&tenant, &carrier, &words, now).await?;
     let call = call.map(|call| call.id.to_string());
     tracing::warn!(call, "the carrier could not open or keep a stream");
     Ok(())
@@ -57,13 +61,14 @@ pub async fn on_stream(plane: &Plane, hook: &Hook) -> Result<(), Problem> {
 /// The first word on an outbound call may come before the REST answer that names it; its address
 /// says which call it is.
 async fn name(plane: &Plane, hook: &Hook, carrier: CarrierIds) -> Result<bool, Problem> {
-    let Some(Ok(id)) = hook.query("call").map(CallId::new) else { return Ok(false) };
-    let call = plane.store.name_call(&tenant(), &id, carrier.clone()).await?;
+    let Some((id, attempt)) = hook.call() else { return Ok(false) };
+    let (tenant, now) = (hook.tenant(plane), clock::wall());
+    let call = plane.store.name_call(&tenant, &id, attempt, carrier.clone(), now).await?;
     Ok(call.is_some_and(|call| call.carrier == Some(carrier)))
 }
 
 /// What the word means for the call; `None` for one that goes on.
-fn over(status: &str) -> Option<CallEnd> {
+pub(crate) fn over(status: &str) -> Option<CallEnd> {
     Some(match status {
         "completed" => CallEnd::Stream(EndReason::CallerHungUp),
         "busy" => CallEnd::Busy,

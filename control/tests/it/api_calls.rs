@@ -54,11 +54,18 @@ async fn a_call_is_placed_by_address_with_each_event_in_a_field_of_its_own() {
     let basic = base64_simd::STANDARD.encode_to_string(format!("{account}:{}", super::web::TOKEN));
     assert_eq!(asked.authorization, format!("Basic {basic}"));
     let id = call["id"].as_str().unwrap();
-    assert_eq!(asked.values("Url"), [format!("{ORIGIN}/v1/twilio/voice?call={id}")]);
-    assert_eq!(asked.values("StatusCallback"), [format!("{ORIGIN}/v1/twilio/status?call={id}")]);
+    let query = format!("?tenant=default&call={id}&attempt=1");
+    assert_eq!(asked.values("Url"), [format!("{ORIGIN}/v1/twilio/voice{query}")]);
+    let status = format!("{ORIGIN}/v1/twilio/status{query}#rc=5&rp=all");
+    assert_eq!(asked.values("StatusCallback"), [status]);
     let events = ["initiated", "ringing", "answered", "completed"];
     assert_eq!(asked.values("StatusCallbackEvent"), events);
     assert_eq!(asked.values("To"), ["+15550199"]);
+    // The agent wants to know who has picked up.
+    assert_eq!(asked.values("MachineDetection"), ["Enable"]);
+    assert_eq!(asked.values("AsyncAmd"), ["true"]);
+    let machine = format!("{ORIGIN}/v1/twilio/machine{query}#rc=5&rp=all");
+    assert_eq!(asked.values("AsyncAmdStatusCallback"), [machine]);
     assert!(asked.values("Twiml").is_empty());
 }
 
@@ -83,35 +90,62 @@ async fn a_wish_that_cannot_be_granted_is_a_problem_before_anything_happens() {
 }
 
 #[tokio::test]
-async fn what_the_carrier_refuses_ends_the_call_and_is_told_apart() {
+async fn what_the_carrier_refuses_ends_the_call_and_what_it_does_not_say_is_looked_for() {
     let carrier = Carrier::start().await;
     let web = Web::with_carrier(&carrier.url()).await;
     for (status, body, told, code) in [
         (401, r#"{"code":20003,"status":401}"#, 502, "carrier_credentials"),
         (400, r#"{"code":21211,"message":"+15550199","status":400}"#, 422, "carrier_refused"),
-        (500, "oops", 504, "carrier_silent"),
     ] {
         carrier.will_answer(status, body);
+        if status == 401 {
+            // The account's next token is no better.
+            carrier.will_answer(status, body);
+        }
         let (answered, problem) = post(&web, WISH).await;
         assert_eq!((answered, problem["code"].as_str()), (told, Some(code)), "{problem}");
         assert!(!problem["detail"].as_str().unwrap().contains("+1555"), "{problem}");
     }
+    carrier.will_answer(500, "oops");
+    let (status, call) = post(&web, WISH).await;
+    assert_eq!((status, &call["state"]), (201, &json!("queued")), "it may have been placed");
     let (_, page) = web.api(web.http.get(web.url("/v1/calls"))).await;
     let states: Vec<_> = page["calls"].as_array().unwrap().iter().map(|c| &c["state"]).collect();
-    assert_eq!(states, ["queued", "ended", "ended"], "one that failed may have been placed");
-    assert_eq!(carrier.asked().len(), 3, "placing is never repeated blindly");
+    assert_eq!(states, ["queued", "ended", "ended"]);
+    assert_eq!(carrier.asked().len(), 4, "placing is never repeated blindly");
 }
 
 #[tokio::test]
-async fn a_carrier_that_is_busy_is_asked_again_and_one_that_is_away_is_a_problem() {
+async fn once_the_next_token_is_promoted_it_is_the_one_that_opens_the_carriers_api() {
+    let carrier = Carrier::start().await;
+    let web = Web::with_carrier(&carrier.url()).await;
+    carrier.will_answer(401, r#"{"code":20003,"status":401}"#);
+    let (status, call) = post(&web, WISH).await;
+    assert_eq!(status, 201, "{call}");
+    let hang_up = web.url(&format!("/v1/calls/{}/hang_up", call["id"].as_str().unwrap()));
+    assert_eq!(web.api(web.http.post(hang_up)).await.0, 202);
+    let basic = |token: &str| {
+        let key = format!("{}:{token}", super::web::ACCOUNT);
+        format!("Basic {}", base64_simd::STANDARD.encode_to_string(key))
+    };
+    let used: Vec<_> = carrier.asked().into_iter().map(|asked| asked.authorization).collect();
+    let (old, new) = (basic(super::web::TOKEN), basic(super::web::NEXT_TOKEN));
+    assert_eq!(used, [old, new.clone(), new]);
+}
+
+#[tokio::test]
+async fn a_carrier_that_is_busy_is_asked_again_and_for_one_that_is_away_calls_wait() {
     let carrier = Carrier::start().await;
     let web = Web::with_carrier(&carrier.url()).await;
     carrier.will_answer(429, r#"{"code":20429,"status":429}"#);
     assert_eq!(post(&web, WISH).await.0, 201);
     assert_eq!(carrier.asked().len(), 2);
     let web = Web::start().await;
-    let (status, problem) = post(&web, WISH).await;
-    assert_eq!((status, problem["code"].as_str()), (502, Some("carrier_unreachable")));
+    let (status, call) = post(&web, WISH).await;
+    assert_eq!((status, &call["state"]), (201, &json!("queued")));
+    let id = call["id"].as_str().unwrap();
+    let hung_up = web.api(web.http.post(web.url(&format!("/v1/calls/{id}/hang_up")))).await;
+    assert_eq!((hung_up.0, &hung_up.1["state"]), (202, &json!("ended")));
 }
 
 #[tokio::test]

@@ -97,6 +97,12 @@ async fn a_stop_ends_event_streams_with_a_word() {
 #[tokio::test]
 async fn an_id_that_is_none_is_a_problem() {
     let web = Web::start().await;
+    for (target, code) in
+        [("/v1/events?call=c_none", "call_not_found"), ("/v1/events?run=run_none", "run_not_found")]
+    {
+        let (status, problem) = web.get(target).await;
+        assert_eq!((status, problem["code"].as_str()), (404, Some(code)), "{target}");
+    }
     let request = web.http.get(web.url("/v1/events")).header("Last-Event-ID", "yesterday");
     let (status, problem) = web.api(request).await;
     assert_eq!((status, problem["code"].as_str()), (400, Some("event_id_malformed")));

@@ -8,6 +8,7 @@ use control::store::{AtOnce, Ledger, Source, Store, Times};
 use link::event::{CallEvent, EndReason, NodeEvent, Role, Turn};
 use link::id::{AgentName, CallId, Epoch, EventNumber, Gen, NodeId, TenantId, WallTime};
 use link::tool::Address;
+use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
 
 use super::pg::Cluster;
@@ -31,6 +32,24 @@ impl TestDb {
         match self {
             Self::Sqlite(folder) => format!("sqlite://{}/linecard.db", folder.path().display()),
             Self::Postgres(url) => url.clone(),
+        }
+    }
+
+    /// Changes rows behind the store's back.
+    pub(crate) async fn change(&self, sql: &'static str) {
+        match self {
+            Self::Sqlite(_) => {
+                let mut connection = SqliteConnection::connect(&self.url()).await.unwrap();
+                sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+                connection.close().await.unwrap();
+            }
+            Self::Postgres(url) => {
+                let (_, name) = url.split_once("@localhost/").unwrap();
+                let (name, _) = name.split_once('?').unwrap();
+                let mut admin = Cluster::shared().admin(name).await;
+                sqlx::raw_sql(sql).execute(&mut admin).await.unwrap();
+                admin.close().await.unwrap();
+            }
         }
     }
 
@@ -100,6 +119,7 @@ pub(crate) fn new_call(id: &str) -> NewCall {
         to: Number("+15550101".into()),
         agent: AgentName::new("front-desk").unwrap(),
         agent_version: 1,
+        run: None,
     }
 }
 

@@ -25,9 +25,9 @@ use super::db::{stream_started, tenant};
 use super::web::{TOKEN, Web, inbound, sign};
 
 /// A control plane with its link.
-struct Door {
-    web: Web,
-    token: JoinToken,
+pub(crate) struct Door {
+    pub(crate) web: Web,
+    pub(crate) token: JoinToken,
     stop: CancellationToken,
 }
 
@@ -37,8 +37,12 @@ impl Drop for Door {
     }
 }
 
-async fn door() -> Door {
-    let web = Web::start().await;
+pub(crate) async fn door() -> Door {
+    door_of(Web::start().await).await
+}
+
+/// The link of a control plane.
+pub(crate) async fn door_of(web: Web) -> Door {
     let authority = Arc::new(Authority::load(&web.plane.store).await.unwrap());
     let link = Link::bind("127.0.0.1:0".parse().unwrap(), Arc::clone(&authority)).unwrap();
     let token = authority.join_token(&link.local_addr().unwrap().to_string());
@@ -48,8 +52,8 @@ async fn door() -> Door {
 }
 
 /// A relay's end of the link.
-struct Relay {
-    connection: Connection,
+pub(crate) struct Relay {
+    pub(crate) connection: Connection,
     sender: SendStream,
     receiver: RecvStream,
     decoder: Decoder,
@@ -77,25 +81,44 @@ impl Relay {
         Self { connection, sender, receiver, decoder, _endpoint: endpoint }
     }
 
-    /// Dials and is let in; the last committed event.
-    async fn join(token: &JoinToken) -> (Self, EventNumber) {
+    /// Dials, is let in by the one that numbers events, and takes its place; the last committed
+    /// event.
+    pub(crate) async fn join(token: &JoinToken) -> (Self, EventNumber) {
+        let (mut relay, acked) = Self::join_any(token).await;
+        while relay.lease().await.is_none() {}
+        (relay, acked)
+    }
+
+    /// The same, whoever numbers events.
+    pub(crate) async fn join_any(token: &JoinToken) -> (Self, EventNumber) {
         let mut relay = Self::dial(token).await;
         relay.say(&ToControl::Hello(hello(token))).await;
         let ToRelay::Welcome { acked, .. } = relay.hear().await else { panic!("no welcome") };
         loop {
             if let ToRelay::Synced = relay.hear().await {
-                return (relay, acked);
+                break;
+            }
+        }
+        relay.say(&ToControl::Load(READY)).await;
+        (relay, acked)
+    }
+
+    /// What control says next of the lease.
+    pub(crate) async fn lease(&mut self) -> Option<u64> {
+        loop {
+            if let ToRelay::Lease { term } = self.hear().await {
+                return term;
             }
         }
     }
 
-    async fn say(&mut self, message: &ToControl) {
+    pub(crate) async fn say(&mut self, message: &ToControl) {
         let mut bytes = Vec::new();
         message.write(&mut bytes).unwrap();
         self.sender.write_all(&bytes).await.unwrap();
     }
 
-    async fn hear(&mut self) -> ToRelay {
+    pub(crate) async fn hear(&mut self) -> ToRelay {
         self.try_hear().await.expect("the link is up")
     }
 
@@ -118,7 +141,7 @@ impl Relay {
         announcement
     }
 
-    async fn ack(&mut self) -> EventNumber {
+    pub(crate) async fn ack(&mut self) -> EventNumber {
         loop {
             if let ToRelay::Ack { through } = self.hear().await {
                 return through;
@@ -138,7 +161,7 @@ fn hello(token: &JoinToken) -> Hello {
     }
 }
 
-fn event(n: u64, event: CallEvent) -> NodeEvent {
+pub(crate) fn event(n: u64, event: CallEvent) -> NodeEvent {
     NodeEvent { n: EventNumber(n), at: control::clock::wall(), call: None, event }
 }
 
@@ -146,7 +169,7 @@ fn refused(n: u64) -> NodeEvent {
     event(n, CallEvent::StreamRefused { why: format!("reason {n}") })
 }
 
-const READY: Load = Load { calls: 0, calls_max: 10, ready: true };
+pub(crate) const READY: Load = Load { calls: 0, calls_max: 10, ready: true };
 
 #[tokio::test]
 async fn a_relay_is_told_everything_that_a_call_needs_in_order() {
@@ -154,7 +177,10 @@ async fn a_relay_is_told_everything_that_a_call_needs_in_order() {
     let mut relay = Relay::dial(&door.token).await;
     relay.say(&ToControl::Hello(hello(&door.token))).await;
     let first = relay.hear().await;
-    assert!(matches!(first, ToRelay::Welcome { version: VERSION, acked: EventNumber(0) }));
+    let ToRelay::Welcome { version: VERSION, acked: EventNumber(0), control } = first else {
+        panic!("instead: {first:?}")
+    };
+    assert_eq!(control.as_ref(), Some(door.web.plane.sequencer.control()));
     let ToRelay::TicketKeys { keys } = relay.hear().await else { panic!("no keys") };
     assert!(!KeySet::new(&keys).unwrap().is_empty());
     assert_eq!(keys, door.web.plane.tokens.verifying());
@@ -336,10 +362,35 @@ async fn a_node_that_starts_again_takes_its_own_place() {
     let mut new = Relay::dial(&door.token).await;
     new.say(&ToControl::Hello(Hello { epoch: Epoch(8), ..hello(&door.token) })).await;
     assert!(matches!(new.hear().await, ToRelay::Welcome { acked: EventNumber(0), .. }));
-    while old.try_hear().await.is_some() {}
+    // It takes the place once it has everything and says how it is.
     new.say(&ToControl::Load(READY)).await;
+    while old.try_hear().await.is_some() {}
     door.web.begun("CA1").await;
     assert_eq!(door.web.plane.nodes.list().len(), 1);
+}
+
+#[tokio::test]
+async fn a_relay_that_finds_control_twice_and_leaves_without_a_word_keeps_its_place() {
+    let door = door().await;
+    let (mut first, _) = Relay::join(&door.token).await;
+    door.web.begun("CA1").await;
+    let mut second = Relay::dial(&door.token).await;
+    second.say(&ToControl::Hello(hello(&door.token))).await;
+    while !matches!(second.hear().await, ToRelay::Synced) {}
+    second.connection.close(0_u8.into(), b"");
+    first.say(&ToControl::Events { events: vec![refused(1)] }).await;
+    assert_eq!(first.ack().await, EventNumber(1), "the first line goes on");
+}
+
+#[tokio::test]
+async fn an_older_relay_is_told_nothing_of_the_lease_and_its_events_are_taken() {
+    let door = door().await;
+    let mut relay = Relay::dial(&door.token).await;
+    let version = Version { minor: 0, ..VERSION };
+    relay.say(&ToControl::Hello(Hello { version, ..hello(&door.token) })).await;
+    while !matches!(relay.hear().await, ToRelay::Synced) {}
+    relay.say(&ToControl::Events { events: vec![refused(1)] }).await;
+    assert!(matches!(relay.hear().await, ToRelay::Ack { through: EventNumber(1) }));
 }
 
 #[tokio::test]
@@ -371,4 +422,17 @@ async fn the_authority_and_the_secret_outlive_a_restart_and_strangers_are_not_tr
     // The token of before opens the door of after.
     let (_relay, _) = Relay::join(&JoinToken { address, ..door.token.clone() }).await;
     assert!(!format!("{:?}", door.token).contains(TOKEN));
+}
+
+#[tokio::test]
+async fn a_relay_that_is_in_is_told_of_new_keys_before_they_sign() {
+    let door = door().await;
+    let (mut relay, _) = Relay::join(&door.token).await;
+    let plane = &door.web.plane;
+    let before = plane.tokens.verifying();
+    let almost_a_day = control::clock::wall().plus_us(24 * 3_600_000_000 - 60_000_000);
+    plane.tokens.refresh(&plane.store, almost_a_day).await.unwrap();
+    let ToRelay::TicketKeys { keys } = relay.hear().await else { panic!("no keys") };
+    assert_eq!((keys.len(), &keys), (2, &plane.tokens.verifying()));
+    assert!(keys.contains(&before[0]), "what was signed is taken on");
 }

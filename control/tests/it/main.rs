@@ -11,27 +11,52 @@
 mod pg;
 
 mod db;
+mod store_agents;
 mod store_calls;
+mod store_dials;
+mod store_keys;
+mod store_numbers;
+mod store_once;
 mod store_open;
+mod store_rings;
 mod store_tenants;
 
 mod sequencer_lease;
 mod sequencer_ledger;
 mod sequencer_task;
 
+mod retention;
 mod sse_stream;
+mod webhooks;
 
 mod carrier;
 mod web;
 
+mod twilio_numbers;
 mod twilio_resume;
 mod twilio_status;
 mod twilio_voice;
 
+mod api_agents;
 mod api_calls;
 mod api_commands;
+mod api_credentials;
 mod api_events;
+mod api_keys;
+mod api_rates;
+mod api_sessions;
+mod api_tenant;
+mod api_tickets;
 
+mod dialer_carrier;
+mod dialer_rules;
+
+mod api_numbers;
+mod api_once;
+mod api_runs;
+mod instances;
+
+mod link_agents;
 mod link_relay;
 
 mod process_serve;

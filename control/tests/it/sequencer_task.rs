@@ -20,7 +20,7 @@ on_both!(
     what_was_offered_before_a_stop_is_committed,
     control_decides_and_the_event_follows_by_itself,
     another_instance_takes_over_when_the_holder_stops,
-    a_holder_that_lost_its_lease_commits_its_group_once_it_has_it_again,
+    a_holder_that_lost_its_lease_says_no_and_commits_once_it_has_it_again,
 );
 
 /// A sequencer that runs.
@@ -159,7 +159,7 @@ async fn another_instance_takes_over_when_the_holder_stops(db: &TestDb) {
     second.stop().await;
 }
 
-async fn a_holder_that_lost_its_lease_commits_its_group_once_it_has_it_again(db: &TestDb) {
+async fn a_holder_that_lost_its_lease_says_no_and_commits_once_it_has_it_again(db: &TestDb) {
     let stores = [db.open().await, db.open().await];
     let call = fresh_call(&stores[0], "c_1").await;
     let running = Running::start(&stores[0], Times::default());
@@ -169,13 +169,17 @@ async fn a_holder_that_lost_its_lease_commits_its_group_once_it_has_it_again(db:
     let thief = thief.as_mut().unwrap();
     let offer = running.sequencer.submit(source("n1"), turns(11..=20, &call)).await.unwrap();
     running.reaches(LeaseState::Waiting).await;
+    // Whoever holds the lease next is told everything again.
+    assert_eq!(offer.await, Err(Refused::NotHolder));
     // The relay, connected to both, has told the thief as well.
     thief.write(&[(source("n1"), turns(11..=15, &call))]).await.unwrap();
     assert_eq!(kinds(&stores[1]).await.len(), 15);
     // The thief is silent from here on, as if it had crashed.
     let free = Times { lease: Duration::ZERO, ..Times::default() };
     Ledger::take(&stores[1], "thief", free, AtOnce::Yes).await.unwrap().unwrap();
-    assert_eq!(offer.await, Ok(EventNumber(20)));
+    running.reaches(LeaseState::Held).await;
+    let again = running.sequencer.submit(source("n1"), turns(11..=20, &call)).await.unwrap();
+    assert_eq!(again.await, Ok(EventNumber(20)));
     assert_eq!(kinds(&stores[1]).await.len(), 20);
     running.stop().await;
 }

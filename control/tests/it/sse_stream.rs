@@ -5,22 +5,24 @@ use std::pin::pin;
 use control::events::Seq;
 use control::hub::Hub;
 use control::sequencer::{LeaseState, Sequencer, Settings, sequencer};
-use control::sse::{End, Item, Watch, stream};
+use control::sse::{Because, End, Item, Reset, Watch, stream};
 use control::store::Store;
-use control::store::call::Call;
+use control::store::call::{Call, NewCall};
 use futures_util::{FutureExt as _, Stream, StreamExt as _};
+use link::id::RunId;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::db::{TestDb, fresh_call, on_both, source, tenant, turns};
+use super::db::{TestDb, at, fresh_call, new_call, node, on_both, source, tenant, turns};
 
 on_both!(
     a_client_without_an_id_begins_with_what_happens_next,
     readers_that_come_and_go_under_load_see_each_record_once_in_order,
     a_long_replay_comes_in_pages_without_a_gap,
     a_filter_passes_one_call_and_keeps_the_place,
+    a_run_is_followed_on_one_stream_from_memory_and_from_the_database,
     a_client_that_falls_behind_is_sent_away_and_resumes,
-    an_id_from_another_database_begins_with_what_happens_next,
+    an_id_from_another_database_is_a_break,
     an_instance_without_the_lease_streams_what_the_holder_commits,
     silence_is_broken_by_pings,
     a_stop_ends_every_stream,
@@ -53,7 +55,7 @@ impl Instance {
 
     fn watch(&self, after: Option<u64>, call: Option<&Call>) -> impl Stream<Item = Item> + use<> {
         let call = call.map(|call| call.id.clone());
-        let watch = Watch { tenant: tenant(), after: after.map(Seq), call };
+        let watch = Watch { tenant: tenant(), after: after.map(Seq), call, run: None };
         stream(self.store.clone(), &self.hub, watch, self.shutdown.clone())
     }
 
@@ -74,6 +76,7 @@ async fn next_seq(stream: &mut (impl Stream<Item = Item> + Unpin)) -> Option<u64
         match stream.next().await? {
             Item::Record(record) => return Some(record.seq.0),
             Item::Ping => {}
+            Item::Reset(reset) => panic!("{reset:?}"),
             Item::End(_) => return None,
         }
     }
@@ -202,29 +205,66 @@ async fn a_filter_passes_one_call_and_keeps_the_place(db: &TestDb) {
     instance.stop().await;
 }
 
+async fn a_run_is_followed_on_one_stream_from_memory_and_from_the_database(db: &TestDb) {
+    let instance = Instance::start(db).await;
+    let run = RunId::new("run_1").unwrap();
+    let of_run = |id: &str| NewCall { run: Some(run.clone()), ..new_call(id) };
+    let watch = |after| {
+        let watch = Watch { tenant: tenant(), after, call: None, run: Some(run.clone()) };
+        Box::pin(stream(instance.store.clone(), &instance.hub, watch, CancellationToken::new()))
+    };
+    let first = instance.store.create_call(of_run("c_1"), at(0)).await.unwrap().into_call();
+    let alone = fresh_call(&instance.store, "c_2").await;
+    let mut live = watch(Some(Seq(0)));
+    assert!(next_seq(&mut live).now_or_never().is_none());
+    instance.send("n1", &first, 1..=1).await;
+    instance.send("n1", &alone, 2..=2).await;
+    // One that joins while somebody watches: its first record says so.
+    let later = instance.store.create_call(of_run("c_3"), at(0)).await.unwrap().into_call();
+    instance.store.begin_stream(&tenant(), &later.id, &node(), at(1)).await.unwrap();
+    while instance.store.head(&tenant()).await.unwrap() < Seq(3) {
+        tokio::task::yield_now().await;
+    }
+    instance.send("n1", &later, 3..=3).await;
+    instance.send("n1", &first, 4..=4).await;
+    for place in [1, 3, 4, 5] {
+        assert_eq!(next_seq(&mut live).await, Some(place));
+    }
+    // Nobody watches: the window is gone, and all comes from the database.
+    drop(live);
+    let mut replayed = watch(Some(Seq(1)));
+    for place in [3, 4, 5] {
+        assert_eq!(next_seq(&mut replayed).await, Some(place));
+    }
+    drop(replayed);
+    instance.stop().await;
+}
+
 async fn a_client_that_falls_behind_is_sent_away_and_resumes(db: &TestDb) {
     let instance = Instance::start(db).await;
     let call = fresh_call(&instance.store, "c_1").await;
     let mut slow = Box::pin(instance.watch(Some(0), None));
     go_live(&instance, &call, &mut slow).await;
-    for first in (2..=301).step_by(50) {
+    for first in (2..=401).step_by(50) {
         instance.send("n1", &call, first..=first + 49).await;
     }
     assert_eq!(slow.next().await, Some(Item::End(End::TooSlow)));
     assert_eq!(slow.next().await, None);
     drop(slow);
     let mut resumed = pin!(instance.watch(Some(1), None));
-    for expected in 2..=301 {
+    for expected in 2..=401 {
         assert_eq!(next_seq(&mut resumed).await, Some(expected));
     }
     instance.stop().await;
 }
 
-async fn an_id_from_another_database_begins_with_what_happens_next(db: &TestDb) {
+async fn an_id_from_another_database_is_a_break(db: &TestDb) {
     let instance = Instance::start(db).await;
     let call = fresh_call(&instance.store, "c_1").await;
     instance.send("n1", &call, 1..=3).await;
-    let mut stream = pin!(instance.watch(Some(u64::MAX), None));
+    let mut stream = pin!(instance.watch(Some(99), None));
+    let reset = Reset { after: Seq(99), resumes_after: Seq(3), because: Because::UnknownId };
+    assert_eq!(stream.next().await, Some(Item::Reset(reset)));
     begins_behind(3, &mut stream, &instance, &call).await;
     instance.stop().await;
 }
@@ -261,7 +301,7 @@ async fn an_instance_without_the_lease_streams_what_the_holder_commits(db: &Test
 async fn silence_is_broken_by_pings(db: &TestDb) {
     let instance = Instance::start(db).await;
     let call = fresh_call(&instance.store, "c_1").await;
-    let watch = Watch { tenant: tenant(), after: Some(Seq(0)), call: None };
+    let watch = Watch { tenant: tenant(), after: Some(Seq(0)), call: None, run: None };
     let forever = CancellationToken::new();
     let mut stream = Box::pin(stream(instance.store.clone(), &instance.hub, watch, forever));
     go_live(&instance, &call, &mut stream).await;

@@ -1,12 +1,13 @@
 //! Calls in the store: found again, resumed, ended once, listed.
 
 use control::store::call::{
-    Begin, CallEnd, CallState, CarrierWord, Created, Cursor, NewCall, Number, Resume,
+    Begin, Call, CallEnd, CallState, CarrierWord, Created, Cursor, Direction, Filter, NewCall,
+    Number, Resume,
 };
 use control::store::{Ending, Times};
 use futures_util::future::join_all;
 use link::event::EndReason;
-use link::id::{CallId, Gen, NodeId};
+use link::id::{AgentName, CallId, Gen, NodeId, RunId};
 
 use super::db::{
     TestDb, at, carrier, event, fresh_call, ledger, new_call, node, on_both, source, started_call,
@@ -25,6 +26,7 @@ on_both!(
     a_transfer_dials_even_when_asked_again,
     the_carriers_last_word_ends_a_call_and_older_ones_change_nothing,
     the_list_shows_each_call_once_newest_first,
+    a_filter_lets_through_what_it_names_and_nothing_else,
     a_stored_call_comes_back_whole,
 );
 
@@ -57,8 +59,10 @@ async fn an_outbound_call_is_found_by_the_name_that_the_carrier_gives_it(db: &Te
     }
     let id = CallId::new("c_1").unwrap();
     assert_eq!(store.call_by_carrier(&tenant(), &carrier("CA9")).await.unwrap(), None);
-    store.name_call(&tenant(), &id, carrier("CA9")).await.unwrap().unwrap();
-    let again = store.name_call(&tenant(), &id, carrier("CA10")).await.unwrap().unwrap();
+    let name =
+        async |sid| store.name_call(&tenant(), &id, None, carrier(sid), at(1)).await.unwrap();
+    name("CA9").await.unwrap();
+    let again = name("CA10").await.unwrap();
     assert_eq!(again.carrier, Some(carrier("CA9")));
     let found = store.call_by_carrier(&tenant(), &carrier("CA9")).await.unwrap().unwrap();
     assert_eq!(found.id, id);
@@ -193,7 +197,7 @@ async fn the_list_shows_each_call_once_newest_first(db: &TestDb) {
     let mut seen = Vec::new();
     let mut after: Option<Cursor> = None;
     loop {
-        let page = store.calls(&tenant(), after.as_ref(), 3).await.unwrap();
+        let page = store.calls(&tenant(), &Filter::default(), after.as_ref(), 3).await.unwrap();
         seen.extend(page.calls.into_iter().map(|call| call.id.to_string()));
         // A call that comes in between belongs before the first page, not into the next.
         store.create_call(new_call(&format!("late_{}", seen.len())), at(99)).await.unwrap();
@@ -204,6 +208,50 @@ async fn the_list_shows_each_call_once_newest_first(db: &TestDb) {
     }
     let expected: Vec<String> = (0..11).rev().map(|i| format!("c_{i:02}")).collect();
     assert_eq!(seen, expected);
+}
+
+async fn a_filter_lets_through_what_it_names_and_nothing_else(db: &TestDb) {
+    let store = db.open().await;
+    let run = RunId::new("run_1").unwrap();
+    for i in 0..6 {
+        let plain = new_call(&format!("c_{i}"));
+        let new = match i {
+            1 => NewCall { run: Some(run.clone()), ..plain },
+            2 => NewCall { direction: Direction::Outbound, carrier: None, ..plain },
+            3 => NewCall { agent: AgentName::new("sales").unwrap(), ..plain },
+            4 => NewCall { from: Number("+15550177".into()), ..plain },
+            5 => NewCall { to: Number("+15550188".into()), run: Some(run.clone()), ..plain },
+            _ => plain,
+        };
+        store.create_call(new, at(i)).await.unwrap();
+    }
+    let begun = CallId::new("c_0").unwrap();
+    store.begin_stream(&tenant(), &begun, &node(), at(9)).await.unwrap();
+    let all = Filter::default();
+    for (filter, expected) in [
+        (Filter { run: Some(run.clone()), ..all.clone() }, "c_5 c_1"),
+        (Filter { state: Some(CallState::Starting), ..all.clone() }, "c_0"),
+        (Filter { direction: Some(Direction::Outbound), ..all.clone() }, "c_2"),
+        (Filter { agent: Some(AgentName::new("sales").unwrap()), ..all.clone() }, "c_3"),
+        (Filter { from: Some(Number("+15550177".into())), ..all.clone() }, "c_4"),
+        (Filter { to: Some(Number("+15550188".into())), ..all.clone() }, "c_5"),
+        (Filter { since: Some(at(4)), ..all.clone() }, "c_5 c_4"),
+        (Filter { until: Some(at(2)), ..all.clone() }, "c_1 c_0"),
+        (Filter { run: Some(run), since: Some(at(2)), until: Some(at(5)), ..all.clone() }, ""),
+        (all, "c_5 c_4 c_3 c_2 c_1 c_0"),
+    ] {
+        // Pages of one, so that the filter and the cursor meet.
+        let (mut seen, mut after) = (Vec::new(), None);
+        loop {
+            let page = store.calls(&tenant(), &filter, after.as_ref(), 1).await.unwrap();
+            seen.extend(page.calls.iter().map(|call: &Call| call.id.to_string()));
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen.join(" "), expected, "{filter:?}");
+    }
 }
 
 async fn a_stored_call_comes_back_whole(db: &TestDb) {

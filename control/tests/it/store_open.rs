@@ -72,7 +72,7 @@ async fn calls_of_the_first_layout_are_there_after_the_second(db: &TestDb) {
 }
 
 /// The first release's migrations.
-fn only(first: &'static str) -> Migrator {
+pub(crate) fn only(first: &'static str) -> Migrator {
     let first = SqlStr::from_static(first);
     let first = Migration::new(1, "first".into(), MigrationType::Simple, first, false);
     Migrator::with_migrations(vec![first])

@@ -2,7 +2,7 @@
 //! themselves.
 
 use control::store::Times;
-use control::store::call::Resume;
+use control::store::call::{Filter, Resume};
 use link::id::TenantId;
 use sqlx::PgConnection;
 
@@ -22,7 +22,7 @@ async fn a_tenant_finds_nothing_of_another_one(db: &TestDb) {
     store.ensure_tenant(&other, at(0)).await.unwrap();
 
     assert_eq!(store.call(&other, &call.id).await.unwrap(), None);
-    assert!(store.calls(&other, None, 10).await.unwrap().calls.is_empty());
+    assert!(store.calls(&other, &Filter::default(), None, 10).await.unwrap().calls.is_empty());
     let resumed = store.resume(&other, &call.id, Some(&node()), at(3)).await.unwrap();
     assert_eq!(resumed, Resume::Unknown);
     assert_eq!(store.head(&other).await.unwrap().0, 0);

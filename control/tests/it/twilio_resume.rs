@@ -41,6 +41,26 @@ async fn each_end_of_a_stream_gets_the_next_generation_and_the_fourth_in_a_minut
 }
 
 #[tokio::test]
+async fn a_question_whose_answer_was_lost_gets_the_same_generation_on_the_same_node() {
+    let web = Web::start().await;
+    let nodes = [web.node("fra-1", 0), web.node("fra-2", 1)];
+    let (_, target) = web.begun("CA1").await;
+    let keys = KeySet::new(&web.plane.tokens.verifying()).unwrap();
+    let mut claimed = Vec::new();
+    for token in ["t1", "t1", "t1", "t1", "t1", "t2"] {
+        let (_, twiml) = web.hook_as(token, &target, &in_progress("CA1")).await;
+        let claims = keys.verify(&ticket(&twiml), control::clock::wall()).unwrap();
+        claimed.push((claims.generation.0, claims.node.to_string()));
+        // Were it asked anew, the other node would be the emptier one.
+        nodes[1].0.set_load(link::message::Load { calls: 0, calls_max: 10, ready: true });
+        nodes[0].0.set_load(link::message::Load { calls: 5, calls_max: 10, ready: true });
+    }
+    let generations: Vec<_> = claimed.iter().map(|(generation, _)| *generation).collect();
+    assert_eq!(generations, [1, 1, 1, 1, 1, 2]);
+    assert!(claimed[..5].iter().all(|(_, node)| *node == claimed[0].1), "{claimed:?}");
+}
+
+#[tokio::test]
 async fn a_call_that_was_ended_is_hung_up() {
     let web = Web::start().await;
     let _node = web.node("fra-1", 0);

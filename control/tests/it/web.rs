@@ -3,10 +3,20 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64_simd::STANDARD;
-use control::api::auth::ApiKeys;
+use control::access::address::Proxies;
+use control::access::key::{ApiKey, KeyId};
+use control::access::known::KnownKeys;
+use control::access::rates::Rates;
+use control::access::scope::Scopes;
+use control::access::tenants::Tenants;
+use control::api::auth::OperatorKeys;
 use control::config::{Account, agents};
+use control::dialer::rules::Rules;
+use control::dialer::waiting::Dialler;
+use control::directory::Directory;
 use control::events::{Record, Seq};
 use control::fleet::nodes::{Arrival, Nodes, Stay};
 use control::fleet::orders::Order;
@@ -14,19 +24,22 @@ use control::hub::Hub;
 use control::metrics::Metrics;
 use control::plane::Plane;
 use control::sequencer::{Settings, sequencer};
-use control::store::Source;
 use control::store::call::{Call, CarrierIds, Number};
+use control::store::{Added, Pacing, Source, StoredKey};
 use control::tokens::Tokens;
 use control::twilio::rest::Rest;
-use control::twilio::signature::PublicOrigin;
+use control::twilio::signature::{AuthTokens, PublicOrigin};
+use control::webhooks::Post;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use link::event::{CallEvent, CallRef, NodeEvent};
-use link::id::{CallId, Epoch, EventNumber, NodeId};
+use link::guard::Allowed;
+use link::id::{CallId, Epoch, EventNumber, NodeId, TenantId};
 use link::message::Load;
 use link::secret::Secret;
 use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
 use sha1::Sha1;
+use sqlx::{Connection as _, SqliteConnection};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -36,6 +49,7 @@ use super::db::{key, tenant};
 
 pub(crate) const ORIGIN: &str = "https://hooks.example";
 pub(crate) const TOKEN: &str = "auth-token-of-the-account";
+pub(crate) const NEXT_TOKEN: &str = "auth-token-to-be-promoted";
 pub(crate) const ACCOUNT: &str = "AC00000000000000000000000000000001";
 pub(crate) const API_KEY: &str = "key-0123456789abcdef01234567";
 pub(crate) const AGENTS: &str = r#"
@@ -48,6 +62,7 @@ provider = { kind = "openai_realtime", url = "ws://127.0.0.1:9/v1/realtime", api
 [[agent]]
 name = "sales"
 instructions = "You sell."
+machine = { do = "continue" }
 provider = { kind = "openai_realtime", url = "ws://127.0.0.1:9/v1/realtime" }
 "#;
 
@@ -56,7 +71,7 @@ pub(crate) struct Web {
     pub(crate) plane: Arc<Plane>,
     pub(crate) address: SocketAddr,
     pub(crate) http: Client,
-    _folder: TempDir,
+    pub(crate) folder: Arc<TempDir>,
     stop: CancellationToken,
 }
 
@@ -75,38 +90,94 @@ impl Web {
 
     /// With the carrier's API at an address.
     pub(crate) async fn with_carrier(api_url: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::with_from(api_url, Some(Number("+15550100".into()))).await
+    }
+
+    /// The same, with another number that calls when nobody says.
+    pub(crate) async fn with_from(api_url: &str, from: Option<Number>) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
         let url = format!("sqlite://{}/linecard.db", folder.path().display());
-        let store = control::store::Store::open(&url, key()).await.unwrap();
+        Self::on(&url, folder, api_url, (quick(), from)).await
+    }
+
+    /// With the database of that folder, which another one may have left, and these rules.
+    pub(crate) async fn beside(folder: Arc<TempDir>, api_url: &str, rules: Rules) -> Self {
+        let url = format!("sqlite://{}/linecard.db", folder.path().display());
+        Self::on(&url, folder, api_url, (rules, Some(Number("+15550100".into())))).await
+    }
+
+    /// One of several on a database.
+    pub(crate) async fn one_of(url: &str) -> Self {
+        let (folder, from) = (Arc::new(tempfile::tempdir().unwrap()), Number("+15550100".into()));
+        Self::on(url, folder, "http://127.0.0.1:1", (quick(), Some(from))).await
+    }
+
+    async fn on(
+        url: &str,
+        folder: Arc<TempDir>,
+        api_url: &str,
+        (rules, from): (Rules, Option<Number>),
+    ) -> Self {
+        let store = control::store::Store::open(url, key()).await.unwrap();
         let (hub, stop, nodes) = (Hub::new(), CancellationToken::new(), Nodes::new());
         let (sequencer, numbering) =
             sequencer(store.clone(), hub.clone(), Settings::default(), stop.clone());
         tokio::spawn(numbering);
+        let keys = KnownKeys::load(store.clone()).await.unwrap();
+        let tenants = Tenants::load(store.clone()).await.unwrap();
         let carrier = Account {
             sid: ACCOUNT.into(),
-            auth_token: Secret::new(TOKEN),
+            auth_tokens: AuthTokens {
+                primary: Secret::new(TOKEN),
+                next: Some(Secret::new(NEXT_TOKEN)),
+            },
             api_url: api_url.into(),
         };
+        let post = Post::new(Allowed::parse("127.0.0.1").unwrap()).unwrap();
+        let seeds = agents::read(AGENTS, |_| None).unwrap();
+        let provider_keys = [("OPENAI_API_KEY".to_owned(), Secret::new("sk-environment"))];
+        let directory =
+            Directory::load(seeds, provider_keys.into_iter().collect(), &store).await.unwrap();
         let plane = Arc::new(Plane {
             metrics: Metrics::new(nodes.clone(), sequencer.clone(), hub.clone()),
-            tokens: Tokens::load(&store).await.unwrap(),
+            tokens: Tokens::load(&store, control::clock::wall()).await.unwrap(),
             store,
             sequencer,
             hub,
             nodes,
-            agents: agents::read(AGENTS, |_| None).unwrap(),
-            auth_token: carrier.auth_token.clone(),
+            directory,
+            auth_tokens: carrier.auth_tokens.clone(),
             carrier: Rest::new(carrier).unwrap(),
+            post: post.clone(),
             public: PublicOrigin::parse(ORIGIN).unwrap(),
-            api_keys: ApiKeys::parse(API_KEY).unwrap(),
-            from: Some(Number("+15550100".into())),
+            operators: OperatorKeys::parse(API_KEY).unwrap(),
+            keys,
+            tenants,
+            rates: Rates::default(),
+            proxies: Proxies::parse("127.0.0.1").unwrap(),
+            rules,
+            dialler: Dialler::default(),
+            from,
             shutdown: CancellationToken::new(),
         });
+        let fresh = Arc::clone(&plane);
+        tokio::spawn(async move { control::access::keep_fresh(&fresh).await });
+        let (told, state) = (plane.store.clone(), plane.sequencer.state());
+        tokio::spawn(post.deliver(told, state, stop.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let routes = control::http::routes(&plane);
         tokio::spawn(control::http::serve::serve(listener, routes, plane.shutdown.clone()));
-        Self { plane, address, http: Client::new(), _folder: folder, stop }
+        tokio::spawn(control::dialer::queue::run(Arc::clone(&plane)));
+        Self { plane, address, http: Client::new(), folder, stop }
+    }
+
+    /// Changes rows of its SQLite file behind its back.
+    pub(crate) async fn change(&self, sql: &'static str) {
+        let url = format!("sqlite://{}/linecard.db", self.folder.path().display());
+        let mut connection = SqliteConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+        connection.close().await.unwrap();
     }
 
     /// A relay that is ready, with so many calls.
@@ -132,6 +203,19 @@ impl Web {
         answer(request.header("X-Twilio-Signature", signature)).await
     }
 
+    /// The carrier asks, as one of the attempts that have this token.
+    pub(crate) async fn hook_as(
+        &self,
+        token: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+    ) -> (u16, String) {
+        let signature = sign(&format!("{ORIGIN}{target}"), fields);
+        let request = self.http.post(self.url(target)).form(fields);
+        let request = request.header("I-Twilio-Idempotency-Token", token);
+        answer(request.header("X-Twilio-Signature", signature)).await
+    }
+
     /// The carrier asks what to do with a call, for the first time.
     pub(crate) async fn voice(&self, call_sid: &str) -> (u16, String) {
         self.hook("/v1/twilio/voice", &inbound(call_sid)).await
@@ -141,6 +225,28 @@ impl Web {
     pub(crate) async fn api(&self, request: RequestBuilder) -> (u16, Value) {
         let response = request.bearer_auth(API_KEY).send().await.unwrap();
         json(response).await
+    }
+
+    /// A key of a tenant, which is made when it is not there.
+    pub(crate) async fn key_for(&self, name: &str, scopes: &[&str]) -> String {
+        let tenant = TenantId::new(name).unwrap();
+        self.plane.store.ensure_tenant(&tenant, control::clock::wall()).await.unwrap();
+        add_key(&self.plane, &tenant, scopes).await
+    }
+
+    /// Another web application asks, with its own key.
+    pub(crate) async fn api_as(&self, key: &str, request: RequestBuilder) -> (u16, Value) {
+        json(request.bearer_auth(key).send().await.unwrap()).await
+    }
+
+    /// The web application sends JSON.
+    pub(crate) async fn post(&self, target: &str, body: &Value) -> (u16, Value) {
+        self.api(self.http.post(self.url(target)).json(body)).await
+    }
+
+    /// The web application reads.
+    pub(crate) async fn get(&self, target: &str) -> (u16, Value) {
+        self.api(self.http.get(self.url(target))).await
     }
 
     pub(crate) async fn call(&self, call_sid: &str) -> Option<Call> {
@@ -175,10 +281,15 @@ impl Web {
 
     /// The first records, once there are so many.
     pub(crate) async fn records(&self, many: usize) -> Vec<Record> {
+        self.records_of(tenant(), many).await
+    }
+
+    /// The first records of a tenant, once there are so many.
+    pub(crate) async fn records_of(&self, tenant: TenantId, many: usize) -> Vec<Record> {
         let mut stream = std::pin::pin!(control::sse::stream(
             self.plane.store.clone(),
             &self.plane.hub,
-            control::sse::Watch { tenant: tenant(), after: Some(Seq(0)), call: None },
+            control::sse::Watch { tenant, after: Some(Seq(0)), call: None, run: None },
             CancellationToken::new(),
         ));
         let mut records = Vec::new();
@@ -186,6 +297,7 @@ impl Web {
             match futures_util::StreamExt::next(&mut stream).await.unwrap() {
                 control::sse::Item::Record(record) => records.push((*record).clone()),
                 control::sse::Item::Ping => {}
+                control::sse::Item::Reset(reset) => panic!("{reset:?}"),
                 control::sse::Item::End(end) => panic!("{end:?}"),
             }
         }
@@ -193,11 +305,38 @@ impl Web {
     }
 }
 
+/// A fresh key of a tenant that is there.
+pub(crate) async fn add_key(plane: &Plane, tenant: &TenantId, scopes: &[&str]) -> String {
+    let key = ApiKey::generate().unwrap();
+    let stored = StoredKey {
+        id: key.id.clone(),
+        tenant: tenant.clone(),
+        name: "test".into(),
+        hash: plane.keys.pepper().hash(&key),
+        scopes: Scopes::read(scopes.iter().copied()).unwrap(),
+        created_at: control::clock::wall(),
+        expires_at: None,
+        used_at: None,
+        revoked_at: None,
+    };
+    let operator = KeyId::new("test").unwrap();
+    assert_eq!(plane.store.add_api_key(&stored, &operator).await.unwrap(), Added::Done);
+    key.to_text().reveal().to_owned()
+}
+
+/// Rules that hold nothing up: tests call one after the other.
+pub(crate) fn quick() -> Rules {
+    let pacing =
+        Pacing { account_every: Duration::ZERO, number_every: Duration::ZERO, ..Pacing::default() };
+    let soon = Duration::from_millis(50);
+    Rules { pacing, settled: soon, pause: soon, ..Rules::default() }
+}
+
 /// The next thing to do that a node is told; what it is only told of is passed over.
 pub(crate) async fn next_command(orders: &mut mpsc::Receiver<Order>) -> Order {
     loop {
         match orders.recv().await.expect("the node is in") {
-            Order::Announce(_) => {}
+            Order::Announce(_) | Order::Agent(_) => {}
             order @ Order::Do { .. } => return order,
         }
     }
@@ -218,6 +357,10 @@ pub(crate) fn inbound(call_sid: &str) -> [(&'static str, &str); 7] {
 
 /// The carrier's signature, written down a second time so that it can disagree with ours.
 pub(crate) fn sign(url: &str, fields: &[(&str, &str)]) -> String {
+    sign_with(TOKEN, url, fields)
+}
+
+pub(crate) fn sign_with(token: &str, url: &str, fields: &[(&str, &str)]) -> String {
     let mut fields = fields.to_vec();
     fields.sort_by_key(|(name, _)| *name);
     let mut text = url.split('#').next().unwrap().to_owned();
@@ -225,7 +368,7 @@ pub(crate) fn sign(url: &str, fields: &[(&str, &str)]) -> String {
         text += name;
         text += value;
     }
-    let mut mac = Hmac::<Sha1>::new_from_slice(TOKEN.as_bytes()).unwrap();
+    let mut mac = Hmac::<Sha1>::new_from_slice(token.as_bytes()).unwrap();
     mac.update(text.as_bytes());
     STANDARD.encode_to_string(mac.finalize().into_bytes())
 }
@@ -237,7 +380,10 @@ pub(crate) async fn answer(request: RequestBuilder) -> (u16, String) {
 
 pub(crate) async fn json(response: Response) -> (u16, Value) {
     let status = response.status().as_u16();
-    (status, serde_json::from_str(&response.text().await.unwrap()).unwrap())
+    let text = response.text().await.unwrap();
+    // What was deleted leaves nothing to show.
+    let body = if text.is_empty() { Value::Null } else { serde_json::from_str(&text).unwrap() };
+    (status, body)
 }
 
 /// The text between two texts.

@@ -8,7 +8,7 @@ use link::id::CommandId;
 use link::message::Side as Muted;
 use link::tool::Address;
 use relay::call::input::{
-    AgentEvent, AgentFormat, Answering, Audio, Batch, CallerEvent, Command, Input, MarkId, Outcome,
+    AgentEvent, Answering, Audio, AudioFormat, Batch, CallerEvent, Command, Input, MarkId, Outcome,
     Preparation, Slot, ToolResult,
 };
 use relay::call::moment::Moment;
@@ -16,14 +16,16 @@ use relay::call::{Call, CallSpec};
 use serde_json::json;
 
 use super::Sent;
-use super::step::{Agent, Begins, Carries, Gone, Joins, Name, Says, Step, ToolEnds, Wish};
+use super::step::{Agent, Begins, Carries, Gone, Joins, Name, Says, Step, ToolEnds, Voices, Wish};
 
 /// A call, its time, and what the world knows of it.
 pub(super) struct Rig {
     call: Call,
     pub(super) sent: Sent,
     now: Moment,
-    format: AgentFormat,
+    /// The agent's.
+    format: AudioFormat,
+    caller: AudioFormat,
     at_ms: u64,
     chunk: u64,
     started: bool,
@@ -31,9 +33,14 @@ pub(super) struct Rig {
 
 impl Rig {
     pub(super) fn new(agent: &Agent) -> Self {
-        let format = if agent.pcm { AgentFormat::Pcm24k } else { AgentFormat::Ulaw };
+        let (caller, format) = match agent.voices {
+            Voices::Ulaw => (AudioFormat::Ulaw, AudioFormat::Ulaw),
+            Voices::Transcoded => (AudioFormat::Ulaw, AudioFormat::Pcm24k),
+            Voices::Page => (AudioFormat::Pcm24k, AudioFormat::Pcm24k),
+        };
         let spec = CallSpec {
             agent: spec(agent),
+            caller,
             playout_lead: Duration::from_millis(400),
             sorry: &[0x55; 800],
             moment: &[0x66; 1_600],
@@ -42,9 +49,10 @@ impl Rig {
         let now = Moment::from_micros(1_000_000);
         Self {
             call: Call::new(spec, now),
-            sent: Sent::default(),
+            sent: Sent::new(caller),
             now,
             format,
+            caller,
             at_ms: 0,
             chunk: 0,
             started: false,
@@ -133,6 +141,10 @@ impl Rig {
                 self.started = true;
                 CallerEvent::Started
             }
+            // Half a sample now and then.
+            Carries::OddMedia { at_ms: _, chunk } if self.caller == AudioFormat::Pcm24k => {
+                CallerEvent::Speech(Audio::PcmBytes(&page_frame()[..usize::from(chunk)]))
+            }
             Carries::OddMedia { at_ms, chunk } => CallerEvent::Media {
                 at_ms: u64::from(at_ms),
                 chunk: u64::from(chunk),
@@ -150,10 +162,13 @@ impl Rig {
 
     fn frame(&mut self) {
         self.chunk += 1;
-        let event = CallerEvent::Media {
-            at_ms: self.at_ms,
-            chunk: self.chunk,
-            audio: Audio::Base64(frame_text()),
+        let event = match self.caller {
+            AudioFormat::Ulaw => CallerEvent::Media {
+                at_ms: self.at_ms,
+                chunk: self.chunk,
+                audio: Audio::Base64(frame_text()),
+            },
+            AudioFormat::Pcm24k => CallerEvent::Speech(Audio::PcmBytes(page_frame())),
         };
         self.hear(Input::Caller(event));
         self.at_ms += 20;
@@ -185,8 +200,8 @@ impl Rig {
         let ms = if ms > LONG_FROM { LONG_MS } else { u64::from(ms % SHORT_MS_MAX) };
         *self.sent.generated_ms.entry((item.to_owned(), part)).or_default() += ms;
         let bytes = match self.format {
-            AgentFormat::Ulaw => vec![0x33; ms as usize * 8],
-            AgentFormat::Pcm24k => vec![0x11; ms as usize * 48],
+            AudioFormat::Ulaw => vec![0x33; ms as usize * 8],
+            AudioFormat::Pcm24k => vec![0x11; ms as usize * 48],
         };
         let mut text = Vec::new();
         codec::base64::encode(&bytes, &mut text);
@@ -215,7 +230,7 @@ impl Rig {
             }
             Says::Opened => AgentEvent::Opened,
             Says::Configured { pcm, by_service, unknown } => {
-                let format = if *pcm { AgentFormat::Pcm24k } else { AgentFormat::Ulaw };
+                let format = if *pcm { AudioFormat::Pcm24k } else { AudioFormat::Ulaw };
                 let format = (!unknown).then_some(format);
                 let answering = if *by_service { Answering::ByService } else { Answering::ByRelay };
                 AgentEvent::Configured { uplink: format, playout: format, answering }
@@ -342,6 +357,11 @@ fn frame_text() -> &'static str {
     })
 }
 
+/// 20 ms of a page's audio.
+fn page_frame() -> &'static [u8] {
+    &[0x22; 960]
+}
+
 fn spec(agent: &Agent) -> Arc<AgentSpec> {
     let (silence, tokens, roll_over, turns) =
         if agent.is_hasty { (5, 500, 60, 2) } else { (60, 0, 3_000, 20) };
@@ -349,7 +369,7 @@ fn spec(agent: &Agent) -> Arc<AgentSpec> {
         "name": "front-desk",
         "instructions": "You answer the phone.",
         "greeting": agent.greets.then_some("Say hello."),
-        "audio": if agent.pcm { "pcm24k" } else { "mulaw" },
+        "audio": if agent.voices == Voices::Transcoded { "pcm24k" } else { "mulaw" },
         "provider": {"kind": "openai_realtime"},
         "tools": [
             {"kind": "hang_up"},

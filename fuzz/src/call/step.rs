@@ -1,6 +1,6 @@
 //! What can happen to a call, in a form that a fuzzer writes: few names, so that they meet.
 
-use arbitrary::Arbitrary;
+use arbitrary::{Arbitrary, Unstructured};
 use relay::call::input::{Loss, Outcome, Retry, Severity, Side, Slot};
 
 /// One call.
@@ -18,10 +18,33 @@ pub(super) struct Script {
 #[derive(Debug, Arbitrary)]
 pub(super) struct Agent {
     pub greets: bool,
-    pub pcm: bool,
+    pub voices: Voices,
     pub hedges: bool,
     /// Limits that are met within a script, or those of real calls.
     pub is_hasty: bool,
+}
+
+/// How the two legs speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Voices {
+    /// A phone, and an agent that speaks as phones do.
+    Ulaw,
+    /// A phone, and an agent that speaks PCM.
+    Transcoded,
+    /// A web page, whose agent always speaks PCM.
+    Page,
+}
+
+impl<'a> Arbitrary<'a> for Voices {
+    /// From one byte, of which inputs that were found before there were pages have the last bit.
+    fn arbitrary(from: &mut Unstructured<'a>) -> arbitrary::Result<Self> {
+        let byte = u8::arbitrary(from)?;
+        Ok(match (byte & 0b110, byte & 1) {
+            (0b110, _) => Self::Page,
+            (_, 1) => Self::Transcoded,
+            _ => Self::Ulaw,
+        })
+    }
 }
 
 /// How a call begins.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use http::{Method, StatusCode};
 use serde_json::json;
@@ -10,9 +11,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::call::{Call, Source};
 use super::caller::Caller;
-use super::line::{Line, Reports};
+use super::line::{Dialling, Line, Reports};
 use super::record::CallRecord;
 use super::report::post_to;
+use super::whim::{Mood, Whim};
 use super::{CallOrder, CarrierSettings, Exchange, Step, rest, sid};
 use crate::audio::stereo_wav;
 use crate::serve::{self, Answer, Asked, Server};
@@ -34,6 +36,10 @@ impl FakeTwilio {
         let board = Arc::new(Board {
             exchange: Arc::new(Exchange::new(&settings)?),
             callee: settings.callee.clone(),
+            answered_by: settings.answered_by.clone(),
+            rest_delay: settings.rest_delay,
+            requests_max: settings.requests_max,
+            mood: Mood::default(),
             calls: Mutex::default(),
             stop: stop.clone(),
         });
@@ -64,6 +70,17 @@ impl FakeTwilio {
     /// When a sound of the script cannot be loaded.
     pub fn call(&self, order: CallOrder) -> anyhow::Result<String> {
         self.board.call_in(order)
+    }
+
+    /// Says what the next calls meet that are asked for by REST.
+    pub fn plan(&self, whims: impl IntoIterator<Item = Whim>) {
+        self.board.mood.plan(whims);
+    }
+
+    /// The most REST requests that there were at once.
+    #[must_use]
+    pub fn requests_at_once(&self) -> usize {
+        self.board.mood.most()
     }
 
     /// What is known of a call; `None` when there is none.
@@ -105,6 +122,14 @@ pub(crate) struct Board {
     /// What every call needs.
     pub(crate) exchange: Arc<Exchange>,
     callee: Vec<Step>,
+    /// Who picks up, in Twilio's word.
+    pub(crate) answered_by: String,
+    /// How long REST takes to answer.
+    pub(crate) rest_delay: Duration,
+    /// REST requests at once that are not refused.
+    pub(crate) requests_max: usize,
+    /// What the next calls meet.
+    pub(crate) mood: Mood,
     calls: Mutex<BTreeMap<String, Arc<Call>>>,
     stop: CancellationToken,
 }
@@ -127,12 +152,21 @@ impl Board {
     }
 
     /// Dials out for somebody who asked by REST. Whoever answers follows the callee's script.
-    pub(crate) fn dial_out(&self, record: CallRecord, first: Source, reports: Reports) {
+    pub(crate) fn dial_out(&self, record: CallRecord, dialling: Dialling, reports: Reports) {
         // The sounds of the callee's script were loaded once before, when the fake started.
         if let Ok(callee) = Caller::new(self.callee.clone()) {
             let line = self.line(record, callee, reports);
-            self.live(line.live_outbound(first));
+            self.live(line.live_outbound(dialling));
         }
+    }
+
+    /// `["throttled", "busy"]`
+    fn fake_whims(&self, asked: &Asked) -> Answer {
+        match serde_json::from_slice::<Vec<Whim>>(&asked.body) {
+            Ok(whims) => self.mood.plan(whims),
+            Err(error) => return serve::text(StatusCode::BAD_REQUEST, &error.to_string()),
+        }
+        serve::text(StatusCode::OK, "planned")
     }
 
     /// Lets somebody call a number of ours.
@@ -202,7 +236,7 @@ impl Board {
         };
         if let Some(after) = asked.query("after").and_then(|text| text.parse::<usize>().ok()) {
             let news = call.until(|record| record.over || record.notes.len() > after);
-            let _ = tokio::time::timeout(std::time::Duration::from_secs(5), news).await;
+            let _ = tokio::time::timeout(Duration::from_secs(5), news).await;
         }
         serve::json(StatusCode::OK, &call.read(CallRecord::clone))
     }
@@ -237,6 +271,7 @@ impl serve::Service for Board {
         match (asked.method.clone(), parts.as_slice()) {
             (_, ["2010-04-01", ..]) => rest::answer(&self, &asked).await,
             (Method::POST, ["_fake", "resolve"]) => self.fake_resolve(&asked),
+            (Method::POST, ["_fake", "whims"]) => self.fake_whims(&asked),
             (Method::POST, ["_fake", "calls"]) => self.fake_call(&asked),
             (Method::GET, ["_fake", "calls", sid]) => self.fake_record(&asked, sid).await,
             (Method::GET, ["_fake", "calls", sid, "audio"]) => self.fake_audio(sid),

@@ -13,6 +13,7 @@ use super::report::{post, report_stream, rfc2822};
 use super::sign::Field;
 use super::stream::{self, Over};
 use super::twiml::{Document, Stream, Target, Verb};
+use super::whim::Whim;
 use super::{Exchange, sid};
 use crate::clock::{Stopwatch, wall_us};
 
@@ -23,6 +24,26 @@ pub(crate) struct Reports {
     pub(crate) target: Option<Target>,
     /// Which events: `initiated`, `ringing`, `answered`, `completed`.
     pub(crate) events: Vec<String>,
+}
+
+/// A call that REST has asked for: where its document is, and what it meets.
+#[derive(Debug)]
+pub(crate) struct Dialling {
+    /// Where the document comes from when somebody picks up.
+    pub(crate) first: Source,
+    /// What it meets.
+    pub(crate) whim: Whim,
+    /// Who listens who has picked up; nobody when `None`.
+    pub(crate) listening: Option<Listening>,
+}
+
+/// Somebody wants to know who has picked up.
+#[derive(Debug)]
+pub(crate) struct Listening {
+    /// Where it is said.
+    pub(crate) target: Target,
+    /// What is said, in Twilio's word.
+    pub(crate) by: String,
 }
 
 /// A call that lives.
@@ -73,8 +94,10 @@ impl Line {
         self.follow(first).await;
     }
 
-    /// Lives through an outbound call: it is dialled, rings, and is answered.
-    pub(crate) async fn live_outbound(mut self, first: Source) {
+    /// Lives through an outbound call: it is dialled, rings, and is answered, unless nobody picks
+    /// up.
+    pub(crate) async fn live_outbound(mut self, dialling: Dialling) {
+        let Dialling { first, whim, listening } = dialling;
         for (status, event) in [("initiated", "initiated"), ("ringing", "ringing")] {
             self.set_status(status, Some(event));
             if !self.wait(RING_STEP).await {
@@ -82,8 +105,32 @@ impl Line {
                 return;
             }
         }
+        if let Some(missed) = whim.missed() {
+            self.finish(missed).await;
+            return;
+        }
         self.answer();
+        if let Some(Listening { target, by }) = listening {
+            self.report_machine(target, by);
+        }
         self.follow(first).await;
+    }
+
+    /// Says who has picked up, after having listened for a while.
+    fn report_machine(&self, target: Target, by: String) {
+        let sid = self.call.read(|record| record.sid.clone());
+        let fields = [
+            ("AccountSid", self.exchange.account.clone()),
+            ("CallSid", sid),
+            ("AnsweredBy", by),
+            ("MachineDetectionDuration", LISTEN.as_millis().to_string()),
+        ];
+        let form = fields.map(|(name, value)| (name.to_owned(), value)).into();
+        let report = post(Arc::clone(&self.exchange), Arc::clone(&self.call), target, form);
+        self.posts.spawn(async move {
+            tokio::time::sleep(LISTEN).await;
+            report.await;
+        });
     }
 
     /// Fetches and carries out one document after the other until one of them has no more
@@ -270,7 +317,13 @@ impl Line {
             let seconds = self.answered.map_or(0, |since| since.millis().div_ceil(1_000));
             add("CallDuration", seconds.to_string());
             add("Duration", seconds.div_ceil(60).to_string());
-            add("SipResponseCode", "200".into());
+            let sip = match status {
+                "busy" => "486",
+                "no-answer" => "487",
+                "failed" => "404",
+                _ => "200",
+            };
+            add("SipResponseCode", sip.into());
         }
         self.reported += 1;
         self.posts.spawn(post(Arc::clone(&self.exchange), Arc::clone(&self.call), target, form));
@@ -336,6 +389,9 @@ const FETCHES_MAX: u32 = 10;
 
 /// How long a call is in each state before it is answered.
 const RING_STEP: Duration = Duration::from_millis(150);
+
+/// How long it takes to know who has picked up; some four seconds at the real service.
+const LISTEN: Duration = Duration::from_millis(200);
 
 /// How long whoever is dialled stays on the line.
 const DIAL: Duration = Duration::from_millis(500);

@@ -31,7 +31,8 @@
 //!
 //! Over HTTP, for other processes: `POST /_fake/calls` takes a [`CallOrder`],
 //! `GET /_fake/calls/{sid}?after=N` gives the [`CallRecord`] once it has more than N notes,
-//! `GET /_fake/calls/{sid}/audio` a stereo WAV; `POST /_fake/resolve` maps origins.
+//! `GET /_fake/calls/{sid}/audio` a stereo WAV; `POST /_fake/resolve` maps origins; `POST /_fake/whims`
+//! takes a list of what the next calls that are dialled by REST meet ([`Whim`]).
 
 mod board;
 mod call;
@@ -47,6 +48,7 @@ mod rest;
 mod sign;
 mod stream;
 mod twiml;
+mod whim;
 mod xml;
 
 #[cfg(test)]
@@ -63,6 +65,12 @@ pub use self::board::FakeTwilio;
 pub use self::caller::Step;
 pub use self::hook::Resolve;
 pub use self::record::{CallRecord, Fault, Hook, Note, StreamEnd, StreamRecord, What};
+pub use self::whim::Whim;
+
+/// A person who follows a script, for whoever else has a mouth and an ear for one.
+pub(crate) mod person {
+    pub(crate) use super::caller::{Act, Caller, Ear};
+}
 
 use self::hook::Asker;
 use crate::capture::Capture;
@@ -83,6 +91,13 @@ pub struct CarrierSettings {
     pub stream_delay: Duration,
     /// What whoever is dialled by REST does.
     pub callee: Vec<Step>,
+    /// Who picks up a call that somebody listens to, in Twilio's word (`human`,
+    /// `machine_end_beep`, ...).
+    pub answered_by: String,
+    /// How long REST takes to answer.
+    pub rest_delay: Duration,
+    /// REST requests at once that are not refused with 429.
+    pub requests_max: usize,
     /// A folder for `twilio.jsonl` (messages) and `http.jsonl` (requests).
     pub capture: Option<PathBuf>,
 }
@@ -97,6 +112,9 @@ impl Default for CarrierSettings {
             resolve: Resolve::default(),
             stream_delay: Duration::ZERO,
             callee: Vec::new(),
+            answered_by: "human".into(),
+            rest_delay: Duration::ZERO,
+            requests_max: 1_000,
             capture: None,
         }
     }

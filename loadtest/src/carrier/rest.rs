@@ -9,11 +9,12 @@ use url::Url;
 
 use super::board::Board;
 use super::call::{Command, Source};
-use super::line::Reports;
+use super::line::{Dialling, Listening, Reports};
 use super::record::{CallRecord, Fault};
 use super::report::rfc2822;
 use super::sid;
 use super::twiml::{self, Target};
+use super::whim::Whim;
 use crate::serve::{self, Answer, Asked};
 
 /// An answer that says no.
@@ -34,6 +35,16 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, code, message)
     }
 
+    /// More at once than the account may.
+    fn too_many() -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, 20429, "Too Many Requests")
+    }
+
+    /// Something broke.
+    fn broken() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, 20500, "Internal Server Error")
+    }
+
     /// As Twilio writes it.
     fn answer(&self) -> Answer {
         let body = json!({
@@ -47,10 +58,21 @@ impl Refusal {
 
 /// Answers a request below `/2010-04-01/`.
 pub(super) async fn answer(board: &Arc<Board>, asked: &Asked) -> Answer {
-    match route(board, asked).await {
+    let request = board.mood.request();
+    if !board.rest_delay.is_zero() {
+        tokio::time::sleep(board.rest_delay).await;
+    }
+    let answer = if request.at_once > board.requests_max {
+        Err(Refusal::too_many())
+    } else {
+        route(board, asked).await
+    };
+    let mut answer = match answer {
         Ok((status, body)) => serve::json(status, &body),
         Err(refusal) => refusal.answer(),
-    }
+    };
+    answer.headers_mut().insert("twilio-concurrent-requests", request.at_once.into());
+    answer
 }
 
 /// The parent of every resource.
@@ -68,11 +90,7 @@ async fn route(board: &Arc<Board>, asked: &Asked) -> Result<(StatusCode, Value),
     let parts: Vec<&str> = rest.split('/').collect();
     match (asked.method.clone(), parts.as_slice()) {
         (Method::POST, ["Calls"]) => create(board, asked).map(|body| (StatusCode::CREATED, body)),
-        (Method::GET, ["Calls"]) => {
-            let calls: Vec<Value> =
-                board.records().iter().map(|call| resource(board, call)).collect();
-            Ok((StatusCode::OK, json!({"calls": calls, "page": 0, "next_page_uri": null})))
-        }
+        (Method::GET, ["Calls"]) => list(board, asked).map(|body| (StatusCode::OK, body)),
         (Method::GET, ["Calls", call]) => {
             let call = board.find(call).ok_or_else(not_found)?;
             Ok((StatusCode::OK, call.read(|record| resource(board, record))))
@@ -155,6 +173,36 @@ impl Form {
     }
 }
 
+/// The calls that were asked for, newest first, one page of them. A filter that nothing here knows
+/// is refused: the real service would ignore it, and list too much.
+fn list(board: &Arc<Board>, asked: &Asked) -> Result<Value, Refusal> {
+    let query = asked.target.split_once('?').map_or("", |(_, query)| query);
+    let (mut to, mut from, mut status, mut most) = (None, None, None, 50);
+    for (name, value) in form_urlencoded::parse(query.as_bytes()).into_owned() {
+        match name.as_str() {
+            "To" => to = Some(value),
+            "From" => from = Some(value),
+            "Status" => status = Some(value),
+            "PageSize" => {
+                let size = value.parse().ok().filter(|size| (1..=1_000).contains(size));
+                most = size.ok_or_else(|| Refusal::bad(20001, "PageSize is out of bounds"))?;
+            }
+            _ => {
+                let message = format!("Unknown filter {name} (this fake insists)");
+                return Err(Refusal::bad(20001, message));
+            }
+        }
+    }
+    let is_meant = |wanted: &Option<String>, is: &str| wanted.as_deref().is_none_or(|w| w == is);
+    let mut records = board.records();
+    records.reverse();
+    records.retain(|call| {
+        is_meant(&to, &call.to) && is_meant(&from, &call.from) && is_meant(&status, &call.status)
+    });
+    let calls: Vec<Value> = records.iter().take(most).map(|call| resource(board, call)).collect();
+    Ok(json!({"calls": calls, "page": 0, "page_size": most, "next_page_uri": null}))
+}
+
 /// Makes a call, queued. Inline TwiML is refused here: what a call does is decided when it is
 /// answered.
 fn create(board: &Arc<Board>, asked: &Asked) -> Result<Value, Refusal> {
@@ -172,18 +220,46 @@ fn create(board: &Arc<Board>, asked: &Asked) -> Result<Value, Refusal> {
     let status = form.target("StatusCallback", "StatusCallbackMethod")?;
     let events = form.all("StatusCallbackEvent");
     let (reports, warning) = reports(status, &events);
+    let (listening, missing) = listening(board, &form)?;
+    let whim = board.mood.next();
+    match whim {
+        Whim::Throttled => return Err(Refusal::too_many()),
+        Whim::RequestLost => return Err(Refusal::broken()),
+        Whim::Answered | Whim::AnswerLost | Whim::Busy | Whim::NoAnswer | Whim::Failed => {}
+    }
     let record = CallRecord {
         sid: sid("CA"),
         direction: "outbound-api".into(),
         from: from.to_owned(),
         to: to.to_owned(),
         status: "queued".into(),
-        faults: warning.into_iter().collect(),
+        faults: warning.into_iter().chain(missing).collect(),
         ..CallRecord::default()
     };
     let shown = resource(board, &record);
-    board.dial_out(record, Source::url(url), reports);
-    Ok(shown)
+    board.dial_out(record, Dialling { first: Source::url(url), whim, listening }, reports);
+    if whim == Whim::AnswerLost { Err(Refusal::broken()) } else { Ok(shown) }
+}
+
+/// Who listens who has picked up, where that is said, and a warning when it is said nowhere.
+/// Only beside the call: a call that waits for the verdict is not played here.
+fn listening(board: &Board, form: &Form) -> Result<(Option<Listening>, Option<Fault>), Refusal> {
+    match form.one("MachineDetection") {
+        None => return Ok((None, None)),
+        Some("Enable" | "DetectMessageEnd") => {}
+        Some(other) => {
+            return Err(Refusal::bad(21260, format!("Invalid MachineDetection {other}")));
+        }
+    }
+    if form.one("AsyncAmd") != Some("true") {
+        return Err(Refusal::bad(20001, "Only AsyncAmd=true is played here"));
+    }
+    let target = form.target("AsyncAmdStatusCallback", "AsyncAmdStatusCallbackMethod")?;
+    let Some(target) = target else {
+        let fault = Fault::new(21262, "AsyncAmdStatusCallback is missing");
+        return Ok((None, Some(fault)));
+    };
+    Ok((Some(Listening { target, by: board.answered_by.clone() }), None))
 }
 
 /// Which events are reported. One that does not exist makes the call silent, as at Twilio: it is
@@ -242,7 +318,7 @@ fn resource(board: &Board, call: &CallRecord) -> Value {
 const EVENTS: [&str; 4] = ["initiated", "ringing", "answered", "completed"];
 
 /// What a creation may say, as far as it is understood here.
-const CREATE_FIELDS: [&str; 12] = [
+const CREATE_FIELDS: [&str; 16] = [
     "To",
     "From",
     "Url",
@@ -255,4 +331,8 @@ const CREATE_FIELDS: [&str; 12] = [
     "Timeout",
     "TimeLimit",
     "CallerId",
+    "MachineDetection",
+    "AsyncAmd",
+    "AsyncAmdStatusCallback",
+    "AsyncAmdStatusCallbackMethod",
 ];

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use link::id::{AgentName, CallId, Gen, NodeId, TenantId};
-use link::ticket::{Claims, LIFETIME_SECONDS, Purpose, SigningKey};
+use link::ticket::{Bearer, Claims, LIFETIME_SECONDS, SigningKey};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::wall_us;
@@ -83,9 +83,8 @@ impl Tickets {
     pub(crate) fn issue_for(&self, call_sid: &str, agent: &str) -> anyhow::Result<String> {
         let now = i64::try_from(wall_us() / 1_000_000)?;
         Ok(self.key.issue(&Claims {
-            purpose: Purpose::Media,
+            bearer: Bearer::Carrier { call_sid: call_sid.to_owned() },
             call: CallId::new(format!("c_{}", uuid::Uuid::now_v7().simple()))?,
-            call_sid: call_sid.to_owned(),
             tenant: TenantId::new("default")?,
             node: self.node.clone(),
             generation: Gen(0),
@@ -123,6 +122,7 @@ mod tests {
         let set = KeySet::new(&[made.verifying()]).unwrap();
         let ticket = tickets.issue_for("CA1", AGENT).unwrap();
         let now = WallTime(i64::try_from(wall_us()).unwrap());
-        assert_eq!(set.verify(&ticket, now).unwrap().call_sid, "CA1");
+        let carrier = Bearer::Carrier { call_sid: "CA1".into() };
+        assert_eq!(set.verify(&ticket, now).unwrap().bearer, carrier);
     }
 }

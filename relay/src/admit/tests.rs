@@ -11,9 +11,8 @@ fn at(seconds: i64) -> WallTime {
 
 fn claims() -> Claims {
     Claims {
-        purpose: Purpose::Media,
+        bearer: Bearer::Carrier { call_sid: "CA1".into() },
         call: CallId::new("c_1").unwrap(),
-        call_sid: "CA1".into(),
         tenant: TenantId::new("default").unwrap(),
         node: NodeId::new("n1").unwrap(),
         generation: Gen(0),
@@ -53,7 +52,8 @@ impl Setting {
     }
 
     fn refusal(&self, start: &Start) -> Refusal {
-        judge(start, &self.known, &self.identity, NOW).unwrap_err()
+        let asking = Asking::Carrier(start.clone());
+        judge(&asking, &self.known, &self.identity, NOW).unwrap_err()
     }
 }
 
@@ -61,7 +61,8 @@ impl Setting {
 fn a_good_ticket_gives_its_claims_and_agent() {
     let setting = setting();
     let start = setting.start(&claims());
-    let (read, agent) = judge(&start, &setting.known, &setting.identity, NOW).unwrap();
+    let asking = Asking::Carrier(start);
+    let (read, agent) = judge(&asking, &setting.known, &setting.identity, NOW).unwrap();
     assert_eq!(read, claims());
     assert_eq!(agent.name, claims().agent);
 }
@@ -87,7 +88,7 @@ fn a_ticket_must_name_this_node_and_this_call() {
     let refusal = setting.refusal(&setting.start(&elsewhere));
     assert_eq!(refusal.why, Refused::Mismatch);
     assert_eq!(refusal.call.unwrap().id, claims().call, "its signature proves the call");
-    let other_call = Claims { call_sid: "CA2".into(), ..claims() };
+    let other_call = Claims { bearer: Bearer::Carrier { call_sid: "CA2".into() }, ..claims() };
     assert_eq!(setting.refusal(&setting.start(&other_call)).why, Refused::Mismatch);
 }
 
@@ -103,7 +104,8 @@ fn a_ticket_older_than_the_process_or_for_an_unknown_agent_is_refused() {
 #[test]
 fn no_refusal_repeats_the_ticket() {
     let setting = setting();
-    let start = setting.start(&Claims { call_sid: "CA2".into(), ..claims() });
+    let start =
+        setting.start(&Claims { bearer: Bearer::Carrier { call_sid: "CA2".into() }, ..claims() });
     let ticket = start.ticket.clone().unwrap();
     assert!(!format!("{:?}", setting.refusal(&start)).contains(&ticket[..40]));
 }
@@ -166,4 +168,27 @@ fn after_a_herd_nothing_is_left_of_it_but_some_room() {
     let Register { used, calls } = &register;
     let room = [used.jtis.capacity(), used.order.capacity(), calls.capacity()];
     assert!(room.iter().all(|capacity| *capacity <= 2_048), "{room:?}");
+}
+
+#[test]
+fn a_pages_token_is_for_its_origin_and_for_no_carrier() {
+    let setting = setting();
+    let claims = |origin: Option<&str>| Claims {
+        bearer: Bearer::Page { origin: origin.map(str::to_owned) },
+        ..claims()
+    };
+    let judged = |stated: Option<&str>, claims: &Claims| {
+        let token = setting.key.issue(claims).unwrap();
+        let asking = Asking::Page { token, origin: stated.map(str::to_owned) };
+        judge(&asking, &setting.known, &setting.identity, NOW).map_err(|refusal| refusal.why)
+    };
+    let (app, evil) = (Some("https://app.example"), Some("https://evil.example"));
+    for (stated, expected) in [(app, app), (None, None)] {
+        assert_eq!(judged(stated, &claims(expected)).unwrap().0, claims(expected));
+    }
+    for (stated, expected) in [(evil, app), (None, app), (app, None)] {
+        assert_eq!(judged(stated, &claims(expected)).unwrap_err(), Refused::Mismatch);
+    }
+    assert_eq!(judged(app, &self::claims()).unwrap_err(), Refused::Mismatch);
+    assert_eq!(setting.refusal(&setting.start(&claims(None))).why, Refused::Mismatch);
 }

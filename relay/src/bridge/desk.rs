@@ -2,9 +2,11 @@
 //! straight into the shard's write buffers.
 
 use codec::frame::ULAW_FRAME_BYTES;
+use link::event::EndReason;
 
 use crate::call::input::{AgentEvent, Audio, CallerEvent, Slot};
-use crate::call::output::{AgentMessage, CallerMessage, CloseWhy, Outbox, Output};
+use crate::call::output::{AgentMessage, CallerMessage, CloseWhy, Milestone, Outbox, Output};
+use crate::wire::Frame;
 use crate::ws::{CloseCode, WriteBuffer};
 
 use super::agents::Speaker;
@@ -35,7 +37,7 @@ impl<'a> Desk<'a> {
 
     /// Counts what the caller says.
     pub(super) fn heard_caller(&mut self, event: &CallerEvent<'_>) {
-        self.legs.wake.frames_up += u64::from(matches!(event, CallerEvent::Media { .. }));
+        self.legs.wake.frames_up += u64::from(is_voice(event));
     }
 
     /// Counts what an agent says.
@@ -50,7 +52,11 @@ impl<'a> Desk<'a> {
     fn tell_caller(&mut self, message: &CallerMessage<'_>) {
         // Nothing is said to a caller who is not here; a call that does is caught by its tests.
         let Some(Line { socket, wire, .. }) = &mut self.legs.caller else { return };
-        socket.text(self.to_caller, |text| wire.write(message, text));
+        match wire.frame(message) {
+            Frame::Text => socket.text(self.to_caller, |text| wire.write(message, text)),
+            Frame::Bytes(bytes) => socket.binary(self.to_caller, bytes),
+            Frame::None => {}
+        }
         let wake = &mut self.legs.wake;
         wake.frames_down += u64::from(matches!(message, CallerMessage::Media(_)));
         // Every millisecond of it is speech that the caller has already interrupted.
@@ -66,16 +72,27 @@ impl<'a> Desk<'a> {
         }
     }
 
-    fn close_caller(&mut self, why: CloseWhy) {
-        if let Some(caller) = &mut self.legs.caller {
-            caller.socket.close(close_code(why), "");
+    fn note(&mut self, milestone: &Milestone<'_>) {
+        self.legs.log.note(milestone);
+        if let Some(Line { socket, wire, .. }) = &mut self.legs.caller
+            && let Some(told) = wire.told(milestone)
+        {
+            socket.text(self.to_caller, |text| told.write(text));
         }
+    }
+
+    fn close_caller(&mut self, why: CloseWhy, reason: EndReason) {
+        let Some(Line { socket, wire, .. }) = &mut self.legs.caller else { return };
+        if let Some(farewell) = wire.farewell(reason) {
+            socket.text(self.to_caller, |text| farewell.write(text));
+        }
+        socket.close(close_code(why), "");
     }
 }
 
 impl Outbox for Desk<'_> {
     fn put(&mut self, output: Output<'_>) {
-        let Legs { agents, errands, log, ended, wake, .. } = &mut *self.legs;
+        let Legs { agents, errands, ended, wake, .. } = &mut *self.legs;
         match output {
             Output::ToCaller(message) => self.tell_caller(&message),
             Output::ToAgent(slot, message) => self.tell_agent(slot, &message),
@@ -90,17 +107,23 @@ impl Outbox for Desk<'_> {
                 wake.has_begun = true;
             }
             Output::DropTool(id) => errands.drop_one(id),
-            Output::Note(milestone) => log.note(&milestone),
-            Output::CloseCaller(why) => self.close_caller(why),
+            Output::Note(milestone) => self.note(&milestone),
+            Output::CloseCaller(why, reason) => self.close_caller(why, reason),
             Output::End(reason) => *ended = Some(reason),
         }
     }
 }
 
+/// Whether a caller's event is audio.
+fn is_voice(event: &CallerEvent<'_>) -> bool {
+    matches!(event, CallerEvent::Media { .. } | CallerEvent::Speech(_))
+}
+
 /// Whether audio for an agent is more than one frame of a caller, which is 20 ms.
 fn is_joined(audio: &Audio<'_>) -> bool {
     match audio {
-        Audio::Base64(_) => false,
+        // A page's pieces have any length.
+        Audio::Base64(_) | Audio::PcmBytes(_) => false,
         Audio::Ulaw(bytes) => bytes.len() > ULAW_FRAME_BYTES,
         Audio::Pcm(samples) => samples.len() > 3 * ULAW_FRAME_BYTES,
     }

@@ -83,8 +83,8 @@ impl Legs {
         admitted: &Admitted,
         log: CallLog,
     ) -> CallerDialect {
-        let wire = CallerWire::new(&admitted.stream_sid);
-        let dialect = wire.dialect();
+        let dialect = admitted.dialect;
+        let wire = CallerWire::new(dialect, &admitted.stream_sid);
         self.caller = Some(Line::new(caller, wire));
         self.errands.name(&admitted.claims.call);
         self.log = Log::Calls(Box::new(log));
@@ -135,10 +135,8 @@ impl Legs {
         let read = ready!(caller.poll_read(cx, read));
         Poll::Ready(read.map(|messages| (dialect, messages)).map_err(|error| match error {
             SocketError::Violation(_) => CallerEvent::Violated,
-            SocketError::Closed(_)
-            | SocketError::Ended
-            | SocketError::BacklogFull
-            | SocketError::Io(_) => CallerEvent::Lost,
+            SocketError::Closed(code) => dialect.closed(code.0),
+            SocketError::Ended | SocketError::BacklogFull | SocketError::Io(_) => CallerEvent::Lost,
         }))
     }
 

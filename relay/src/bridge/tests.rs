@@ -59,7 +59,7 @@ async fn told(peer: &mut Peer) -> Value {
 /// A call that is up, with an answer playing: the bridge, the carrier's end, the service's.
 async fn call(bench: &Bench) -> (Bridge, Peer, Peer) {
     let (listener, agent) = service().await;
-    let mut bridge = Bridge::new(&bench.shard, &agent);
+    let mut bridge = Bridge::new(&bench.shard, &agent, AudioFormat::Ulaw);
     let (caller, carrier) = socket_and_peer().await;
     let admitted = admitted("c_1");
     let log = CallLog::new(bench.shard.outlet().clone(), &admitted);

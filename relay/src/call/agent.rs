@@ -6,7 +6,8 @@
 
 use ::link::event::EndReason;
 
-use super::input::{AgentFormat, Answering, Loss, Retry, Severity, Slot};
+use super::format::AudioFormat;
+use super::input::{Answering, Loss, Retry, Severity, Slot};
 use super::moment::Moment;
 use super::output::{Milestone, Oddity, Outbox, Output};
 
@@ -14,7 +15,7 @@ use super::output::{Milestone, Oddity, Outbox, Output};
 #[derive(Debug)]
 pub(super) struct Agent {
     slot: Slot,
-    format: AgentFormat,
+    format: AudioFormat,
     life: Life,
     /// What the service has confirmed; meaningful once it is ready.
     answering: Answering,
@@ -79,7 +80,7 @@ pub(super) struct Lost<'a> {
 
 impl Agent {
     /// A socket that nobody has dialled, and that speaks `format` once it is opened.
-    pub(super) fn new(slot: Slot, format: AgentFormat) -> Self {
+    pub(super) fn new(slot: Slot, format: AudioFormat) -> Self {
         Self {
             slot,
             format,
@@ -88,6 +89,11 @@ impl Agent {
             malformed: 0,
             heard_at: Moment::default(),
         }
+    }
+
+    /// How audio is written on it, both ways.
+    pub(super) fn format(&self) -> AudioFormat {
+        self.format
     }
 
     /// Whether there is no socket.
@@ -140,8 +146,8 @@ impl Agent {
     /// The service has stated its session.
     pub(super) fn on_configured(
         &mut self,
-        uplink: Option<AgentFormat>,
-        playout: Option<AgentFormat>,
+        uplink: Option<AudioFormat>,
+        playout: Option<AudioFormat>,
         answering: Answering,
     ) -> Change<'static> {
         let ours = Some(self.format);

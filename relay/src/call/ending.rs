@@ -224,7 +224,7 @@ impl Call {
         self.timers.clear();
         // The caller first: the line is what people wait on.
         if let Some(why) = close {
-            out.put(Output::CloseCaller(why));
+            out.put(Output::CloseCaller(why, reason));
         }
         self.drop_tools(out);
         self.link.close(out);

@@ -1,7 +1,7 @@
 //! What each side says, and which machine hears it.
 
 use super::agent::Change;
-use super::input::{AgentEvent, Answering, Batch, CallerEvent, MarkId, Severity, Slot};
+use super::input::{AgentEvent, Answering, Audio, Batch, CallerEvent, MarkId, Severity, Slot};
 use super::moment::Moment;
 use super::output::{AgentMessage, Milestone, Oddity, Outbox, Output, Recalled};
 use super::pace::WAKE_SLACK;
@@ -27,6 +27,7 @@ impl Call {
             CallerEvent::Media { at_ms, chunk, audio } => {
                 return self.on_media(Media { at_ms, chunk, audio }, now, out);
             }
+            CallerEvent::Speech(audio) => return self.on_speech(audio, now, out),
             CallerEvent::Mark(mark) => self.on_mark(mark, now, out),
             CallerEvent::Key(key) => self.on_key(key, now, out),
             CallerEvent::Malformed => self.on_caller_malformed(now, out),
@@ -38,16 +39,34 @@ impl Call {
     }
 
     fn on_media(&mut self, media: Media<'_>, now: Moment, out: &mut impl Outbox) -> After {
+        if self.hears_voice(now) && self.uplink.media(media, out).is_err() {
+            self.on_caller_malformed(now, out);
+            return After::Settle;
+        }
+        self.after_voice(now)
+    }
+
+    /// The same from a caller whose side stamps nothing.
+    fn on_speech(&mut self, audio: Audio<'_>, now: Moment, out: &mut impl Outbox) -> After {
+        if self.hears_voice(now) && self.uplink.speech(audio, out).is_err() {
+            self.on_caller_malformed(now, out);
+            return After::Settle;
+        }
+        self.after_voice(now)
+    }
+
+    /// Whether what the caller says is for anybody; then its silence is waited for, too.
+    fn hears_voice(&mut self, now: Moment) -> bool {
         match self.phase {
             Phase::Live | Phase::Goodbye(_) => {
                 self.timers.set(Timer::CarrierGap, now + CARRIER_QUIET);
-                if self.uplink.media(media, out).is_err() {
-                    self.on_caller_malformed(now, out);
-                    return After::Settle;
-                }
+                true
             }
-            Phase::Announced | Phase::Sorry(_) | Phase::Recording { .. } | Phase::Over => {}
+            Phase::Announced | Phase::Sorry(_) | Phase::Recording { .. } | Phase::Over => false,
         }
+    }
+
+    fn after_voice(&self, now: Moment) -> After {
         // A chunk that may leave by now leaves in the wake of this frame.
         match self.timers.at(Timer::Pace) {
             Some(at) if at <= now + WAKE_SLACK => After::Settle,

@@ -1,9 +1,9 @@
-//! Mu-law that waits: first in, first out, always in one piece.
+//! Audio that waits: first in, first out, always in one piece.
 //!
 //! Used by [`uplink`](super::uplink) while the agent cannot take audio and by
 //! [`playout`](super::playout) for what is ahead of the ear. Bounds are its owners' business.
 
-/// A run of mu-law bytes with a cheap front.
+/// A run of bytes of the caller's format, with a cheap front.
 #[derive(Debug, Default)]
 pub(super) struct Held {
     bytes: Vec<u8>,
@@ -12,7 +12,7 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Bytes that wait; 8 of them are a millisecond.
+    /// Bytes that wait.
     pub(super) fn len(&self) -> usize {
         self.bytes.len() - self.gone
     }

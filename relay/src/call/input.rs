@@ -7,6 +7,8 @@ use std::time::Duration;
 
 pub use ::link::message::Command;
 
+pub use super::format::AudioFormat;
+
 use ::link::id::CommandId;
 
 /// One of the two agent sockets that a call may have: roll-over, dial-ahead and hedging need a
@@ -36,8 +38,21 @@ pub enum Audio<'a> {
     Base64(&'a str),
     /// G.711 mu-law, 8 kHz, mono: 8 bytes a millisecond.
     Ulaw(&'a [u8]),
+    /// 16-bit PCM, 24 kHz, mono, little-endian: 48 bytes a millisecond.
+    PcmBytes(&'a [u8]),
     /// 16-bit PCM at the agent's rate, mono.
     Pcm(&'a [i16]),
+}
+
+impl<'a> Audio<'a> {
+    /// Audio that is written in a leg's format.
+    #[must_use]
+    pub fn raw(format: AudioFormat, bytes: &'a [u8]) -> Self {
+        match format {
+            AudioFormat::Ulaw => Self::Ulaw(bytes),
+            AudioFormat::Pcm24k => Self::PcmBytes(bytes),
+        }
+    }
 }
 
 /// Something happened.
@@ -117,7 +132,7 @@ pub struct RecordId(pub u32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MarkId(pub u32);
 
-/// What the phone's side says.
+/// What the caller's side says.
 #[derive(Debug)]
 pub enum CallerEvent<'a> {
     /// The stream began.
@@ -131,6 +146,8 @@ pub enum CallerEvent<'a> {
         /// Mu-law, as base64 text.
         audio: Audio<'a>,
     },
+    /// Audio of a caller whose side puts no stamps on it: it follows on what came before.
+    Speech(Audio<'a>),
     /// Everything that was sent before the mark has been played, or was thrown away by a clear.
     Mark(MarkId),
     /// The caller pressed a key.
@@ -153,9 +170,9 @@ pub enum AgentEvent<'a> {
     /// The service states its session; formats are what it will really use.
     Configured {
         /// The format in which it takes the caller's audio; `None` is one that no relay asks for.
-        uplink: Option<AgentFormat>,
+        uplink: Option<AudioFormat>,
         /// The format in which it gives audio; `None` is one that no relay asks for.
-        playout: Option<AgentFormat>,
+        playout: Option<AudioFormat>,
         /// Who begins an answer when the caller has spoken.
         answering: Answering,
     },
@@ -331,13 +348,4 @@ pub enum Loss {
     Closed,
     /// It was open, and the service closed it with a word that says not to come back.
     Dismissed,
-}
-
-/// An audio format on an agent's socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AgentFormat {
-    /// G.711 mu-law, 8 kHz.
-    Ulaw,
-    /// 16-bit PCM, 24 kHz.
-    Pcm24k,
 }

@@ -17,7 +17,8 @@ use std::time::Duration;
 use ::link::event::{EndReason, ReplacedBecause};
 
 use super::agent::{Agent, Change, Lost};
-use super::input::{AgentFormat, Answering, Preparation, Retry, Slot};
+use super::format::AudioFormat;
+use super::input::{Answering, Preparation, Retry, Slot};
 use super::moment::Moment;
 use super::output::{AgentMessage, Milestone, Outbox, Output, Recalled};
 use super::phase::Phase;
@@ -54,7 +55,7 @@ struct Search {
 
 impl Link {
     /// Nobody is dialled yet.
-    pub(super) fn new(format: AgentFormat) -> Self {
+    pub(super) fn new(format: AudioFormat) -> Self {
         let agents = [Slot::A, Slot::B].map(|slot| Agent::new(slot, format));
         Self { agents, speaker: None, session: 0, search: None }
     }
@@ -150,7 +151,8 @@ impl Call {
                 self.timers.set(Timer::of_agent(slot), now + CONFIGURE_MAX);
                 let instructions = self.instructions.as_deref();
                 let answering = self.opening.answering();
-                let message = AgentMessage::Configure { instructions, answering };
+                let format = self.link.agent(slot).format();
+                let message = AgentMessage::Configure { format, instructions, answering };
                 out.put(Output::ToAgent(slot, message));
             }
             Change::Ready => {

@@ -20,6 +20,7 @@
 //! Read [`input`] and [`output`] first: they are the contract. Then this file and `hear`, which
 //! say which machine hears what; then the machines, in the order of the lines below.
 
+pub mod format;
 pub mod input;
 pub mod moment;
 pub mod output;
@@ -56,10 +57,11 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::link::agent::{AgentAudio, AgentSpec};
+use ::link::agent::AgentSpec;
 use ::link::event::EndReason;
 
-use self::input::{AgentFormat, Answering, Input, Preparation, Side, Slot};
+use self::format::{AudioFormat, Formats};
+use self::input::{Answering, Input, Preparation, Side, Slot};
 use self::limits::Patience;
 use self::link::Link;
 use self::memory::Memory;
@@ -76,6 +78,8 @@ use self::uplink::Uplink;
 pub struct CallSpec {
     /// Who answers: its greeting, tools, limits and sessions.
     pub agent: Arc<AgentSpec>,
+    /// How the caller's leg is written.
+    pub caller: AudioFormat,
     /// The most audio that is sent ahead of the caller's ear; at least 120 ms.
     pub playout_lead: Duration,
     /// Mu-law that the caller hears when there is no agent any more. May be empty.
@@ -172,20 +176,17 @@ impl Call {
     /// When the lead is shorter than 120 ms.
     #[must_use]
     pub fn new(spec: CallSpec, now: Moment) -> Self {
-        let format = match spec.agent.audio {
-            AgentAudio::Mulaw => AgentFormat::Ulaw,
-            AgentAudio::Pcm24k => AgentFormat::Pcm24k,
-        };
+        let formats = Formats::new(spec.caller, spec.agent.audio);
         let opening = if spec.agent.greeting.is_some() { Opening::ToGreet } else { Opening::Done };
         Self {
             phase: Phase::Announced,
             opening,
             began: now,
             preparation: None,
-            link: Link::new(format),
+            link: Link::new(formats.agent()),
             memory: Memory::default(),
-            uplink: Uplink::new(format),
-            playout: Playout::new(format, spec.playout_lead),
+            uplink: Uplink::new(formats),
+            playout: Playout::new(formats, spec.playout_lead),
             turns: Turns::new(),
             timers: Timers::default(),
             tools: Vec::new(),
@@ -255,11 +256,10 @@ impl Call {
             Phase::Over => false,
         };
         assert_eq!(self.timers.first().is_some(), waits, "a phase that waits has a deadline");
-        assert!(self.uplink.held() <= uplink::WAITING_BYTES_MAX, "too much uplink is held");
-        assert!(self.playout.held() <= playout::HELD_MAX, "too much playout is held");
         assert!(self.tools.len() <= tools::TOOLS_MAX, "too many tools run");
         assert!(self.memory.is_bounded(), "too much is remembered");
         assert!(self.turns.is_bounded(), "too much is owed");
+        self.uplink.check();
         self.playout.check();
     }
 

@@ -6,6 +6,7 @@ use ::link::event::{EndReason, ReplacedBecause, ToolOutcome};
 use ::link::id::CommandId;
 use ::link::tool::Address;
 
+use super::format::AudioFormat;
 use super::input::{Answering, Audio, MarkId, RecordId, Slot, ToolId};
 
 /// Takes what a call wants done, in order. The bridge frames straight into write buffers; tests
@@ -18,7 +19,7 @@ pub trait Outbox {
 /// Something the call wants done.
 #[derive(Debug)]
 pub enum Output<'a> {
-    /// Say something on the phone's socket.
+    /// Say something on the caller's socket.
     ToCaller(CallerMessage<'a>),
     /// Say something on an agent's socket.
     ToAgent(Slot, AgentMessage<'a>),
@@ -34,13 +35,13 @@ pub enum Output<'a> {
     DropTool(ToolId),
     /// Something worth telling: the only road to metrics, logs and events.
     Note(Milestone<'a>),
-    /// Close the phone's socket.
-    CloseCaller(CloseWhy),
+    /// Close the caller's socket; the reason is for a side that wants to know it.
+    CloseCaller(CloseWhy, EndReason),
     /// The call is over on this node; nothing follows.
     End(EndReason),
 }
 
-/// Why the phone's socket is closed.
+/// Why the caller's socket is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloseWhy {
     /// All is said.
@@ -51,10 +52,11 @@ pub enum CloseWhy {
     GoingAway,
 }
 
-/// What is said on the phone's socket.
+/// What is said on the caller's socket.
 #[derive(Debug)]
 pub enum CallerMessage<'a> {
-    /// Audio to be played after what is queued.
+    /// Audio to be played after what is queued, in the caller's format. The n-th of a call is
+    /// followed by the mark of that number.
     Media(Audio<'a>),
     /// To be sent back once everything before it has been played.
     Mark(MarkId),
@@ -67,6 +69,8 @@ pub enum CallerMessage<'a> {
 pub enum AgentMessage<'a> {
     /// State the session: formats, instructions, tools, turn detection.
     Configure {
+        /// How audio is written, both ways.
+        format: AudioFormat,
         /// Instead of the agent's own instructions.
         instructions: Option<&'a str>,
         /// Who begins an answer when the caller has spoken.

@@ -16,11 +16,14 @@
 
 use std::time::Duration;
 
+use super::format::AudioFormat;
 use super::moment::Moment;
 
 /// Paces one call's playout.
 #[derive(Debug)]
 pub(super) struct Pace {
+    /// How what waits is written.
+    format: AudioFormat,
     /// The most audio ahead of the ear.
     lead: Duration,
     /// When the ear will have had everything that was sent.
@@ -62,36 +65,38 @@ pub(super) enum Next {
 
 impl Pace {
     /// A pace that keeps at most `lead` ahead of the ear.
-    pub(super) fn new(lead: Duration) -> Self {
+    pub(super) fn new(format: AudioFormat, lead: Duration) -> Self {
         assert!(lead >= LEAD_MIN, "the lead holds less than two chunks");
-        Self { lead, horizon: Moment::default() }
+        Self { format, lead, horizon: Moment::default() }
     }
 
     /// Decides about what waits.
     pub(super) fn next(&self, waiting: Waiting, now: Moment) -> Next {
         assert!(waiting.bytes > 0, "nothing waits");
         let Waiting { bytes, tail, unproven } = waiting;
-        if unproven > samples(self.lead + PROOF_LATE_MAX) {
+        if unproven > self.bytes(self.lead + PROOF_LATE_MAX) {
             return Next::AtProof;
         }
+        let chunk = self.format.bytes(CHUNK_MS);
         // A chunk that is not whole leaves only in need: each is a message and a mark, and short
         // pieces have been heard to stutter.
-        if bytes < CHUNK_BYTES && tail == Tail::Open {
-            let nearly_dry = if bytes >= SCRAP_BYTES { NEARLY_DRY } else { Duration::ZERO };
+        if bytes < chunk && tail == Tail::Open {
+            let is_worth_it = bytes >= self.format.bytes(SCRAP_MS);
+            let nearly_dry = if is_worth_it { NEARLY_DRY } else { Duration::ZERO };
             let hunger = self.horizon - nearly_dry;
             if now < hunger {
                 return Next::At(hunger);
             }
         }
-        let size = bytes.min(CHUNK_BYTES);
-        let room = self.horizon + duration(size as u64) - self.lead;
+        let size = bytes.min(chunk);
+        let room = self.horizon + self.format.duration(size as u64) - self.lead;
         if now < room { Next::From(room) } else { Next::Send(size) }
     }
 
     /// A chunk has left.
     pub(super) fn sent(&mut self, bytes: usize, now: Moment) {
         // An ear that has run dry begins to hear again when the chunk arrives.
-        self.horizon = self.horizon.max(now) + duration(bytes as u64);
+        self.horizon = self.horizon.max(now) + self.format.duration(bytes as u64);
         assert!(self.horizon.since(now) <= self.lead, "sent further ahead than the lead");
     }
 
@@ -100,26 +105,19 @@ impl Pace {
         // An ear that had run dry before stays dry since then.
         self.horizon = self.horizon.min(now);
     }
-}
 
-/// How long so many bytes of mu-law sound.
-pub(super) fn duration(bytes: u64) -> Duration {
-    Duration::from_micros(bytes * 1_000 / BYTES_PER_MS)
+    fn bytes(&self, span: Duration) -> u64 {
+        let ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        ms.saturating_mul(self.format.bytes_per_ms())
+    }
 }
-
-fn samples(span: Duration) -> u64 {
-    u64::try_from(span.as_millis()).unwrap_or(u64::MAX).saturating_mul(BYTES_PER_MS)
-}
-
-/// Mu-law at 8 kHz.
-pub(super) const BYTES_PER_MS: u64 = 8;
 
 /// 60 ms: one mark each, so `heard` is exact to 60 ms, and above the 50 ms under which carriers
 /// have been heard to stutter. Doubling it doubles what an interruption forgets.
-const CHUNK_BYTES: usize = 480;
+const CHUNK_MS: u64 = 60;
 
-/// The shortest chunk that is worth sending before the ear runs dry: one 20 ms frame.
-const SCRAP_BYTES: usize = 160;
+/// The shortest chunk that is worth sending before the ear runs dry: one frame.
+const SCRAP_MS: u64 = 20;
 
 /// How early a chunk that is not whole leaves: one frame, for the way to the carrier.
 const NEARLY_DRY: Duration = Duration::from_millis(20);
@@ -150,14 +148,14 @@ mod tests {
 
     #[test]
     fn the_first_piece_leaves_at_once_however_short() {
-        let pace = Pace::new(Duration::from_millis(400));
+        let pace = Pace::new(AudioFormat::Ulaw, Duration::from_millis(400));
         assert_eq!(pace.next(open(1), ms(0)), Next::Send(1));
         assert_eq!(pace.next(open(9_999), ms(0)), Next::Send(480));
     }
 
     #[test]
     fn the_lead_is_never_exceeded() {
-        let mut pace = Pace::new(Duration::from_millis(400));
+        let mut pace = Pace::new(AudioFormat::Ulaw, Duration::from_millis(400));
         let mut sent = 0;
         while let Next::Send(size) = pace.next(open(9_999), ms(0)) {
             pace.sent(size, ms(0));
@@ -170,7 +168,7 @@ mod tests {
 
     #[test]
     fn a_short_rest_waits_until_the_ear_is_nearly_dry() {
-        let mut pace = Pace::new(Duration::from_millis(400));
+        let mut pace = Pace::new(AudioFormat::Ulaw, Duration::from_millis(400));
         pace.sent(480, ms(0));
         assert_eq!(pace.next(open(200), ms(0)), Next::At(ms(40)));
         assert_eq!(pace.next(open(200), ms(40)), Next::Send(200));
@@ -179,15 +177,28 @@ mod tests {
 
     #[test]
     fn a_final_rest_waits_for_nothing_but_room() {
-        let mut pace = Pace::new(Duration::from_millis(400));
+        let mut pace = Pace::new(AudioFormat::Ulaw, Duration::from_millis(400));
         pace.sent(480, ms(0));
         let rest = Waiting { bytes: 8, tail: Tail::Final, unproven: 480 };
         assert_eq!(pace.next(rest, ms(0)), Next::Send(8));
     }
 
     #[test]
+    fn a_browsers_chunks_are_as_long_as_a_phones() {
+        let mut pace = Pace::new(AudioFormat::Pcm24k, Duration::from_millis(400));
+        assert_eq!(pace.next(open(99_999), ms(0)), Next::Send(2_880));
+        for _ in 0..6 {
+            pace.sent(2_880, ms(0));
+        }
+        assert_eq!(pace.next(open(99_999), ms(0)), Next::From(ms(20)));
+        assert_eq!(pace.next(open(960), ms(0)), Next::At(ms(340)), "a frame leaves a frame early");
+        let unproven = Waiting { unproven: 2_400 * 48 + 1, ..open(2_880) };
+        assert_eq!(pace.next(unproven, ms(0)), Next::AtProof);
+    }
+
+    #[test]
     fn without_proof_playout_waits() {
-        let pace = Pace::new(Duration::from_millis(400));
+        let pace = Pace::new(AudioFormat::Ulaw, Duration::from_millis(400));
         let waiting = Waiting { bytes: 480, tail: Tail::Open, unproven: 2_400 * 8 + 1 };
         assert_eq!(pace.next(waiting, ms(0)), Next::AtProof);
     }

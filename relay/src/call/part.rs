@@ -1,8 +1,8 @@
-//! One part of an answer: its samples that wait, and its line in the ledger.
+//! One part of an answer: its audio that waits, and its line in the ledger.
 
+use super::format::AudioFormat;
 use super::held::Held;
 use super::moment::Moment;
-use super::pace::BYTES_PER_MS;
 
 /// One part of one item of an answer, or a clip of ours.
 #[derive(Debug)]
@@ -13,14 +13,16 @@ pub(super) struct Part {
     pub(super) replies_to: Option<Moment>,
     /// When its first sample left.
     pub(super) began: Option<Moment>,
-    /// Samples that have not left.
+    /// How its audio is written.
+    format: AudioFormat,
+    /// Audio that has not left.
     pub(super) waiting: Held,
     /// How far it is.
     pub(super) ledger: Ledger,
     /// Whether more comes.
     pub(super) making: Making,
-    /// Samples that the model made, at 8 kHz. A resampler's last block adds silence to what is
-    /// generated here, and the model must never be asked to cut beyond what it made.
+    /// What the model made, in bytes of this format. A resampler's last block adds silence to what
+    /// is generated here, and the model must never be asked to cut beyond what it made.
     made: u64,
 }
 
@@ -74,7 +76,7 @@ pub(super) enum Making {
     Overflowed,
 }
 
-/// Four counts, in samples. Their order is the invariant that everything else rests on.
+/// Four counts, in bytes of the caller's format. Their order is the invariant that everything else rests on.
 #[derive(Debug, Default)]
 pub(super) struct Ledger {
     /// Made and kept.
@@ -98,11 +100,12 @@ impl Ledger {
 
 impl Part {
     /// A part of which nothing is here yet.
-    pub(super) fn new(source: Source, replies_to: Option<Moment>) -> Self {
+    pub(super) fn new(source: Source, format: AudioFormat, replies_to: Option<Moment>) -> Self {
         Self {
             source,
             replies_to,
             began: None,
+            format,
             waiting: Held::default(),
             ledger: Ledger::default(),
             making: Making::Growing,
@@ -110,18 +113,18 @@ impl Part {
         }
     }
 
-    /// Counts samples that were appended to what waits, out of so many that the model made.
-    pub(super) fn grow(&mut self, samples: usize, made: u64) {
-        self.ledger.generated += samples as u64;
+    /// Counts bytes that were appended to what waits, out of so many that the model made.
+    pub(super) fn grow(&mut self, bytes: usize, made: u64) {
+        self.ledger.generated += bytes as u64;
         self.made += made;
         self.ledger.check();
         self.check();
     }
 
-    /// Drops the newest samples, for want of room.
-    pub(super) fn overflow(&mut self, samples: usize) {
-        self.waiting.drop_newest(samples);
-        self.ledger.generated -= samples as u64;
+    /// Drops the newest bytes, for want of room.
+    pub(super) fn overflow(&mut self, bytes: usize) {
+        self.waiting.drop_newest(bytes);
+        self.ledger.generated -= bytes as u64;
         self.making = Making::Overflowed;
         self.check();
     }
@@ -153,22 +156,26 @@ impl Part {
 
     /// Provably heard, in milliseconds of what the model made, rounded down.
     pub(super) fn heard_ms(&self) -> u32 {
-        to_ms(self.ledger.heard.min(self.made))
+        self.ms(self.ledger.heard.min(self.made))
     }
 
     /// Sent to the carrier, in milliseconds of what the model made.
     pub(super) fn sent_ms(&self) -> u32 {
-        to_ms(self.ledger.sent.min(self.made))
+        self.ms(self.ledger.sent.min(self.made))
     }
 
     /// Made by the model, in milliseconds.
     pub(super) fn generated_ms(&self) -> u32 {
-        to_ms(self.made)
+        self.ms(self.made)
+    }
+
+    fn ms(&self, bytes: u64) -> u32 {
+        to_ms(self.format, bytes)
     }
 
     fn check(&self) {
         let waiting = self.waiting.len() as u64;
-        assert!(self.ledger.generated - self.ledger.sent == waiting, "samples were lost");
+        assert!(self.ledger.generated - self.ledger.sent == waiting, "audio was lost");
     }
 }
 
@@ -216,7 +223,7 @@ impl Source {
     }
 }
 
-/// Milliseconds of so many samples, rounded down.
-pub(super) fn to_ms(samples: u64) -> u32 {
-    u32::try_from(samples / BYTES_PER_MS).unwrap_or(u32::MAX)
+/// Milliseconds of so many bytes, rounded down.
+pub(super) fn to_ms(format: AudioFormat, bytes: u64) -> u32 {
+    u32::try_from(format.ms(bytes)).unwrap_or(u32::MAX)
 }

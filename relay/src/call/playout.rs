@@ -1,6 +1,6 @@
 //! What the agent says, on its way to the caller's ear.
 //!
-//! The ledger: every part of every answer is counted four times, in samples of mu-law.
+//! The ledger: every part of every answer is counted four times, in bytes of the caller's format.
 //!
 //! ```text
 //! generated   the model made it            heard <= marked <= sent <= generated
@@ -20,16 +20,19 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::input::{AgentFormat, Audio, MarkId};
+use super::format::{AudioFormat, Formats};
+use super::input::{Audio, MarkId};
 use super::moment::Moment;
 use super::output::{CallerMessage, Outbox, Output};
-use super::pace::{BYTES_PER_MS, Next, Pace, Tail, WAKE_SLACK, Waiting, duration};
+use super::pace::{Next, Pace, Tail, WAKE_SLACK, Waiting};
 use super::part::{Making, Part, Source, Spoken, to_ms};
-use super::transcode::{BadAudio, Decoder};
+use super::transcode::{BadAudio, Decoder, append_ulaw};
 
 /// The agent's voice on its way to the ear.
 #[derive(Debug)]
 pub(super) struct Playout {
+    /// How the caller is spoken to, and so how what waits is written.
+    format: AudioFormat,
     /// In the order in which they are heard; the ear is at the front. Only the last one grows.
     parts: VecDeque<Part>,
     /// How many parts have left `parts` at the front: what turns a part's number into an index.
@@ -96,16 +99,17 @@ pub(super) struct Cut {
 
 impl Playout {
     /// Nothing is said yet.
-    pub(super) fn new(agent_audio: AgentFormat, lead: Duration) -> Self {
+    pub(super) fn new(formats: Formats, lead: Duration) -> Self {
         Self {
+            format: formats.caller(),
             parts: VecDeque::new(),
             parts_gone: 0,
             marks: VecDeque::new(),
             next_mark: 1,
             first_live_mark: 1,
-            pace: Pace::new(lead),
+            pace: Pace::new(formats.caller(), lead),
             line: Line::Free,
-            decoder: Decoder::new(agent_audio),
+            decoder: Decoder::new(formats),
             has_spoken: false,
         }
     }
@@ -120,7 +124,7 @@ impl Playout {
         audio: Audio<'_>,
         replies_to: Option<Moment>,
     ) -> Result<Added, BadAudio> {
-        let room = HELD_BYTES_MAX.saturating_sub(self.held());
+        let room = self.format.bytes(HELD_MS_MAX).saturating_sub(self.held());
         let index = self.part_for(source, replies_to)?;
         let part = &mut self.parts[index];
         // Its answer is discarded by then, so this is for whoever forgets to ask.
@@ -142,19 +146,19 @@ impl Playout {
         // What is still in there is this part's, and half a sample of it would turn the next
         // part into noise.
         self.decoder.reset();
-        Ok(Added::Overflowed { dropped_ms: to_ms(excess as u64) })
+        Ok(Added::Overflowed { dropped_ms: to_ms(self.format, excess as u64) })
     }
 
-    /// Says a recording of ours after what waits.
+    /// Says a recording of ours, which is mu-law, after what waits.
     pub(super) fn say(&mut self, clip: &[u8]) {
         self.complete_last();
-        let mut part = Part::new(Source::Clip, None);
-        let keep = |out: &mut Vec<u8>| {
-            out.extend_from_slice(clip);
+        let mut part = Part::new(Source::Clip, self.format, None);
+        let kept = part.waiting.append(|out| {
+            append_ulaw(clip, self.format, out);
             Ok::<(), BadAudio>(())
-        };
-        if part.waiting.append(keep).is_ok() {
-            part.grow(clip.len(), clip.len() as u64);
+        });
+        if let Ok(bytes) = kept {
+            part.grow(bytes, bytes as u64);
         }
         part.making = Making::Settled;
         self.parts.push_back(part);
@@ -204,7 +208,8 @@ impl Playout {
 
     fn send(&mut self, index: usize, bytes: usize, now: Moment, out: &mut impl Outbox) {
         let part = &mut self.parts[index];
-        out.put(Output::ToCaller(CallerMessage::Media(Audio::Ulaw(part.waiting.oldest(bytes)))));
+        let chunk = Audio::raw(self.format, part.waiting.oldest(bytes));
+        out.put(Output::ToCaller(CallerMessage::Media(chunk)));
         part.waiting.release_oldest(bytes);
         part.began.get_or_insert(now);
         self.has_spoken |= part.source != Source::Clip;
@@ -295,24 +300,30 @@ impl Playout {
     /// How long what was made and not heard for certain would sound.
     pub(super) fn unheard(&self) -> Duration {
         let count = |part: &Part| part.ledger.generated - part.ledger.heard;
-        duration(self.parts.iter().map(count).sum())
+        self.format.duration(self.parts.iter().map(count).sum())
     }
 
-    /// Samples that were made of an item so far: where in its audio a word stands.
+    /// Bytes that were made of an item so far: where in its audio a word stands.
     pub(super) fn generated(&self, spoken: Spoken<'_>) -> u64 {
         let of_item = |part: &&Part| part.source.is_item(spoken);
         self.parts.iter().filter(of_item).map(|part| part.ledger.generated).sum()
     }
 
-    /// Asserts that every count is in order.
+    /// Asserts that every count is in order, and that not too much is held.
     pub(super) fn check(&self) {
+        assert!(self.held() <= self.format.bytes(HELD_MS_AT_ALL), "too much playout is held");
         for part in &self.parts {
             part.ledger.check();
         }
     }
 
+    /// How long what is made and not sent would sound.
+    pub(super) fn unsent(&self) -> Duration {
+        self.format.duration(self.held() as u64)
+    }
+
     /// How much is made and not sent, in bytes; bounded by a minute, a clip and a few tones.
-    pub(super) fn held(&self) -> usize {
+    fn held(&self) -> usize {
         self.parts.iter().map(|part| part.waiting.len()).sum()
     }
 
@@ -332,7 +343,7 @@ impl Playout {
             return Err(BadAudio);
         }
         self.complete_last();
-        self.parts.push_back(Part::new(Source::answer(spoken), replies_to));
+        self.parts.push_back(Part::new(Source::answer(spoken), self.format, replies_to));
         Ok(self.parts.len() - 1)
     }
 
@@ -352,11 +363,11 @@ impl Playout {
     }
 }
 
-/// 60 s of speech, 480 KB: longer than any answer that a caller sits through.
-const HELD_BYTES_MAX: usize = 60_000 * BYTES_PER_MS as usize;
+/// 60 s of speech, 480 KB of a phone's: longer than any answer that a caller sits through.
+const HELD_MS_MAX: u64 = 60_000;
 
-/// The most that can be held at all: speech, tones and a clip of a few seconds.
-pub(super) const HELD_MAX: usize = HELD_BYTES_MAX + 480_000;
+/// The most that can be held at all, in milliseconds: speech, tones and a clip of a few seconds.
+const HELD_MS_AT_ALL: u64 = 2 * HELD_MS_MAX;
 
 /// The most parts that are made and not heard. An answer has one or two.
 const PARTS_MAX: usize = 64;

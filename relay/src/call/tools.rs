@@ -7,6 +7,8 @@
 //! Every call of a tool is answered, because a service waits for that answer. When all tools of an
 //! answer have theirs, the agent is asked to go on, unless the caller has the word by then.
 
+use std::time::Duration;
+
 use ::link::event::ToolOutcome;
 use ::link::tool::{Address, Tool};
 use serde::Deserialize;
@@ -121,7 +123,7 @@ impl Call {
         let mut tones = Vec::new();
         let digits = serde_json::from_str::<DtmfArguments>(wish.arguments).ok();
         let made = digits.is_some_and(|wish| codec::dtmf::tones(&wish.digits, &mut tones).is_ok());
-        if made && self.playout.held() < TONES_HELD_MAX {
+        if made && self.playout.unsent() < TONES_AFTER_MAX {
             self.playout.say(&tones);
             self.go_on(wish, (ToolOutcome::Done, SENT), out);
         } else {
@@ -217,7 +219,7 @@ impl Call {
         (outcome, output): (ToolOutcome, &str),
         out: &mut impl Outbox,
     ) {
-        let (request, name, after) = (wish.call, wish.name, std::time::Duration::ZERO);
+        let (request, name, after) = (wish.call, wish.name, Duration::ZERO);
         out.put(Output::Note(Milestone::Tool { name, request, outcome, after }));
         self.give_result(wish.call, output, out);
     }
@@ -242,7 +244,7 @@ impl Call {
 pub(super) const TOOLS_MAX: usize = 8;
 
 /// Tones wait behind what is being said; beyond 20 s of that nobody would know what they are for.
-const TONES_HELD_MAX: usize = 160_000;
+const TONES_AFTER_MAX: Duration = Duration::from_secs(20);
 
 const CUT: &str = r#"{"done":false,"because":"the caller interrupted"}"#;
 const NOBODY_HERE: &str = r#"{"error":"the caller is not here yet"}"#;

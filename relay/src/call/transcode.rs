@@ -1,37 +1,42 @@
-//! Between the agent's format and mu-law: base64, G.711 tables, resampler, in reused buffers.
+//! Between the agent's format and the caller's: base64, G.711 tables, resampler, in reused buffers.
 //!
-//! When both ends speak mu-law nothing is transcoded: the caller's base64 text passes through
+//! When both ends speak the same nothing is transcoded: the caller's audio passes through
 //! [`uplink`](super::uplink) as it is, and the agent's is decoded once into the bytes that wait.
 
 use codec::rate::SampleRate;
 use codec::resample::Resampler;
 use codec::{base64, g711, pcm};
 
-use super::input::{AgentFormat, Audio};
+use super::format::{AudioFormat, Formats};
+use super::input::Audio;
 
 /// Audio that cannot be read: not base64, or not of the agent's format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BadAudio;
 
-/// The agent's format to mu-law.
+/// The agent's format to the caller's.
 #[derive(Debug)]
 pub(super) enum Decoder {
-    /// The agent speaks mu-law.
+    /// Both speak mu-law.
     Ulaw,
-    /// The agent speaks PCM at 24 kHz.
-    Pcm(Box<Narrow>),
+    /// The agent speaks PCM at 24 kHz, the caller mu-law.
+    Narrow(Box<Narrow>),
+    /// Both speak PCM at 24 kHz.
+    Pcm(Samples),
 }
 
 impl Decoder {
-    /// A decoder for an agent that speaks `format`.
-    pub(super) fn new(format: AgentFormat) -> Self {
-        match format {
-            AgentFormat::Ulaw => Self::Ulaw,
-            AgentFormat::Pcm24k => Self::Pcm(Box::new(Narrow::new())),
+    /// A decoder for a call.
+    pub(super) fn new(formats: Formats) -> Self {
+        match formats {
+            Formats::Ulaw => Self::Ulaw,
+            Formats::Transcoded => Self::Narrow(Box::new(Narrow::new())),
+            Formats::Pcm24k => Self::Pcm(Samples::default()),
         }
     }
 
-    /// Appends audio to `out` as mu-law, and says how many samples at 8 kHz it stands for.
+    /// Appends audio to `out` as the caller takes it, and says how many bytes of that it stands
+    /// for.
     ///
     /// # Errors
     /// [`BadAudio`]; `out` may then hold half of it.
@@ -46,9 +51,16 @@ impl Decoder {
                 out.extend_from_slice(bytes);
                 Ok(bytes.len() as u64)
             }
-            (Self::Pcm(narrow), Audio::Base64(text)) => narrow.base64(text, out),
-            (Self::Pcm(narrow), Audio::Pcm(samples)) => Ok(narrow.samples(samples, out)),
-            (Self::Ulaw, Audio::Pcm(_)) | (Self::Pcm(_), Audio::Ulaw(_)) => Err(BadAudio),
+            (Self::Narrow(narrow), Audio::Base64(text)) => narrow.base64(text, out),
+            (Self::Narrow(narrow), Audio::Pcm(samples)) => Ok(narrow.samples(samples, out)),
+            (Self::Pcm(samples), Audio::Base64(text)) => samples.base64(text, out),
+            (Self::Pcm(_), Audio::Pcm(samples)) => {
+                pcm::to_le_bytes(samples, out);
+                Ok((out.len() - before) as u64)
+            }
+            (Self::Ulaw, Audio::Pcm(_) | Audio::PcmBytes(_))
+            | (Self::Narrow(_), Audio::Ulaw(_) | Audio::PcmBytes(_))
+            | (Self::Pcm(_), Audio::Ulaw(_) | Audio::PcmBytes(_)) => Err(BadAudio),
         }
     }
 
@@ -56,7 +68,8 @@ impl Decoder {
     pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
         match self {
             Self::Ulaw => {}
-            Self::Pcm(narrow) => narrow.finish(out),
+            Self::Narrow(narrow) => narrow.finish(out),
+            Self::Pcm(samples) => samples.reset(),
         }
     }
 
@@ -64,7 +77,42 @@ impl Decoder {
     pub(super) fn reset(&mut self) {
         match self {
             Self::Ulaw => {}
-            Self::Pcm(narrow) => narrow.reset(),
+            Self::Narrow(narrow) => narrow.reset(),
+            Self::Pcm(samples) => samples.reset(),
+        }
+    }
+}
+
+/// PCM at 24 kHz as it is, in whole samples.
+#[derive(Debug, Default)]
+pub(super) struct Samples {
+    /// The first byte of a sample whose second one comes with the next text.
+    half: Option<u8>,
+}
+
+impl Samples {
+    fn base64(&mut self, text: &str, out: &mut Vec<u8>) -> Result<u64, BadAudio> {
+        let before = out.len();
+        out.extend(self.half);
+        base64::decode(text.as_bytes(), out).map_err(|_| BadAudio)?;
+        let made = out.len() - before;
+        self.half = if made % 2 == 1 { out.pop() } else { None };
+        Ok((out.len() - before) as u64)
+    }
+
+    fn reset(&mut self) {
+        self.half = None;
+    }
+}
+
+/// Appends a recording of ours, which is mu-law, as a caller takes it that speaks `format`.
+pub(super) fn append_ulaw(clip: &[u8], format: AudioFormat, out: &mut Vec<u8>) {
+    match format {
+        AudioFormat::Ulaw => out.extend_from_slice(clip),
+        AudioFormat::Pcm24k => {
+            let mut widen = Widen::new();
+            pcm::to_le_bytes(widen.samples(clip), out);
+            pcm::to_le_bytes(widen.rest(), out);
         }
     }
 }
@@ -159,6 +207,14 @@ impl Widen {
         g711::ulaw_decode(ulaw, &mut self.narrow);
         self.wide.clear();
         self.resampler.process(&self.narrow, &mut self.wide);
+        &self.wide
+    }
+
+    /// What is still inside, valid until the next call; the next audio begins anew.
+    fn rest(&mut self) -> &[i16] {
+        self.wide.clear();
+        self.resampler.flush(&mut self.wide);
+        self.resampler.reset();
         &self.wide
     }
 }

@@ -1,28 +1,31 @@
 //! What the caller says, on its way to the agent.
 //!
 //! While the agent cannot take audio it is held, and the oldest is dropped beyond the bound: what
-//! the caller says last matters most. Held audio is mu-law bytes, sent in pieces of 200 ms. Audio
-//! that is not held crosses as the base64 text that it came as, if the agent speaks mu-law.
+//! the caller says last matters most. Held audio is bytes of the caller's format, sent in pieces of
+//! 200 ms. Audio that is not held crosses as it came, if the agent speaks the caller's format.
 //!
 //! A shard that is short of time has frames joined ([`Batch`]): they wait here until there are
 //! enough of them, or until the caller has been read.
 //!
 //! The carrier stamps each frame with its place in time. A service finds the end of a turn by
 //! hearing silence, so a gap between two stamps is filled with it, and so is a pause of the
-//! carrier that lasts. Source: Twilio Media Streams, "media" message, read 2026-11-20.
+//! carrier that lasts. Source: Twilio Media Streams, "media" message, read 2026-11-20. A browser
+//! stamps nothing: only its pauses are filled.
 
 use std::time::Duration;
 
+use super::format::{AudioFormat, Formats};
 use super::held::Held;
-use super::input::{AgentFormat, Audio, Batch, Slot};
+use super::input::{Audio, Batch, Slot};
 use super::output::{AgentMessage, Flow, Milestone, Oddity, Outbox, Output};
-use super::pace::BYTES_PER_MS;
 use super::part::to_ms;
 use super::transcode::{BadAudio, Widen};
 
 /// The caller's voice on its way to the agent.
 #[derive(Debug)]
 pub(super) struct Uplink {
+    /// How the caller's audio is written, and so what is held of it.
+    format: AudioFormat,
     gate: Gate,
     held: Held,
     path: Path,
@@ -59,10 +62,10 @@ enum Gate {
 /// What happens to audio on the way.
 #[derive(Debug)]
 enum Path {
-    /// Nothing: both sides speak mu-law.
-    Ulaw,
-    /// It becomes PCM at 24 kHz.
-    Pcm(Box<Widen>),
+    /// Nothing: both sides speak the same.
+    Same,
+    /// Mu-law becomes PCM at 24 kHz.
+    Widen(Box<Widen>),
 }
 
 /// Whether the agent is to hear the caller.
@@ -92,18 +95,19 @@ pub(super) struct Media<'a> {
     pub(super) at_ms: u64,
     /// Its number.
     pub(super) chunk: u64,
-    /// Mu-law.
+    /// In the caller's format.
     pub(super) audio: Audio<'a>,
 }
 
 impl Uplink {
     /// Holds until it is opened.
-    pub(super) fn new(agent_audio: AgentFormat) -> Self {
-        let path = match agent_audio {
-            AgentFormat::Ulaw => Path::Ulaw,
-            AgentFormat::Pcm24k => Path::Pcm(Box::new(Widen::new())),
+    pub(super) fn new(formats: Formats) -> Self {
+        let path = match formats {
+            Formats::Ulaw | Formats::Pcm24k => Path::Same,
+            Formats::Transcoded => Path::Widen(Box::new(Widen::new())),
         };
         Self {
+            format: formats.caller(),
             gate: Gate::Waiting,
             held: Held::default(),
             path,
@@ -134,8 +138,31 @@ impl Uplink {
             out.put(Output::Note(Milestone::Tolerated(Oddity::FilledGap)));
             self.silence(missing_ms, out);
         }
+        self.hear(media.audio, length_ms, out)
+    }
+
+    /// Takes audio that has no stamp.
+    ///
+    /// # Errors
+    /// When the audio cannot be read.
+    pub(super) fn speech(
+        &mut self,
+        audio: Audio<'_>,
+        out: &mut impl Outbox,
+    ) -> Result<(), BadAudio> {
+        let length_ms = length_ms(audio)?;
+        self.time.go_on();
+        self.hear(audio, length_ms, out)
+    }
+
+    fn hear(
+        &mut self,
+        audio: Audio<'_>,
+        length_ms: u64,
+        out: &mut impl Outbox,
+    ) -> Result<(), BadAudio> {
         match self.hearing {
-            Hearing::Caller => self.take(media.audio, out),
+            Hearing::Caller => self.take(audio, out),
             Hearing::Silence => {
                 self.silence(length_ms, out);
                 Ok(())
@@ -178,39 +205,40 @@ impl Uplink {
 
     fn take(&mut self, audio: Audio<'_>, out: &mut impl Outbox) -> Result<(), BadAudio> {
         if let Some(recent) = &mut self.recent {
-            hold(recent, audio)?;
-            let excess = recent.len().saturating_sub(RECENT_BYTES);
+            hold(recent, self.format, audio)?;
+            let excess = recent.len().saturating_sub(self.format.bytes(RECENT_MS));
             recent.release_oldest(excess);
         }
         match (self.gate, &self.path) {
             // Joined base64 would have its padding in the middle, so only a lone frame is text.
-            (Gate::Open(to), Path::Ulaw) if self.batch == Batch::Off => {
+            (Gate::Open(to), Path::Same) if self.batch == Batch::Off => {
                 out.put(Output::ToAgent(to, AgentMessage::Audio(audio)));
             }
-            (Gate::Open(to), Path::Ulaw | Path::Pcm(_)) => {
-                hold(&mut self.held, audio)?;
-                if self.held.len() >= batch_bytes(self.batch) {
+            (Gate::Open(to), Path::Same | Path::Widen(_)) => {
+                hold(&mut self.held, self.format, audio)?;
+                if self.held.len() >= self.format.bytes(batch_ms(self.batch)) {
                     self.send_held(to, out);
                 }
             }
-            (Gate::Waiting, Path::Ulaw | Path::Pcm(_)) => {
-                hold(&mut self.held, audio)?;
-                self.drop_oldest_beyond(WAITING_BYTES_MAX, out);
+            (Gate::Waiting, Path::Same | Path::Widen(_)) => {
+                hold(&mut self.held, self.format, audio)?;
+                self.drop_oldest_beyond(WAITING_MS_MAX, out);
             }
-            (Gate::Stalled(_), Path::Ulaw | Path::Pcm(_)) => {
-                hold(&mut self.held, audio)?;
-                self.drop_oldest_beyond(STALLED_BYTES_MAX, out);
+            (Gate::Stalled(_), Path::Same | Path::Widen(_)) => {
+                hold(&mut self.held, self.format, audio)?;
+                self.drop_oldest_beyond(STALLED_MS_MAX, out);
             }
         }
         Ok(())
     }
 
     fn silence(&mut self, ms: u64, out: &mut impl Outbox) {
-        let mut left = usize::try_from(ms * BYTES_PER_MS).unwrap_or(usize::MAX);
+        let silence = silence(self.format);
+        let mut left = self.format.bytes(ms);
         while left > 0 {
-            let piece = left.min(SILENCE.len());
-            // Mu-law as it is cannot be malformed.
-            let taken = self.take(Audio::Ulaw(&SILENCE[..piece]), out);
+            let piece = left.min(silence.len());
+            // Bytes of the caller's own format cannot be malformed.
+            let taken = self.take(Audio::raw(self.format, &silence[..piece]), out);
             assert!(taken.is_ok(), "silence could not be read");
             left -= piece;
         }
@@ -272,16 +300,18 @@ impl Uplink {
         self.hearing = if on { Hearing::Silence } else { Hearing::Caller };
     }
 
-    /// Audio that waits, in bytes.
-    pub(super) fn held(&self) -> usize {
-        self.held.len()
+    /// Asserts that not too much is held.
+    pub(super) fn check(&self) {
+        let most = self.format.bytes(WAITING_MS_MAX);
+        assert!(self.held.len() <= most, "too much uplink is held");
     }
 
-    fn drop_oldest_beyond(&mut self, bound: usize, out: &mut impl Outbox) {
+    fn drop_oldest_beyond(&mut self, ms_max: u64, out: &mut impl Outbox) {
+        let bound = self.format.bytes(ms_max);
         let excess = self.held.len().saturating_sub(bound);
         if excess > 0 {
             self.held.release_oldest(excess);
-            let ms = to_ms(excess as u64);
+            let ms = to_ms(self.format, excess as u64);
             out.put(Output::Note(Milestone::Dropped { flow: Flow::Uplink, ms }));
         }
         assert!(self.held.len() <= bound, "more is held than the bound allows");
@@ -290,10 +320,10 @@ impl Uplink {
     fn send_held(&mut self, to: Slot, out: &mut impl Outbox) {
         // In pieces, because the transcoder's buffers stay as long as the longest one.
         while !self.held.is_empty() {
-            let piece = self.held.oldest(PIECE_BYTES);
+            let piece = self.held.oldest(self.format.bytes(PIECE_MS));
             let audio = match &mut self.path {
-                Path::Ulaw => Audio::Ulaw(piece),
-                Path::Pcm(widen) => Audio::Pcm(widen.samples(piece)),
+                Path::Same => Audio::raw(self.format, piece),
+                Path::Widen(widen) => Audio::Pcm(widen.samples(piece)),
             };
             out.put(Output::ToAgent(to, AgentMessage::Audio(audio)));
             let sent = piece.len();
@@ -313,35 +343,47 @@ impl Time {
         self.next_ms = Some(self.next_ms.map_or(end, |next| end.max(next)));
         if gap_ms < GAP_MS_MIN { 0 } else { gap_ms.min(FILL_MS_MAX).saturating_sub(filled_ms) }
     }
-}
 
-/// How much audio is joined before it is sent, in bytes.
-fn batch_bytes(batch: Batch) -> usize {
-    match batch {
-        Batch::Off => 0,
-        Batch::Writes(span) => bytes_of(span),
-        // One that is read late has more to say; it goes with the deadline, or at this size.
-        Batch::Reads(pace) => bytes_of(pace) * 2,
+    /// Audio without a stamp came: it begins where the caller is.
+    fn go_on(&mut self) {
+        self.filled_ms = 0;
+        self.next_ms.get_or_insert(0);
     }
 }
 
-fn bytes_of(span: Duration) -> usize {
-    usize::try_from(span.as_millis()).unwrap_or(usize::MAX).saturating_mul(BYTES_PER_MS as usize)
+/// How much audio is joined before it is sent, in milliseconds.
+fn batch_ms(batch: Batch) -> u64 {
+    match batch {
+        Batch::Off => 0,
+        Batch::Writes(span) => ms_of(span),
+        // One that is read late has more to say; it goes with the deadline, or at this size.
+        Batch::Reads(pace) => ms_of(pace) * 2,
+    }
 }
 
-fn hold(held: &mut Held, audio: Audio<'_>) -> Result<(), BadAudio> {
-    held.append(|out| match audio {
-        Audio::Base64(text) => codec::base64::decode(text.as_bytes(), out).map_err(|_| BadAudio),
-        Audio::Ulaw(bytes) => {
+fn ms_of(span: Duration) -> u64 {
+    // A setting of a few frames: see `Batch`.
+    u64::try_from(span.as_millis()).unwrap_or(u64::from(u32::MAX))
+}
+
+fn hold(held: &mut Held, format: AudioFormat, audio: Audio<'_>) -> Result<(), BadAudio> {
+    held.append(|out| match (audio, format) {
+        (Audio::Base64(text), AudioFormat::Ulaw) => {
+            codec::base64::decode(text.as_bytes(), out).map_err(|_| BadAudio)
+        }
+        (Audio::Ulaw(bytes), AudioFormat::Ulaw) | (Audio::PcmBytes(bytes), AudioFormat::Pcm24k) => {
             out.extend_from_slice(bytes);
             Ok(())
         }
-        Audio::Pcm(_) => Err(BadAudio),
+        // Another leg's; half a sample of base64 would be noise from there on.
+        (Audio::Base64(_) | Audio::Ulaw(_), AudioFormat::Pcm24k)
+        | (Audio::PcmBytes(_), AudioFormat::Ulaw)
+        | (Audio::Pcm(_), AudioFormat::Ulaw | AudioFormat::Pcm24k) => Err(BadAudio),
     })?;
     Ok(())
 }
 
-/// How long audio sounds, rounded down. Base64 is not checked for that.
+/// How long audio of a caller sounds, rounded down. Base64 is not checked for that.
 fn length_ms(audio: Audio<'_>) -> Result<u64, BadAudio> {
     let bytes = match audio {
         Audio::Base64(text) => {
@@ -349,26 +391,40 @@ fn length_ms(audio: Audio<'_>) -> Result<u64, BadAudio> {
             (text.len() / 4 * 3).saturating_sub(padding)
         }
         Audio::Ulaw(bytes) => bytes.len(),
-        Audio::Pcm(_) => return Err(BadAudio),
+        Audio::PcmBytes(bytes) if bytes.len() % 2 == 0 => {
+            return Ok(AudioFormat::Pcm24k.ms(bytes.len() as u64));
+        }
+        Audio::PcmBytes(_) | Audio::Pcm(_) => return Err(BadAudio),
     };
-    Ok(bytes as u64 / BYTES_PER_MS)
+    Ok(AudioFormat::Ulaw.ms(bytes as u64))
 }
 
-/// 200 ms of mu-law silence.
-static SILENCE: [u8; PIECE_BYTES] = [codec::g711::ULAW_SILENCE; PIECE_BYTES];
+/// 200 ms of silence.
+fn silence(format: AudioFormat) -> &'static [u8] {
+    match format {
+        AudioFormat::Ulaw => &ULAW_SILENCE,
+        AudioFormat::Pcm24k => &PCM_SILENCE,
+    }
+}
+
+static ULAW_SILENCE: [u8; AudioFormat::Ulaw.bytes(PIECE_MS)] =
+    [codec::g711::ULAW_SILENCE; AudioFormat::Ulaw.bytes(PIECE_MS)];
+
+static PCM_SILENCE: [u8; AudioFormat::Pcm24k.bytes(PIECE_MS)] =
+    [0; AudioFormat::Pcm24k.bytes(PIECE_MS)];
 
 /// 2 s: what a caller says while the agent's socket opens. Doubling it doubles how far the agent
 /// begins behind the caller.
-pub(super) const WAITING_BYTES_MAX: usize = 2_000 * BYTES_PER_MS as usize;
+const WAITING_MS_MAX: u64 = 2_000;
 
 /// 1 s: beyond that a stalled agent would answer to the past.
-const STALLED_BYTES_MAX: usize = 1_000 * BYTES_PER_MS as usize;
+const STALLED_MS_MAX: u64 = 1_000;
 
 /// 400 ms: a service hears speech some 200 ms after it began.
-const RECENT_BYTES: usize = 400 * BYTES_PER_MS as usize;
+const RECENT_MS: u64 = 400;
 
 /// 200 ms: few messages, and small buffers on the transcoding path.
-const PIECE_BYTES: usize = 200 * BYTES_PER_MS as usize;
+const PIECE_MS: u64 = 200;
 
 /// Below two frames a gap is jitter of the stamps.
 const GAP_MS_MIN: u64 = 40;

@@ -69,7 +69,7 @@ impl Words {
         &self.text
     }
 
-    /// What was heard, when `heard` samples of `generated` were.
+    /// What was heard, when so much of what was `generated` was `heard`.
     pub(super) fn heard(&self, heard: u64, generated: u64) -> &str {
         let mut kept = 0;
         for (n, run) in self.runs.iter().enumerate() {

@@ -101,6 +101,8 @@ label! {
         Unsigned => "unsigned",
         /// A signature that control did not announce: 403.
         Forged => "forged",
+        /// A page whose `Origin` is not one: 403.
+        BadOrigin => "bad_origin",
         /// The node has not synced with control: 503.
         NotReady => "not_ready",
         /// The node gives its calls away: 503.
@@ -117,7 +119,8 @@ label! {
 }
 
 label! {
-    /// Why a stream was refused after the upgrade; all of them are closed with 1008.
+    /// Why a stream was refused after the upgrade; all of them are closed with 1008, but `no_seat`
+    /// with 1013.
     Refused, "why" {
         /// Nothing valid came in time.
         Slow => "slow",
@@ -133,7 +136,7 @@ label! {
         Replayed => "replayed",
         /// The ticket is older than this process.
         Old => "old",
-        /// The ticket is for another node or another call.
+        /// The ticket is for another node, another call, or somebody else.
         Mismatch => "mismatch",
         /// The audio is not mu-law, 8 kHz, mono.
         Format => "format",
@@ -141,6 +144,8 @@ label! {
         UnknownAgent => "unknown_agent",
         /// This node carries the same or a newer generation of the call.
         StaleGeneration => "stale_generation",
+        /// A page's token is good, and the node has no seat for it.
+        NoSeat => "no_seat",
         /// The socket was lost before `start`.
         Lost => "lost",
     }
@@ -167,6 +172,8 @@ label! {
         Refused => "refused",
         /// Nobody answered, or the connection broke.
         Failed => "failed",
+        /// The control is reached already, at another of its addresses.
+        Twin => "twin",
     }
 }
 

@@ -290,6 +290,12 @@ pub const METRICS: &[Metric] = &[
         read: Read::Gauge(|gauges| i64::from(gauges.link_up)),
     },
     Metric {
+        name: "relay_link_controls",
+        counts: "Controls that are reached; each of those that share a database should be.",
+        rise: "A control was added; a fall: one is down, or the way to it.",
+        read: Read::Gauge(|gauges| i64::try_from(gauges.controls).unwrap_or(i64::MAX)),
+    },
+    Metric {
         name: "relay_events_waiting",
         counts: "Events that control has not acknowledged yet.",
         rise: "Control is away or slow; at the bound, events are lost.",

@@ -5,8 +5,9 @@ use link::agent::AgentSpec;
 use link::event::{CallEvent, CallRef};
 use link::id::{CallId, CommandId, EventNumber, Gen, TenantId};
 use link::message::{Announcement, Command, ToRelay};
-use link::ticket::KeySet;
+use link::ticket::{KeySet, VerifyingKey};
 
+use super::lines::LineId;
 use super::session::Broken;
 use super::{Link, deliver};
 use crate::clock;
@@ -17,15 +18,19 @@ use crate::shard::ToShard;
 use crate::telemetry::{NOT_HERE, Noted};
 
 impl Link {
-    /// Takes one message.
-    pub(super) fn hear(&self, message: ToRelay) -> Result<(), Broken> {
+    /// Takes one message of one control.
+    pub(super) fn hear(&self, line: LineId, message: ToRelay) -> Result<(), Broken> {
         let known = &self.around.known;
         match message {
-            ToRelay::TicketKeys { keys } => match KeySet::new(&keys) {
-                Ok(set) => known.set_keys(set),
-                Err(error) => tracing::error!(%error, "pushed ticket keys are not taken"),
-            },
-            ToRelay::Signatures { values } => known.set_signatures(Signatures::OneOf(values)),
+            ToRelay::TicketKeys { keys } => self.hear_keys(line, keys),
+            ToRelay::Signatures { values } => {
+                let values = self.lines.borrow_mut().set_signatures(line, values);
+                known.set_signatures(Signatures::OneOf(values));
+            }
+            ToRelay::Lease { term } => {
+                self.lines.borrow_mut().set_term(line, term);
+                self.choose_taker();
+            }
             ToRelay::Agent(spec) => self.hear_agent(*spec),
             ToRelay::Synced => {
                 known.set_synced();
@@ -41,6 +46,19 @@ impl Link {
             ToRelay::Welcome { .. } | ToRelay::Unknown => self.around.counters.link_unknown.one(),
         }
         Ok(())
+    }
+
+    fn hear_keys(&self, line: LineId, keys: Vec<VerifyingKey>) {
+        // Looked at before they are put to those of other controls, which stay as they are.
+        if let Err(error) = KeySet::new(&keys) {
+            tracing::error!(%error, "pushed ticket keys are not taken");
+            return;
+        }
+        let all = self.lines.borrow_mut().set_keys(line, keys);
+        match KeySet::new(&all) {
+            Ok(set) => self.around.known.set_keys(set),
+            Err(error) => tracing::error!(%error, "the ticket keys of two controls do not agree"),
+        }
     }
 
     fn hear_agent(&self, spec: AgentSpec) {

@@ -1,5 +1,6 @@
-//! One connection to control: from its dialling to its break.
+//! One line to one control: from its dialling to its break.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use link::frame::{Channel, Decoder, Frame, FrameError};
-use link::message::{ALPN, Hello, Load, SERVER_NAME, ToControl, ToRelay, VERSION};
+use link::message::{ALPN, Hello, LEASE_SINCE, Load, SERVER_NAME, ToControl, ToRelay, VERSION};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, Endpoint, EndpointConfig, RecvStream, SendStream};
 use quinn::{TokioRuntime, TransportConfig};
@@ -16,7 +17,8 @@ use rustls::pki_types::CertificateDer;
 use socket2::{Domain, Socket, Type};
 use tokio::time::timeout;
 
-use super::{Link, Phase};
+use super::Link;
+use super::lines::LineId;
 use crate::call::moment::Moment;
 use crate::config::Joined;
 use crate::kernel;
@@ -28,8 +30,32 @@ pub(super) enum Broken {
     Stopped,
     /// Control said no, and what to do.
     Refused(String),
+    /// This control is reached already.
+    Twin,
     /// Anything else.
     Failed(Box<dyn Error>),
+}
+
+/// How a line ended.
+pub(super) struct Ended {
+    /// Whether control had let us in.
+    pub(super) was_up: bool,
+    /// Why it ended.
+    pub(super) broken: Broken,
+}
+
+/// A line that is up; dropped, it is over.
+struct Line<'a> {
+    link: &'a Link,
+    id: LineId,
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        self.link.lines.borrow_mut().end(self.id);
+        self.link.choose_taker();
+        self.link.show_lines();
+    }
 }
 
 impl<E: Error + 'static> From<E> for Broken {
@@ -41,7 +67,7 @@ impl<E: Error + 'static> From<E> for Broken {
 /// What can go wrong with the link that no library has an error for.
 #[derive(Debug, thiserror::Error)]
 enum LinkError {
-    #[error("the name in the join token has no address")]
+    #[error("the names in the join token have no address")]
     NoAddress,
     #[error("control did not answer in time")]
     Silent,
@@ -64,8 +90,8 @@ const KEEP_ALIVE: Duration = Duration::from_millis(300);
 const LOAD_EVERY: Duration = Duration::from_secs(1);
 /// How long a change of the load waits for others, so that a herd of calls is one message.
 const LOAD_GATHER: Duration = Duration::from_millis(20);
-/// Addresses of control's name that are tried.
-const ADDRESSES_MAX: usize = 3;
+/// Controls that are linked to. More than a few share no database.
+const ADDRESSES_MAX: usize = 16;
 /// What is read at once.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -93,26 +119,49 @@ fn quic_config(tls: Arc<rustls::ClientConfig>) -> Result<ClientConfig, Box<dyn E
     Ok(config)
 }
 
-/// Connects to control, and says nothing yet.
-pub(super) async fn reach(joined: &Joined) -> Result<(Endpoint, Connection), Broken> {
-    let config = quic_config(joined.tls.clone()).map_err(Broken::Failed)?;
+/// Where controls are, by what their names say at this moment.
+///
+/// # Errors
+/// When no name has an address.
+pub(super) async fn addresses(joined: &Joined) -> io::Result<BTreeSet<SocketAddr>> {
+    let mut found = BTreeSet::new();
+    let mut failure = io::Error::new(io::ErrorKind::NotFound, LinkError::NoAddress);
+    for name in joined.token.addresses() {
+        match tokio::net::lookup_host(name).await {
+            Ok(addresses) => found.extend(addresses),
+            Err(error) => failure = error,
+        }
+    }
+    if found.is_empty() {
+        return Err(failure);
+    }
+    Ok(found.into_iter().take(ADDRESSES_MAX).collect())
+}
+
+/// Connects to whichever control answers first, and says nothing yet.
+pub(super) async fn reach_any(joined: &Joined) -> Result<(Endpoint, Connection), Broken> {
     let mut failure = Broken::from(LinkError::NoAddress);
-    // Looked up at each try: control's address may change with every start of it.
-    let addresses = tokio::net::lookup_host(&joined.token.address).await?;
-    for address in addresses.take(ADDRESSES_MAX) {
-        let from: SocketAddr = match address {
-            SocketAddr::V4(_) => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
-            SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
-        };
-        let endpoint = endpoint(from)?;
-        let connecting = endpoint.connect_with(config.clone(), address, SERVER_NAME)?;
-        match timeout(CONNECT_WITHIN, connecting).await {
-            Ok(Ok(connection)) => return Ok((endpoint, connection)),
-            Ok(Err(error)) => failure = error.into(),
-            Err(_) => failure = LinkError::Silent.into(),
+    for address in addresses(joined).await? {
+        match reach(joined, address).await {
+            Ok(reached) => return Ok(reached),
+            Err(broken) => failure = broken,
         }
     }
     Err(failure)
+}
+
+/// Connects to the control at an address, and says nothing yet.
+async fn reach(joined: &Joined, address: SocketAddr) -> Result<(Endpoint, Connection), Broken> {
+    let config = quic_config(joined.tls.clone()).map_err(Broken::Failed)?;
+    let from: SocketAddr = match address {
+        SocketAddr::V4(_) => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let endpoint = endpoint(from)?;
+    let connecting = endpoint.connect_with(config, address, SERVER_NAME)?;
+    let connected = timeout(CONNECT_WITHIN, connecting).await;
+    let connection = connected.map_err(|_| LinkError::Silent)??;
+    Ok((endpoint, connection))
 }
 
 /// A socket of this side, with room for a burst. What the system gives less of is told at start.
@@ -126,40 +175,49 @@ fn endpoint(from: SocketAddr) -> io::Result<Endpoint> {
 }
 
 impl Link {
-    /// One connection, as long as it lasts.
-    pub(super) async fn connect_and_serve(&self) -> Broken {
+    /// One line, as long as it lasts.
+    pub(super) async fn connect_and_serve(&self, address: SocketAddr) -> Ended {
         let connected = tokio::select! {
-            connected = self.connect() => connected,
-            () = self.stop.cancelled() => return Broken::Stopped,
+            connected = reach(&self.joined, address) => connected,
+            () = self.stop.cancelled() => Err(Broken::Stopped),
         };
         let (endpoint, connection) = match connected {
             Ok(connected) => connected,
-            Err(broken) => return broken,
+            Err(broken) => return Ended { was_up: false, broken },
         };
+        let mut line = None;
         let broken = tokio::select! {
-            Err(broken) = self.serve(&connection) => broken,
+            Err(broken) = self.serve(&connection, &mut line) => broken,
             () = self.stop.cancelled() => Broken::Stopped,
         };
+        let was_up = line.is_some();
+        if !matches!(broken, Broken::Stopped) {
+            // Another control may take over at once.
+            line = None;
+        }
         connection.close(0_u32.into(), b"");
         // Gives the close a chance to leave; without it control would wait for the time-out.
         let _ = timeout(KEEP_ALIVE, endpoint.wait_idle()).await;
-        broken
+        // The process ends when no line is up any more.
+        drop(line);
+        Ended { was_up, broken }
     }
 
-    async fn connect(&self) -> Result<(Endpoint, Connection), Broken> {
-        reach(&self.joined).await
-    }
-
-    async fn serve(&self, connection: &Connection) -> Result<(), Broken> {
+    /// Serves a connection. The line stands in `line` once control has let us in.
+    async fn serve<'a>(
+        &'a self,
+        connection: &Connection,
+        line: &mut Option<Line<'a>>,
+    ) -> Result<(), Broken> {
         let (mut sender, receiver) = connection.open_bi().await?;
         let mut reader =
             Reader { receiver, decoder: Decoder::default(), bytes: vec![0; READ_BYTES] };
         send(&mut sender, &self.hello()).await?;
         let welcome = timeout(WELCOME_WITHIN, reader.frame()).await;
-        self.welcomed(&welcome.map_err(|_| LinkError::Silent)??)?;
+        let id = line.insert(self.welcomed(&welcome.map_err(|_| LinkError::Silent)??)?).id;
         tokio::select! {
-            read = self.read(&mut reader) => read,
-            written = self.write(&mut sender) => written,
+            read = self.read(id, &mut reader) => read,
+            written = self.write(id, &mut sender) => written,
         }
     }
 
@@ -174,7 +232,7 @@ impl Link {
         })
     }
 
-    fn welcomed(&self, frame: &Frame) -> Result<(), Broken> {
+    fn welcomed(&self, frame: &Frame) -> Result<Line<'_>, Broken> {
         #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else is not an answer")]
         match ToRelay::read(frame)? {
             ToRelay::Welcome { version, .. } if version.major != VERSION.major => {
@@ -183,20 +241,24 @@ impl Link {
                     format!("control speaks version {theirs} of the link, this relay {ours}");
                 Err(Broken::Refused(words))
             }
-            ToRelay::Welcome { acked, .. } => {
+            ToRelay::Welcome { acked, control, version } => {
+                // An older one is the only one, and takes events without a word.
+                let term = (version.minor < LEASE_SINCE).then_some(0);
+                let begun = self.lines.borrow_mut().begin(control, term);
+                let line = Line { link: self, id: begun.map_err(|_| Broken::Twin)? };
                 self.committed(acked);
-                self.ring.borrow_mut().rewind();
+                self.choose_taker();
                 self.around.counters.link_attempts.of(Attempt::Welcome).one();
-                self.show(Phase::Up);
+                self.show_lines();
                 tracing::info!("the link is up");
-                Ok(())
+                Ok(line)
             }
             ToRelay::Refused { why } => Err(Broken::Refused(why)),
             _ => Err(LinkError::NoWelcome.into()),
         }
     }
 
-    async fn read(&self, reader: &mut Reader) -> Result<(), Broken> {
+    async fn read(&self, line: LineId, reader: &mut Reader) -> Result<(), Broken> {
         loop {
             let frame = reader.frame().await?;
             match (frame.channel, ToRelay::read(&frame)) {
@@ -204,21 +266,24 @@ impl Link {
                     self.around.counters.link_unknown.one();
                     tracing::debug!(channel = ?frame.channel, "a frame of control is skipped");
                 }
-                (_, Ok(message)) => self.hear(message)?,
+                (_, Ok(message)) => self.hear(line, message)?,
             }
         }
     }
 
-    /// Sends events when there are some, and the load when it changes and each second.
-    async fn write(&self, sender: &mut SendStream) -> Result<(), Broken> {
+    /// Sends events when there are some and this control takes them, and the load when it changes
+    /// and each second.
+    async fn write(&self, line: LineId, sender: &mut SendStream) -> Result<(), Broken> {
         let clock = self.around.clock;
+        let mut news = self.news.subscribe();
         let mut occupancy = self.around.gate.watch();
         let mut load_due = Moment::default();
         loop {
-            self.write_events(sender).await?;
+            self.write_events(line, sender).await?;
             let soon = clock.now() + LOAD_GATHER;
             tokio::select! {
-                () = self.unsent.notified() => {}
+                // The sender is ours.
+                _ = news.changed() => {}
                 changed = occupancy.changed(), if load_due > soon => {
                     changed?;
                     load_due = soon;
@@ -232,14 +297,16 @@ impl Link {
         }
     }
 
-    async fn write_events(&self, sender: &mut SendStream) -> Result<(), Broken> {
-        loop {
+    async fn write_events(&self, line: LineId, sender: &mut SendStream) -> Result<(), Broken> {
+        // Asked before each batch: another control may have taken over while one was sent.
+        while self.taker.get().is_some_and(|(taker, _)| taker == line) {
             let events = self.ring.borrow_mut().batch();
             if events.is_empty() {
-                return Ok(());
+                break;
             }
             send(sender, &ToControl::Events { events }).await?;
         }
+        Ok(())
     }
 
     fn load(&self) -> ToControl {

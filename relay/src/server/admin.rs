@@ -194,6 +194,7 @@ pub(super) fn metrics(
             lateness: used.lateness,
             draining: occupancy.door == Door::Draining,
             link_up: link.phase == Phase::Up,
+            controls: link.controls,
             events_waiting: link.events_waiting,
             announced: lobby.announced(),
             spares: lobby.spares(),

@@ -9,15 +9,17 @@ use link::event::CallEvent;
 use link::id::{CallId, Gen};
 use tokio::time::timeout;
 
+use super::door::Visitor;
 use super::{Post, Shard, ToShard};
-use crate::admit::{self, Admitted, Refusal, START_BYTES_MAX, START_WITHIN};
+use crate::admit::{self, Admitted, Asking, Early, Refusal, START_BYTES_MAX, START_WITHIN};
 use crate::call::input::Command;
 use crate::clock;
 use crate::gate::Seat;
 use crate::mailbox::{Letter, Mailbox};
 use crate::metrics::labels::{Lost, Refused};
 use crate::telemetry::{CallLog, CallRef};
-use crate::wire::opening::{self, Opening, Start};
+use crate::wire::browser;
+use crate::wire::opening::{self, Opening};
 use crate::ws::{CloseCode, Message, Socket, SocketError};
 
 /// A call's entry in the shard and in the node's register; taken out when it is dropped, also by a
@@ -49,13 +51,14 @@ impl Drop for Entry {
 
 impl Shard {
     /// One stream, from its 101 to its end.
-    pub(super) async fn stream(self: &Rc<Self>, mut socket: Socket, seat: Seat) {
-        let opened = timeout(START_WITHIN, self.opening(&mut socket)).await;
+    pub(super) async fn stream(self: &Rc<Self>, mut socket: Socket, visitor: Visitor) {
+        let opened = timeout(START_WITHIN, self.opening(&mut socket, &visitor)).await;
         let late = |_| Err(Refusal::unproved(Refused::Slow, "no valid `start` in five seconds"));
-        let admitted =
-            opened.unwrap_or_else(late).and_then(|(start, early)| self.admit(start, early));
+        let admitted = opened
+            .unwrap_or_else(late)
+            .and_then(|(asking, early)| self.admit(&asking, early, visitor));
         match admitted {
-            Ok(admitted) => {
+            Ok((admitted, seat)) => {
                 let shard = self.clone();
                 self.carry(admitted, async move |admitted, mailbox, log| {
                     // At most 40 ms; what the caller says meanwhile waits in the socket.
@@ -65,10 +68,7 @@ impl Shard {
                 .await;
                 drop(seat);
             }
-            Err(refusal) => {
-                drop(seat);
-                self.refuse(socket, refusal).await;
-            }
+            Err(refusal) => self.refuse(socket, refusal).await,
         }
     }
 
@@ -88,17 +88,22 @@ impl Shard {
     }
 
     /// Reads up to `start`; gives it together with what came behind it in the same read.
-    async fn opening(&self, socket: &mut Socket) -> Result<(Start, Vec<String>), Refusal> {
+    async fn opening(
+        &self,
+        socket: &mut Socket,
+        visitor: &Visitor,
+    ) -> Result<(Asking, Vec<Early>), Refusal> {
         let mut bytes_left = START_BYTES_MAX;
-        poll_fn(|cx| self.poll_opening(cx, socket, &mut bytes_left)).await
+        poll_fn(|cx| self.poll_opening(cx, socket, visitor, &mut bytes_left)).await
     }
 
     fn poll_opening(
         &self,
         cx: &mut Context<'_>,
         socket: &mut Socket,
+        visitor: &Visitor,
         bytes_left: &mut usize,
-    ) -> Poll<Result<(Start, Vec<String>), Refusal>> {
+    ) -> Poll<Result<(Asking, Vec<Early>), Refusal>> {
         let mut buffers = self.buffers.borrow_mut();
         let buffers = &mut *buffers;
         loop {
@@ -114,36 +119,41 @@ impl Shard {
                     return Poll::Ready(Err(Refusal::unproved(Refused::TooMuch, words)));
                 };
                 *bytes_left = left;
-                match opening::read(text) {
-                    // Unknown messages are no reason to refuse; they use up the same allowance.
-                    Opening::Connected | Opening::Other => {}
-                    Opening::BadStart => {
-                        let words = "a `start` that cannot be read";
-                        return Poll::Ready(Err(Refusal::unproved(Refused::Protocol, words)));
-                    }
-                    Opening::Start(start) => {
-                        let early = messages.filter_map(|message| match message {
-                            Message::Text(text) => Some(text.to_owned()),
-                            // The socket says again that it is closed when it is read next.
-                            Message::Binary(_) | Message::Pong | Message::Closed { .. } => None,
-                        });
-                        return Poll::Ready(Ok((start, early.collect())));
-                    }
+                if let Some(asking) = ask(visitor, text).transpose() {
+                    let early = messages.filter_map(Early::keep).collect();
+                    return Poll::Ready(asking.map(|asking| (asking, early)));
                 }
             }
         }
     }
 
     /// Judges `start`, makes the ticket one-time, and silences an older stream of the call.
-    fn admit(&self, start: Start, early: Vec<String>) -> Result<Admitted, Refusal> {
+    fn admit(
+        &self,
+        asking: &Asking,
+        early: Vec<Early>,
+        visitor: Visitor,
+    ) -> Result<(Admitted, Seat), Refusal> {
         let setup = &self.setup;
         let now = clock::wall();
-        let (claims, agent) = admit::judge(&start, &setup.known, &setup.identity, now)?;
+        let (claims, agent) = admit::judge(asking, &setup.known, &setup.identity, now)?;
+        let seat = match visitor {
+            Visitor::Carrier(seat) => seat,
+            // Before its token is used up: it may come again.
+            Visitor::Page { .. } => setup.gate.sit().map_err(|_| {
+                Refusal::of(&claims, Refused::NoSeat, "this node takes no more calls now")
+            })?,
+        };
         let older = setup.gate.register().enter(&claims, setup.index, now)?;
         if let Some(older) = older {
             yield_to(&setup.post, older.shard, claims.call.clone(), older.generation);
         }
-        Ok(Admitted { claims, stream_sid: start.stream_sid, agent, early })
+        let stream_sid = match asking {
+            Asking::Carrier(start) => start.stream_sid.clone(),
+            Asking::Page { .. } => claims.jti.clone(),
+        };
+        let dialect = asking.dialect();
+        Ok((Admitted { claims, dialect, stream_sid, agent, early }, seat))
     }
 
     /// Closes with 1008, and says why where it helps and not where it would be a flood.
@@ -157,7 +167,9 @@ impl Shard {
         } else {
             outlet.counters().events_lost.of(Lost::RefusalRate).one();
         }
-        socket.close(CloseCode::POLICY, reason(refusal.why));
+        let is_for_now = refusal.why == Refused::NoSeat;
+        let code = if is_for_now { CloseCode::TRY_AGAIN } else { CloseCode::POLICY };
+        socket.close(code, reason(refusal.why));
         let finish = poll_fn(|cx| {
             let mut buffers = self.buffers.borrow_mut();
             let buffers = &mut *buffers;
@@ -180,6 +192,25 @@ fn lost(error: &SocketError) -> Refusal {
         | SocketError::Io(_) => Refused::Lost,
     };
     Refusal::unproved(why, format!("the socket ended before `start`: {error}"))
+}
+
+/// What one of the first messages asks for; `None` when it asks for nothing yet.
+fn ask(visitor: &Visitor, text: &str) -> Result<Option<Asking>, Refusal> {
+    let unreadable = |words: &str| Err(Refusal::unproved(Refused::Protocol, words));
+    match visitor {
+        Visitor::Carrier(_) => match opening::read(text) {
+            // Unknown messages are no reason to refuse; they use up the same allowance.
+            Opening::Connected | Opening::Other => Ok(None),
+            Opening::BadStart => unreadable("a `start` that cannot be read"),
+            Opening::Start(start) => Ok(Some(Asking::Carrier(start))),
+        },
+        Visitor::Page { origin } => match browser::read_start(text) {
+            browser::Start::Token(token) => {
+                Ok(Some(Asking::Page { token, origin: origin.clone() }))
+            }
+            browser::Start::Bad => unreadable("a first message that is no `start` with a token"),
+        },
+    }
 }
 
 /// Tells an older stream of a call, on whatever shard, to fall silent. Its shard finds that the
@@ -205,5 +236,6 @@ fn reason(why: Refused) -> &'static str {
         | Refused::UnknownAgent => "the ticket is not taken",
         Refused::Format => "audio must be audio/x-mulaw, 8000 Hz, 1 channel",
         Refused::StaleGeneration => "the call has moved on",
+        Refused::NoSeat => "this node takes no more calls now",
     }
 }

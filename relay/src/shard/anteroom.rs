@@ -23,7 +23,7 @@ use tokio::time::timeout;
 use super::{Shard, ToShard};
 use crate::admit::Admitted;
 use crate::bridge::{Bridge, DetachedBridge};
-use crate::call::input::Preparation;
+use crate::call::input::{AudioFormat, Preparation};
 use crate::call::moment::Moment;
 use crate::gate::Waits;
 use crate::known::AgentKey;
@@ -146,7 +146,8 @@ impl Shard {
         agent: &Arc<AgentSpec>,
         spare: Option<AgentKey>,
     ) {
-        let mut bridge = Bridge::new(self, agent);
+        // Only phone calls are announced, and spares are for them.
+        let mut bridge = Bridge::new(self, agent, AudioFormat::Ulaw);
         bridge.prepare(match spare {
             Some(_) => Preparation::Session,
             None => Preparation::Greeting,
@@ -166,9 +167,14 @@ impl Shard {
 
     /// The call for this stream: one that waits for it, wherever on the node, or a new one.
     pub(super) async fn call_for(self: &Rc<Self>, admitted: &Admitted) -> Bridge {
-        match self.claim(admitted).await {
+        // What waits was opened for a phone's audio.
+        let claimed = match admitted.dialect.format() {
+            AudioFormat::Ulaw => self.claim(admitted).await,
+            AudioFormat::Pcm24k => None,
+        };
+        match claimed {
             Some(bridge) => bridge,
-            None => Bridge::new(self, &admitted.agent),
+            None => Bridge::new(self, &admitted.agent, admitted.dialect.format()),
         }
     }
 

@@ -3,7 +3,7 @@
 
 use link::event::{CallEvent, EndReason};
 use link::id::{AgentName, NodeId, TenantId, WallTime};
-use link::ticket::{Claims, Purpose};
+use link::ticket::{Bearer, Claims};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::task::LocalSet;
@@ -11,8 +11,12 @@ use tokio::task::LocalSet;
 use super::*;
 use crate::admit::Admitted;
 use crate::call::output::Milestone;
+use crate::gate::Seat;
+use crate::shard::door::Visitor;
 use crate::telemetry::Noted;
-use crate::tools::guard::Allowed;
+use crate::wire::CallerDialect;
+use crate::ws::{Limits, Role, Socket};
+use link::guard::Allowed;
 
 /// A shard by itself, and what it tells.
 pub(crate) struct Bench {
@@ -60,9 +64,8 @@ pub(crate) fn admitted(call: &str) -> Admitted {
         "name": "front-desk", "instructions": "x", "provider": {"kind": "openai_realtime"},
     });
     let claims = Claims {
-        purpose: Purpose::Media,
+        bearer: Bearer::Carrier { call_sid: "CA1".into() },
         call: CallId::new(call).unwrap(),
-        call_sid: "CA1".into(),
         tenant: TenantId::new("default").unwrap(),
         node: NodeId::new("n1").unwrap(),
         generation: Gen(0),
@@ -73,7 +76,8 @@ pub(crate) fn admitted(call: &str) -> Admitted {
         expires_at: 60,
     };
     let agent = Arc::new(serde_json::from_value(spec).unwrap());
-    Admitted { claims, stream_sid: "MZ1".into(), agent, early: Vec::new() }
+    let dialect = CallerDialect::CARRIER;
+    Admitted { claims, dialect, stream_sid: "MZ1".into(), agent, early: Vec::new() }
 }
 
 impl Bench {
@@ -104,14 +108,14 @@ pub(crate) async fn socket_and_peer() -> (Socket, TcpStream) {
 async fn a_stream_that_does_not_begin_is_closed_after_five_seconds() {
     let mut bench = bench();
     let (socket, mut peer) = socket_and_peer().await;
-    let seat = bench.gate.sit().unwrap();
+    let visitor = Visitor::Carrier(bench.gate.sit().unwrap());
     let began = bench.shard.clock.now();
     let mut bytes = Vec::new();
     let read = async {
         peer.read_to_end(&mut bytes).await.unwrap();
         drop(peer);
     };
-    tokio::join!(bench.shard.stream(socket, seat), read);
+    tokio::join!(bench.shard.stream(socket, visitor), read);
     let took = bench.shard.clock.now().since(began);
     assert!((Duration::from_secs(5)..Duration::from_secs(7)).contains(&took), "{took:?}");
     assert_eq!(bytes[0], 0x88, "a close frame");
@@ -200,7 +204,8 @@ async fn a_call_keeps_nothing_of_the_http_that_brought_it() {
     let tcp = peer.into_std().unwrap();
     let (peer, place) = (tcp.local_addr().unwrap(), bench.shard.setup.gauge.place());
     let connection = size_of_val(&bench.shard.clone().connection(Accepted { tcp, peer, place }));
-    let stream = size_of_val(&bench.shard.stream(socket, bench.gate.sit().unwrap()));
+    let visitor = Visitor::Carrier(bench.gate.sit().unwrap());
+    let stream = size_of_val(&bench.shard.stream(socket, visitor));
     let parts = format!("connection {connection}, stream {stream}");
     // Whoever makes it grow knows: it is there for every call, for as long as the call is.
     assert!(connection <= 8 << 10, "{parts}");

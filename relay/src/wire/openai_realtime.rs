@@ -52,10 +52,11 @@ impl OpenaiRealtime {
     pub fn write(&mut self, message: &AgentMessage<'_>, text: &mut Vec<u8>) {
         match message {
             AgentMessage::Audio(audio) => self.append(*audio, text),
-            AgentMessage::Configure { instructions, answering } => {
+            AgentMessage::Configure { format, instructions, answering } => {
                 self.instructions = instructions.map(Into::into);
                 self.update(text);
-                session::write(&self.agent, self.standing(), *answering, text);
+                let asked = session::Asked { format: *format, answering: *answering };
+                session::write(&self.agent, self.standing(), asked, text);
             }
             AgentMessage::AnswerByYourself => {
                 self.update(text);
@@ -127,7 +128,7 @@ impl OpenaiRealtime {
         text.extend_from_slice(br#"{"type":"input_audio_buffer.append","audio":""#);
         match audio {
             Audio::Base64(payload) => text.extend_from_slice(payload.as_bytes()),
-            Audio::Ulaw(bytes) => codec::base64::encode(bytes, text),
+            Audio::Ulaw(bytes) | Audio::PcmBytes(bytes) => codec::base64::encode(bytes, text),
             Audio::Pcm(samples) => {
                 self.pcm.clear();
                 codec::pcm::to_le_bytes(samples, &mut self.pcm);

@@ -55,7 +55,9 @@ impl Twilio {
                 match audio {
                     Audio::Ulaw(bytes) => codec::base64::encode(bytes, text),
                     Audio::Base64(payload) => text.extend_from_slice(payload.as_bytes()),
-                    Audio::Pcm(_) => unreachable!("the call says mu-law to a caller"),
+                    Audio::Pcm(_) | Audio::PcmBytes(_) => {
+                        unreachable!("the call says mu-law to a caller")
+                    }
                 }
                 text.extend_from_slice(br#""}}"#);
             }

@@ -24,6 +24,8 @@ impl CloseCode {
     pub const TOO_BIG: Self = Self(1009);
     /// This end failed.
     pub const INTERNAL: Self = Self(1011);
+    /// This end cannot now, and may soon: no seat.
+    pub const TRY_AGAIN: Self = Self(1013);
 
     /// Whether the code may stand in a frame: defined by the RFC or its registry and not reserved
     /// for local use (1004, 1005, 1006, 1015), or in the ranges of libraries and applications.

@@ -68,6 +68,10 @@ impl Limits {
     /// included; one second of playout in 20 ms media messages is 16 KB.
     pub const CALLER: Self =
         Self { message_bytes_max: 64 << 10, stall_bytes: 32 << 10, backlog_bytes_max: 256 << 10 };
+    /// A web page's stream: a message of audio is a second at most, and one second of playout is
+    /// 48 KB.
+    pub const PAGE: Self =
+        Self { message_bytes_max: 64 << 10, stall_bytes: 96 << 10, backlog_bytes_max: 512 << 10 };
     /// An agent's session. Its longest messages repeat instructions, tools and whole transcripts;
     /// one second of uplink is 12 KB of mu-law or 66 KB of PCM.
     pub const AGENT: Self =

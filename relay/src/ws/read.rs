@@ -72,7 +72,7 @@ impl Default for ReadBuffer {
 pub enum Message<'b> {
     /// Text, checked to be UTF-8.
     Text(&'b str),
-    /// Bytes. No message of Twilio or OpenAI is one.
+    /// Bytes: audio of a web page. No message of Twilio or OpenAI is one.
     Binary(&'b [u8]),
     /// The answer to a ping: a sign of life. However many come in one read, they are one.
     Pong,

@@ -121,8 +121,7 @@ impl Socket {
         out.bytes.clear();
     }
 
-    /// Says one message of bytes. No carrier and no service wants one: it is for peers that test
-    /// the protocol.
+    /// Says one message of bytes: audio for a web page. No carrier and no service wants one.
     pub fn binary(&mut self, out: &mut WriteBuffer, payload: &[u8]) {
         if self.owed.is_closed() {
             return;

@@ -7,7 +7,7 @@ use link::ticket::SigningKey;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::process_rig::{self, Alone, Model, NODE, Relay, now_seconds, start_with};
+use crate::process_rig::{self, Alone, Model, NODE, Relay, carrier, now_seconds, start_with};
 
 async fn alone() -> (Alone, Relay) {
     let model = Model::start().await;
@@ -71,7 +71,7 @@ async fn bad_tickets_are_closed_with_1008() {
 #[tokio::test]
 async fn a_ticket_for_another_call_sid_is_refused() {
     let (alone, relay) = alone().await;
-    let ticket = alone.ticket(|claims| claims.call_sid = "CA2".into());
+    let ticket = alone.ticket(|claims| claims.bearer = carrier("CA2"));
     refused(&relay, &process_rig::start(&ticket), "mismatch").await;
 }
 

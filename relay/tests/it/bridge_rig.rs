@@ -18,7 +18,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
-use crate::process_rig::{Alone, NODE, Relay, start, within};
+use crate::process_rig::{Alone, NODE, Relay, page, start, within};
 
 /// The format on the agent's leg.
 #[derive(Debug, Clone, Copy)]
@@ -129,8 +129,18 @@ impl Rig {
         within(self.door.accept()).await.unwrap().0
     }
 
+    /// The token of a session that a page of this origin may use.
+    pub(crate) fn token(&self, origin: Option<&str>) -> String {
+        self.alone.ticket(|claims| claims.bearer = page(origin))
+    }
+
     /// The model's end, before it has said anything.
     pub(crate) async fn model(&self) -> Model {
+        self.model_in(self.format).await
+    }
+
+    /// The same where the session is to have another format than on the phone.
+    pub(crate) async fn model_in(&self, format: Format) -> Model {
         #[expect(clippy::result_large_err, reason = "tungstenite's own signature")]
         let check = |request: &Request, response: Response| {
             assert_eq!(request.uri().to_string(), "/v1/realtime?model=a+model");
@@ -140,7 +150,7 @@ impl Rig {
         };
         let stream = Stream::Plain(self.connection().await);
         let socket = within(tokio_tungstenite::accept_hdr_async(stream, check)).await.unwrap();
-        Model { socket, format: self.format, responses: 0 }
+        Model { socket, format, responses: 0 }
     }
 
     /// A call that is up: both ends, and a frame of silence that has gone all the way.

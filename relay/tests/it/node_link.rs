@@ -8,7 +8,7 @@ use link::id::{CallId, CommandId, EventNumber, Gen};
 use link::message::{Command, ToRelay, Version};
 
 use crate::node_rig::{Authority, Control, SIGNATURE, Session};
-use crate::process_rig::{Carrier, Model, Relay, start, ticket};
+use crate::process_rig::{Carrier, Model, Relay, carrier, start, ticket};
 
 async fn begin(relay: &Relay, control: &Control, call: &str) -> Carrier {
     let ticket = ticket(&control.key, |claims| claims.call = call.to_owned().try_into().unwrap());
@@ -156,7 +156,7 @@ async fn answer(session: &mut Session, command: &str) -> (String, Option<String>
 async fn a_refused_stream_is_told_with_the_reason_and_the_call_that_was_proved() {
     let (control, model) = (Control::start(), Model::start().await);
     let (relay, mut session) = control.relay(model.address).await;
-    let ticket = ticket(&control.key, |claims| claims.call_sid = "CA2".into());
+    let ticket = ticket(&control.key, |claims| claims.bearer = carrier("CA2"));
     let mut carrier = relay.open(Some(SIGNATURE)).await.unwrap();
     carrier.say(&start(&ticket)).await;
     assert_eq!(carrier.closed().await, 1008);
@@ -223,7 +223,8 @@ async fn another_major_version_is_a_refusal() {
     let settings = control.settings();
     let (relay, (mut session, _)) = tokio::join!(Relay::start(&settings), control.accept());
     let version = Version { major: 2, minor: 0 };
-    session.say(&ToRelay::Welcome { version, acked: EventNumber(0) }).await;
+    let welcome = ToRelay::Welcome { version, acked: EventNumber(0), control: None };
+    session.say(&welcome).await;
     relay.until_metric("relay_link_attempts_total{outcome=\"refused\"} 1").await;
 }
 

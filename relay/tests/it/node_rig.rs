@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use link::event::{CallEvent, NodeEvent};
 use link::frame::{Decoder, Frame};
-use link::id::EventNumber;
+use link::id::{ControlId, EventNumber};
 use link::join::JoinToken;
 use link::message::{ALPN, Hello, Load, SERVER_NAME, ToControl, ToRelay, VERSION};
 use link::secret::Secret;
@@ -53,13 +53,21 @@ impl Authority {
 /// A control that listens.
 pub(crate) struct Control {
     endpoint: Endpoint,
-    authority: Authority,
+    authority: Arc<Authority>,
     pub(crate) key: SigningKey,
 }
 
 impl Control {
     pub(crate) fn start() -> Self {
-        let authority = Authority::new();
+        Self::with(Arc::new(Authority::new()))
+    }
+
+    /// Another control of the same database.
+    pub(crate) fn start_beside(other: &Self) -> Self {
+        Self::with(Arc::clone(&other.authority))
+    }
+
+    fn with(authority: Arc<Authority>) -> Self {
         let loopback: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let endpoint = Endpoint::server(authority.server(), loopback).unwrap();
         Self { endpoint, authority, key: SigningKey::generate("k1").unwrap() }
@@ -71,7 +79,19 @@ impl Control {
     }
 
     pub(crate) fn settings_trusting(&self, authority: &Authority) -> Vec<(String, String)> {
-        let address = self.endpoint.local_addr().unwrap().to_string();
+        Self::settings_for(&self.address(), authority)
+    }
+
+    /// The settings of a relay that joins both controls.
+    pub(crate) fn settings_with(&self, other: &Self) -> Vec<(String, String)> {
+        Self::settings_for(&format!("{}, {}", self.address(), other.address()), &self.authority)
+    }
+
+    fn address(&self) -> String {
+        self.endpoint.local_addr().unwrap().to_string()
+    }
+
+    fn settings_for(address: &str, authority: &Authority) -> Vec<(String, String)> {
         let token = JoinToken::new(address, authority.issuer.der(), Secret::new("hush"));
         [("RELAY_JOIN_TOKEN", token.to_line().reveal()), ("RELAY_PUBLIC_URL", "wss://relay.test")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
@@ -184,7 +204,19 @@ impl Session {
     }
 
     pub(crate) async fn welcome(&mut self, acked: u64) {
-        self.say(&ToRelay::Welcome { version: VERSION, acked: EventNumber(acked) }).await;
+        self.welcome_as("c-1", acked).await;
+        self.lease(Some(1)).await;
+    }
+
+    /// Lets the relay in, as one of several controls, and says nothing of the lease.
+    pub(crate) async fn welcome_as(&mut self, control: &str, acked: u64) {
+        let (acked, control) = (EventNumber(acked), Some(ControlId::new(control).unwrap()));
+        self.say(&ToRelay::Welcome { version: VERSION, acked, control }).await;
+    }
+
+    /// Says whether this control numbers events.
+    pub(crate) async fn lease(&mut self, term: Option<u64>) {
+        self.say(&ToRelay::Lease { term }).await;
     }
 
     pub(crate) async fn acknowledge(&mut self, through: EventNumber) {
@@ -202,8 +234,13 @@ impl Session {
         self.say(&ToRelay::Synced).await;
     }
 
+    /// Waits until the relay has closed the connection.
+    pub(crate) async fn closed(self) {
+        within(self.connection.closed()).await;
+    }
+
     /// Breaks the connection, as a control that is killed.
-    pub(crate) fn cut(self) {
+    pub(crate) fn cut(&self) {
         self.connection.close(1_u32.into(), b"");
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use link::id::{AgentName, CallId, Gen, NodeId, TenantId};
-use link::ticket::{Claims, Purpose, SigningKey};
+use link::ticket::{Bearer, Claims, SigningKey};
 use rustls::pki_types::CertificateDer;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -163,9 +163,8 @@ pub(crate) fn ticket(key: &SigningKey, change: impl FnOnce(&mut Claims)) -> Stri
     static CALLS: AtomicU64 = AtomicU64::new(1);
     let n = CALLS.fetch_add(1, Ordering::Relaxed);
     let mut claims = Claims {
-        purpose: Purpose::Media,
+        bearer: carrier(CALL_SID),
         call: CallId::new(format!("c_{n}")).unwrap(),
-        call_sid: CALL_SID.into(),
         tenant: TenantId::new("default").unwrap(),
         node: NodeId::new(NODE).unwrap(),
         generation: Gen(0),
@@ -177,6 +176,16 @@ pub(crate) fn ticket(key: &SigningKey, change: impl FnOnce(&mut Claims)) -> Stri
     };
     change(&mut claims);
     key.issue(&claims).unwrap()
+}
+
+/// Who a carrier's ticket is for.
+pub(crate) fn carrier(call_sid: &str) -> Bearer {
+    Bearer::Carrier { call_sid: call_sid.into() }
+}
+
+/// Who a page's token is for.
+pub(crate) fn page(origin: Option<&str>) -> Bearer {
+    Bearer::Page { origin: origin.map(str::to_owned) }
 }
 
 pub(crate) const NODE: &str = "n1";

@@ -12,11 +12,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use link::agent::AgentSpec;
-use relay::call::input::{Audio, CallerEvent, Input, Preparation, Slot};
+use relay::call::input::{Audio, AudioFormat, CallerEvent, Input, Preparation, Slot};
 use relay::call::moment::Moment;
 use relay::call::output::{AgentMessage, CallerMessage, Milestone, Outbox, Output};
 use relay::call::{Call, CallSpec};
-use relay::wire::{AgentWire, CallerWire};
+use relay::wire::{AgentWire, CallerDialect, CallerWire};
 use serde_json::{Value, json};
 
 #[test]
@@ -107,14 +107,22 @@ impl Stage {
         .unwrap();
         let agent = Arc::new(agent);
         let sheet = Sheet {
-            caller: CallerWire::new("MZ1"),
+            caller: CallerWire::new(CallerDialect::Twilio, "MZ1"),
             agent: AgentWire::new(agent.clone()),
             ms: 0,
             text: String::new(),
             appended: 0,
         };
         let playout_lead = Duration::from_millis(400);
-        let spec = CallSpec { agent, playout_lead, sorry: &[0; 800], moment: &[0; 800], spread: 0 };
+        let caller = AudioFormat::Ulaw;
+        let spec = CallSpec {
+            agent,
+            caller,
+            playout_lead,
+            sorry: &[0; 800],
+            moment: &[0; 800],
+            spread: 0,
+        };
         let now = Moment::from_micros(1_000_000);
         let mut stage = Self { call: Call::new(spec, now), now, sheet };
         stage.put(Input::Announced(Preparation::Greeting));
@@ -204,7 +212,7 @@ impl Outbox for Sheet {
             | Output::CloseAgent(_)
             | Output::RunTool(..)
             | Output::DropTool(_)
-            | Output::CloseCaller(_)
+            | Output::CloseCaller(..)
             | Output::End(_) => format!("{output:?}"),
         };
         writeln!(self.text, "{:>6} {line}", self.ms).unwrap();
@@ -214,7 +222,7 @@ impl Outbox for Sheet {
 fn bytes(audio: Audio<'_>) -> usize {
     match audio {
         Audio::Base64(text) => text.len() / 4 * 3 - text.bytes().filter(|b| *b == b'=').count(),
-        Audio::Ulaw(bytes) => bytes.len(),
+        Audio::Ulaw(bytes) | Audio::PcmBytes(bytes) => bytes.len(),
         Audio::Pcm(samples) => 2 * samples.len(),
     }
 }

@@ -5,12 +5,12 @@
 use std::future::Future;
 use std::time::Duration;
 
+use link::guard::Allowed;
 use link::id::CallId;
 use link::tool::HttpTool;
 use relay::call::output::ToolRequest;
 use relay::stream::Stream;
 use relay::tls;
-use relay::tools::guard::Allowed;
 use relay::tools::{ANSWER_BYTES_MAX, ToolEnd, Tools};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -8,6 +8,7 @@ use relay::call::moment::Moment;
 use relay::call::output::AgentTurn;
 
 use crate::book::{Book, Whose};
+use crate::phone::Kind;
 
 /// The ear's side of the books.
 #[derive(Debug, Default)]
@@ -23,24 +24,28 @@ pub(super) struct Ear {
 impl Ear {
     /// Audio leaves.
     pub(super) fn sent(&mut self, audio: Audio<'_>, book: &mut Book) {
-        let Audio::Ulaw(bytes) = audio else { panic!("not what a caller is told: {audio:?}") };
+        let bytes = match (book.kind, audio) {
+            (Kind::Phone, Audio::Ulaw(bytes)) | (Kind::Page, Audio::PcmBytes(bytes)) => bytes,
+            (_, other) => panic!("not what this caller is told: {other:?}"),
+        };
         assert!(!bytes.is_empty(), "an empty message");
         let whose = book.whose(bytes);
         self.last = Some(whose);
         if let Whose::Item(n) = whose {
             let told_ms = book.ms(book.spoken[n].told_bytes);
+            let is_resampled = book.is_resampled();
             let spoken = &mut book.spoken[n];
             assert!(!spoken.is_cut, "audio of {} leaves after it was cut", spoken.item);
             spoken.sent += bytes.len() as u64;
             // A resampler's last block is longer than what it was given.
-            let room = if book.is_pcm { 20 * 8 } else { 7 };
-            assert!(book.spoken[n].sent <= told_ms * 8 + room, "more leaves than was made");
+            let most = if is_resampled { (told_ms + 20) * 8 } else { spoken.told_bytes };
+            assert!(spoken.sent <= most, "more leaves than was made");
         }
     }
 
     /// A mark follows.
     pub(super) fn marked(&mut self, mark: u32, book: &Book) {
-        assert!(mark > self.last_mark, "marks are numbered");
+        assert_eq!(mark, self.last_mark + 1, "marks are numbered as pieces of audio are");
         self.last_mark = mark;
         let whose = self.last.expect("a mark follows audio");
         let through = match whose {
@@ -63,8 +68,8 @@ impl Ear {
         for spoken in book.spoken.iter().rev().take(8) {
             let is_begun = spoken.sent > 0 && !spoken.is_cut;
             assert!(
-                !is_begun || spoken.proven == spoken.told_bytes,
-                "{} of {} samples of {} were heard, and nothing moves",
+                !is_begun || spoken.proven == book.whole(spoken.told_bytes),
+                "{} of {} bytes of {} were heard, and nothing moves",
                 spoken.proven,
                 spoken.told_bytes,
                 spoken.item
@@ -97,17 +102,18 @@ impl Ear {
 
     /// The relay claims that so much of an item was heard.
     pub(super) fn claimed(&self, where_: &str, item: &str, heard_ms: u32, book: &mut Book) {
-        let is_pcm = book.is_pcm;
+        let is_resampled = book.is_resampled();
         let other = book.ear_of_others;
         let spoken = book.of_item(item).unwrap_or_else(|| panic!("{where_}: unknown item {item}"));
+        let (ear, proven) = (spoken.ear, spoken.proven);
         let heard = u64::from(heard_ms);
-        if is_pcm {
+        if is_resampled {
             // Edges of resampled audio sound like nobody's.
-            let ear_ms = (spoken.ear + other) / 8;
+            let ear_ms = book.ear_ms(ear + other);
             assert!(heard <= ear_ms, "{where_}: {heard} ms of {item}, the ear got {ear_ms}");
             return;
         }
-        let (ear_ms, proven_ms) = (spoken.ear / 8, spoken.proven / 8);
+        let (ear_ms, proven_ms) = (book.ear_ms(ear), book.ear_ms(proven));
         assert!(heard <= ear_ms, "{where_}: {heard} ms of {item}, the ear got {ear_ms}");
         assert_eq!(heard, proven_ms, "{where_}: {item}, by what marks have proven");
     }
@@ -120,10 +126,12 @@ impl Ear {
         };
         assert!(turn.heard_ms <= turn.generated_ms, "heard more than was made");
         assert!(u64::from(turn.generated_ms) <= made_ms, "made more than the model did");
+        let whole = book.of_item(turn.item).map_or(0, |spoken| spoken.told_bytes);
+        let whole = book.whole(whole);
         let Some(spoken) = book.of_item(turn.item) else { return };
         spoken.is_cut |= turn.interrupted;
         if is_calm && !turn.interrupted {
-            assert_eq!(spoken.proven, spoken.told_bytes, "{} was not heard in full", turn.item);
+            assert_eq!(spoken.proven, whole, "{} was not heard in full", turn.item);
             assert_eq!(spoken.words.trim(), turn.text.trim(), "a turn has all its words");
         }
         let words = spoken.words.trim();

@@ -41,8 +41,8 @@ impl World {
         }
         match ender {
             Ender::Stopped => {
-                let text = r#"{"event":"stop","sequenceNumber":"9","streamSid":"MZ1","stop":{"callSid":"CA1"}}"#;
-                self.phone.say(text.to_owned(), &mut self.agenda, &mut self.chance);
+                let goodbye = self.phone.kind.goodbye();
+                self.phone.say(goodbye, &mut self.agenda, &mut self.chance);
             }
             Ender::Lost => self.put(Input::Caller(CallerEvent::Lost), 0),
             Ender::Violated => self.put(Input::Caller(CallerEvent::Violated), 0),

@@ -9,10 +9,15 @@ fn key(_: &str) -> Option<Secret> {
     Some(Secret::new("sk-test"))
 }
 
+/// Who answers when nobody is named.
+fn newest(agents: &Agents) -> &AgentSpec {
+    agents.newest(&TenantId::default(), agents.default_name().unwrap()).unwrap()
+}
+
 #[test]
 fn the_example_is_read_and_gets_its_key() {
     let agents = read(EXAMPLE, key).unwrap();
-    let spec = agents.newest(None).unwrap();
+    let spec = newest(&agents);
     assert_eq!(spec.name.as_str(), "front-desk");
     assert_eq!(spec.provider.api_key().reveal(), "sk-test");
 }
@@ -38,7 +43,7 @@ fn the_newest_version_answers_new_calls_and_all_are_known() {
     let agent = EXAMPLE.split("[[agent]]").nth(1).unwrap();
     let newer = agent.replace("version = 1", "version = 7");
     let agents = read(&format!("{EXAMPLE}\n[[agent]]{newer}"), key).unwrap();
-    assert_eq!(agents.newest(None).unwrap().version, 7);
+    assert_eq!(newest(&agents).version, 7);
     assert_eq!(agents.all().count(), 2);
     let twice = read(&format!("{EXAMPLE}\n[[agent]]{agent}"), key);
     assert!(twice.unwrap_err()[0].contains("twice with version 1"));
@@ -59,7 +64,7 @@ const WHOLE: &str = include_str!("whole.toml");
 #[test]
 fn every_field_of_a_spec_is_read() {
     let agents = read(WHOLE, key).unwrap();
-    let spec = agents.newest(None).unwrap();
+    let spec = newest(&agents);
     assert_eq!(spec.limits.silence_seconds_max, 45);
     assert_eq!(spec.limits.call_tokens_max, 120_000);
     let session = Sessions { roll_over_seconds: 1_800, hedge_ms: 800, summary_turns: 12 };

@@ -8,10 +8,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use link::agent::AgentSpec;
 use link::event::{CallEvent, NodeEvent};
 use link::frame::{Channel, Decoder, Frame, FrameError};
 use link::id::EventNumber;
-use link::message::{BATCH_EVENTS_MAX, Hello, ToControl, ToRelay, VERSION};
+use link::message::{BATCH_EVENTS_MAX, Hello, LEASE_SINCE, ToControl, ToRelay, VERSION};
 use quinn::{Incoming, RecvStream, SendStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -26,6 +27,7 @@ use crate::metrics::Hearing;
 use crate::plane::Plane;
 use crate::sequencer::{Receipt, Refused};
 use crate::store::{Source, StoreError};
+use crate::tokens::KeyChanges;
 use crate::twilio::signature::expected_upgrade_values;
 
 /// Why a connection ends. None of these ends a call.
@@ -110,14 +112,26 @@ impl Session<'_> {
             return writer.refuse(why).await;
         }
         self.plane.metrics.hello(Hearing::Welcome);
-        self.welcome(&hello, &mut writer).await?;
-        // Only a node that has everything takes its place, and with it a predecessor's.
+        // Before they are told: what changes meanwhile is told again.
+        let keys = self.plane.tokens.changes();
+        let told = self.welcome(&hello, &mut writer).await?;
+        // Only a node that has everything takes its place, and with it a predecessor's: one that
+        // finds this control at a second address leaves again without a word.
+        let next = timeout(HELLO_WITHIN, reader.frame()).await??;
+        let knows_lease = hello.version.minor >= LEASE_SINCE;
         let Hello { node, epoch, public_url, software, .. } = hello;
         let source = Source { node: node.clone(), epoch };
         let (stay, orders) = self.plane.nodes.join(Arrival { node, epoch, public_url, software });
         let node = stay.node().clone();
+        self.plane.nodes.was_told(&node, &told);
+        // What was made while the others were written.
+        for spec in self.plane.directory.all() {
+            // One that cannot be told now is told before a stream needs it.
+            let _ = self.plane.nodes.tell(&node, &spec);
+        }
         tracing::info!(%node, "a relay is in");
-        let ended = self.serve(Place { source, stay, orders }, reader, writer).await;
+        let place = Place { source, stay, orders, knows_lease, keys };
+        let ended = self.serve(place, next, reader, writer).await;
         if let Err(error) = &ended {
             tracing::info!(%node, error = chain(error), "a relay has left");
         }
@@ -144,38 +158,50 @@ impl Session<'_> {
     }
 
     /// Tells the relay how far its events are committed and everything that a call needs. The
-    /// provider keys travel here, inside the agents, and nowhere else.
-    async fn welcome(&self, hello: &Hello, writer: &mut Writer) -> Result<(), Broken> {
+    /// provider keys travel here, inside the agents, and nowhere else. Says which agents it was.
+    async fn welcome(
+        &self,
+        hello: &Hello,
+        writer: &mut Writer,
+    ) -> Result<Vec<Arc<AgentSpec>>, Broken> {
         let source = Source { node: hello.node.clone(), epoch: hello.epoch };
         let acked = self.plane.store.mark(&source).await?;
-        writer.say(&ToRelay::Welcome { version: VERSION, acked }).await?;
+        let control = Some(self.plane.sequencer.control().clone());
+        writer.say(&ToRelay::Welcome { version: VERSION, acked, control }).await?;
         writer.say(&ToRelay::TicketKeys { keys: self.plane.tokens.verifying() }).await?;
         let url = stream_url(&hello.public_url, &hello.node);
-        let values = expected_upgrade_values(&url, &self.plane.auth_token);
+        let values = expected_upgrade_values(&url, &self.plane.auth_tokens);
         writer.say(&ToRelay::Signatures { values }).await?;
-        // Every version: a running call keeps the one it began with.
-        for spec in self.plane.agents.all() {
-            match writer.say(&ToRelay::Agent(Box::new(spec.clone()))).await {
-                Err(Broken::Frame(error)) => {
-                    tracing::error!(agent = %spec.name, %error, "an agent does not fit the link");
-                }
-                said => said?,
-            }
+        let agents = self.plane.directory.all();
+        for spec in &agents {
+            writer.say_what_fits(&ToRelay::Agent(Box::new(AgentSpec::clone(spec)))).await?;
         }
-        writer.say(&ToRelay::Synced).await
+        writer.say(&ToRelay::Synced).await?;
+        Ok(agents)
     }
 
     /// The three loops; the first to end ends the connection, and with it the place.
-    async fn serve(&self, place: Place, reader: Reader, writer: Writer) -> Result<(), Broken> {
-        let Place { source, stay, orders } = place;
+    async fn serve(
+        &self,
+        place: Place,
+        next: Frame,
+        reader: Reader,
+        writer: Writer,
+    ) -> Result<(), Broken> {
+        let Place { source, stay, orders, knows_lease, keys } = place;
         let replaced = stay.replaced();
         let (receipts, waiting) = mpsc::channel(RECEIPTS_MAX);
         let (acks, committed) = watch::channel(EventNumber(0));
+        let mut term = self.plane.sequencer.term();
+        // The first word about it comes at once.
+        term.mark_changed();
+        let news = News { orders, committed, term: knows_lease.then_some(term) };
+        let heard = Heard { source, stay, knows_lease };
         // No event is lost with the other loops: what was not acknowledged comes again.
         tokio::select! {
-            read = self.read(source, stay, reader, receipts) => read,
-            waited = await_commits(waiting, acks) => waited,
-            written = write(orders, committed, writer) => written,
+            read = self.read(heard, next, reader, receipts) => read,
+            waited = await_commits(waiting, acks, knows_lease) => waited,
+            written = self.write(news, keys, writer) => written,
             () = replaced.cancelled() => Err(Broken::Replaced),
         }
     }
@@ -184,13 +210,19 @@ impl Session<'_> {
     /// is bounded, and so the relay's ring fills instead of our memory.
     async fn read(
         &self,
-        source: Source,
-        stay: Stay,
+        heard: Heard,
+        next: Frame,
         mut reader: Reader,
         receipts: mpsc::Sender<Receipt>,
     ) -> Result<(), Broken> {
+        let Heard { source, stay, knows_lease } = heard;
+        let term = self.plane.sequencer.term();
+        let mut next = Some(next);
         loop {
-            let frame = reader.frame().await?;
+            let frame = match next.take() {
+                Some(frame) => frame,
+                None => reader.frame().await?,
+            };
             match (frame.channel, ToControl::read(&frame)) {
                 (Channel::Other(_), _) | (_, Err(_) | Ok(ToControl::Unknown)) => {
                     self.plane.metrics.link_unknown.inc();
@@ -206,11 +238,43 @@ impl Session<'_> {
                 }
                 (_, Ok(ToControl::Events { events })) => {
                     settle(&stay, &events);
+                    // The relay keeps them, and tells whoever says next that it holds the lease.
+                    if knows_lease && term.borrow().is_none() {
+                        continue;
+                    }
                     // Waits while the sequencer is behind: the relay then keeps its events.
                     let receipt = self.plane.sequencer.submit(source.clone(), events).await?;
                     receipts.send(receipt).await.map_err(|_| Broken::Closed)?;
                 }
             }
+        }
+    }
+
+    /// Tells the relay what is committed, what to do, whether it tells the right one, and which keys
+    /// sign. Commits that come while it does not read are told as one.
+    async fn write(
+        &self,
+        news: News,
+        mut keys: KeyChanges,
+        mut writer: Writer,
+    ) -> Result<(), Broken> {
+        let News { mut orders, mut committed, mut term } = news;
+        loop {
+            // None waits behind another for long: all are small frames.
+            let message = tokio::select! {
+                changed = committed.changed() => {
+                    changed.map_err(|_| Broken::Closed)?;
+                    ToRelay::Ack { through: *committed.borrow_and_update() }
+                }
+                order = orders.recv() => order.ok_or(Broken::Replaced)?.into(),
+                term = changed(&mut term) => ToRelay::Lease { term: term? },
+                changed = keys.changed() => {
+                    // The plane outlives every session.
+                    changed.map_err(|_| Broken::Stopped)?;
+                    ToRelay::TicketKeys { keys: self.plane.tokens.verifying() }
+                }
+            };
+            writer.say(&message).await?;
         }
     }
 }
@@ -220,6 +284,24 @@ struct Place {
     source: Source,
     stay: Stay,
     orders: mpsc::Receiver<Order>,
+    keys: KeyChanges,
+    /// Whether the relay asks who takes events; an older one tells everybody.
+    knows_lease: bool,
+}
+
+/// Whom the reading loop hears.
+struct Heard {
+    source: Source,
+    stay: Stay,
+    knows_lease: bool,
+}
+
+/// What the writing loop tells.
+struct News {
+    orders: mpsc::Receiver<Order>,
+    committed: watch::Receiver<EventNumber>,
+    /// `None` for a relay that does not ask.
+    term: Option<watch::Receiver<Option<u64>>>,
 }
 
 /// Streams that have begun or were refused are no longer only promised.
@@ -236,35 +318,29 @@ fn settle(stay: &Stay, events: &[NodeEvent]) {
 }
 
 /// Waits for the commits in the order of the batches. A batch that does not follow what was
-/// committed ends the connection: the next one begins with what is missing.
+/// committed ends the connection: the next one begins with what is missing. One that another
+/// instance is to be told does not, unless the relay knows no other.
 async fn await_commits(
     mut waiting: mpsc::Receiver<Receipt>,
     acks: watch::Sender<EventNumber>,
+    knows_lease: bool,
 ) -> Result<(), Broken> {
     while let Some(receipt) = waiting.recv().await {
-        acks.send_replace(receipt.await?);
+        match receipt.await {
+            Err(Refused::NotHolder) if knows_lease => {}
+            committed => {
+                acks.send_replace(committed?);
+            }
+        }
     }
     Err(Broken::Closed)
 }
 
-/// Tells the relay what is committed and what to do. Commits that come while it does not read are
-/// told as one.
-async fn write(
-    mut orders: mpsc::Receiver<Order>,
-    mut committed: watch::Receiver<EventNumber>,
-    mut writer: Writer,
-) -> Result<(), Broken> {
-    loop {
-        // Neither waits behind the other for long: both are small frames.
-        let message = tokio::select! {
-            changed = committed.changed() => {
-                changed.map_err(|_| Broken::Closed)?;
-                ToRelay::Ack { through: *committed.borrow_and_update() }
-            }
-            order = orders.recv() => order.ok_or(Broken::Replaced)?.into(),
-        };
-        writer.say(&message).await?;
-    }
+/// The next change of what is watched; never, when nothing is.
+async fn changed(term: &mut Option<watch::Receiver<Option<u64>>>) -> Result<Option<u64>, Broken> {
+    let Some(term) = term else { return std::future::pending().await };
+    term.changed().await.map_err(|_| Broken::Closed)?;
+    Ok(*term.borrow_and_update())
 }
 
 /// Whether the carrier can be sent there: `wss://host[:port]` as it is written, since it signs
@@ -286,6 +362,17 @@ impl Writer {
         let mut bytes = Vec::new();
         message.write(&mut bytes)?;
         Ok(timeout(WRITE_WITHIN, self.0.write_all(&bytes)).await??)
+    }
+
+    /// The same; what is longer than a frame costs its own calls, and not the link.
+    async fn say_what_fits(&mut self, message: &ToRelay) -> Result<(), Broken> {
+        match self.say(message).await {
+            Err(Broken::Frame(error)) => {
+                tracing::error!(%error, "an agent does not fit the link");
+                Ok(())
+            }
+            said => said,
+        }
     }
 
     /// Says no and lets the word arrive.

@@ -23,6 +23,12 @@ pub enum CallEnd {
     CarrierFailed,
     /// No node took it.
     NoNode,
+    /// Its turn to be dialled did not come in time.
+    NotDialled,
+    /// It may not be dialled; the detail says which rule forbids it.
+    NotAllowed,
+    /// A machine picked up, and the call's plan ends it then.
+    Machine,
 }
 
 impl CallEnd {
@@ -38,6 +44,9 @@ impl CallEnd {
             Self::Canceled => "canceled",
             Self::CarrierFailed => "carrier_failed",
             Self::NoNode => "no_node",
+            Self::NotDialled => "not_dialled",
+            Self::NotAllowed => "not_allowed",
+            Self::Machine => "answering_machine",
         }
     }
 
@@ -52,6 +61,9 @@ impl CallEnd {
             Self::Canceled,
             Self::CarrierFailed,
             Self::NoNode,
+            Self::NotDialled,
+            Self::NotAllowed,
+            Self::Machine,
         ];
         own.into_iter()
             .find(|end| end.as_str() == word)
@@ -65,10 +77,11 @@ impl CallEnd {
             Self::Stream(reason) => reason.blame(),
             Self::TooManyResumes => Blame::Relay,
             Self::Transferred => EndReason::Transferred.blame(),
-            Self::NoAnswer | Self::Busy => Blame::Caller,
+            Self::NoAnswer | Self::Busy | Self::Machine => Blame::Caller,
             Self::CarrierFailed => Blame::Carrier,
-            // Called off through the API, or too few nodes for the calls that come.
-            Self::Canceled | Self::NoNode => Blame::Operator,
+            // Called off through the API, too few nodes or too slow a pace for the calls that come,
+            // or a rule of the operator's own.
+            Self::Canceled | Self::NoNode | Self::NotDialled | Self::NotAllowed => Blame::Operator,
         }
     }
 }
@@ -86,6 +99,8 @@ mod tests {
             ("no_answer", Blame::Caller),
             ("carrier_failed", Blame::Carrier),
             ("no_node", Blame::Operator),
+            ("not_dialled", Blame::Operator),
+            ("answering_machine", Blame::Caller),
         ] {
             let end = CallEnd::read(word).unwrap();
             assert_eq!((end.as_str(), end.blame()), (word, blame));

@@ -1,19 +1,20 @@
 //! The life of a call, step by step.
 
 use super::*;
-use crate::store::call::Direction;
+use crate::store::call::{CarrierIds, Direction};
 use link::id::{AgentName, CallId, TenantId};
 
 fn call() -> Call {
     Call {
         id: CallId::new("c_1").unwrap(),
         tenant: TenantId::new("default").unwrap(),
-        carrier: None,
+        carrier: Some(CarrierIds { account_sid: "AC1".into(), call_sid: "CA1".into() }),
         direction: Direction::Inbound,
         from: Number("+15550100".into()),
         to: Number("+15550101".into()),
         agent: AgentName::new("front-desk").unwrap(),
         agent_version: 1,
+        run: None,
         generation: Gen(0),
         node: None,
         state: CallState::Queued,
@@ -28,6 +29,8 @@ fn call() -> Call {
         answered_at: None,
         detached_at: None,
         ended_at: None,
+        resume_token: None,
+        answered_by: None,
     }
 }
 
@@ -91,6 +94,25 @@ fn the_fourth_resume_within_a_minute_ends_the_call() {
     assert_eq!(decision, Decision::TooMany);
     assert!(fact.unwrap().data.contains("too_many_resumes"));
     assert_eq!(call.resume(None, WallTime(59_000_001)), (Decision::HangUp, None));
+}
+
+#[test]
+fn a_question_that_comes_again_before_its_stream_began_counts_once() {
+    let mut call = active();
+    let (one, two) = (node("n1"), node("n2"));
+    let ask = |call: &mut Call, token, node, at| {
+        call.resume_asked(&Question { node: Some(node), token, now: WallTime(at) }).0
+    };
+    assert_eq!(ask(&mut call, Some("t1"), &one, 1), Decision::Reconnect);
+    let first = call.clone();
+    assert_eq!(ask(&mut call, Some("t1"), &two, 2), Decision::Reconnect);
+    assert_eq!(call, first, "the answer is the same one");
+    // Another question, and one without a name, are new.
+    assert_eq!(ask(&mut call, Some("t2"), &two, 3), Decision::Reconnect);
+    assert_eq!(ask(&mut call, None, &two, 4), Decision::Reconnect);
+    assert_eq!((call.generation, call.resumes.len()), (Gen(3), 3));
+    call.on_stream_started(Gen(3), WallTime(5));
+    assert_eq!(ask(&mut call, None, &two, 6), Decision::TooMany);
 }
 
 #[test]
@@ -197,4 +219,40 @@ fn a_detached_call_that_nobody_resumes_ends_with_its_streams_reason() {
     call.on_stream_ended(Gen(0), EndReason::CallerHungUp, WallTime(7));
     assert_eq!((call.state, call.detached_at), (CallState::Detached, Some(WallTime(7))));
     assert!(call.expire(WallTime(20)).unwrap().data.contains("caller_hung_up"));
+}
+
+fn session() -> Call {
+    let mut session = Call { carrier: None, ..call() };
+    let started = session.await_page(&node("n1"), WallTime(120), WallTime(1)).unwrap();
+    assert_eq!(started.kind, "call.started");
+    session
+}
+
+#[test]
+fn a_session_is_over_with_its_stream() {
+    let mut session = session();
+    assert_eq!(session.await_page(&node("n2"), WallTime(130), WallTime(2)), None);
+    assert_eq!(session.on_stream_started(Gen(0), WallTime(3)).unwrap().kind, "call.answered");
+    assert_eq!((session.state, session.detached_at), (CallState::Active, None));
+    let ended = session.on_stream_ended(Gen(0), EndReason::CallerLost, WallTime(4)).unwrap();
+    assert_eq!(ended.kind, "call.ended");
+    assert_eq!(session.end_reason.as_deref(), Some("caller_lost"));
+}
+
+#[test]
+fn a_session_whose_page_does_not_come_was_not_answered() {
+    let mut session = session();
+    assert_eq!((session.state, session.detached_at), (CallState::Detached, Some(WallTime(120))));
+    assert_eq!(session.expire(WallTime(200)).unwrap().kind, "call.ended");
+    assert_eq!(session.end_reason.as_deref(), Some("no_answer"));
+}
+
+#[test]
+fn a_session_that_is_transferred_is_over() {
+    let mut session = session();
+    session.on_stream_started(Gen(0), WallTime(3)).unwrap();
+    let to = Number("+15550102".into());
+    let fact = session.transfer(Gen(0), to, WallTime(4), WallTime(5)).unwrap();
+    assert_eq!((fact.kind, session.state), ("call.ended", CallState::Ended));
+    assert_eq!(session.end_reason.as_deref(), Some("transferred"));
 }

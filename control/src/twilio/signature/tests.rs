@@ -4,13 +4,17 @@ fn fields(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
+fn tokens(token: &str) -> AuthTokens {
+    AuthTokens::from(Secret::new(token))
+}
+
 /// Whether a signature is right for a URL of the origin `https://host`.
 fn is_right(token: &str, url: &str, pairs: &[(&str, &str)], signature: &str) -> bool {
     let path = url.find('/').and_then(|at| url[at + 2..].find('/').map(|end| at + 2 + end));
     let (origin, target) = url.split_at(path.unwrap());
     let request = SignedRequest { target, fields: &fields(pairs) };
     let origin = PublicOrigin::parse(origin).unwrap();
-    check(&Secret::new(token), &origin, &request, Some(signature)).is_ok()
+    check(&tokens(token), &origin, &request, Some(signature)).is_ok()
 }
 
 /// Vectors that the carrier's own helper libraries are tested with.
@@ -96,25 +100,51 @@ fn repeated_fields_count_once_for_each_value() {
 fn a_request_without_a_signature_is_told_apart_from_a_forged_one() {
     let origin = PublicOrigin::parse("https://h.example").unwrap();
     let request = SignedRequest { target: "/", fields: &[] };
-    let token = Secret::new(TOKEN);
+    let token = tokens(TOKEN);
     assert_eq!(check(&token, &origin, &request, None), Err(Forged::Missing));
     assert_eq!(check(&token, &origin, &request, Some("x")), Err(Forged::Wrong));
 }
 
 #[test]
 fn an_upgrade_may_be_signed_with_a_slash_and_with_the_port() {
-    let values =
-        expected_upgrade_values("wss://voice.example.com/v1/twilio/media", &Secret::new(TOKEN));
+    let values = expected_upgrade_values("wss://voice.example.com/v1/twilio/media", &tokens(TOKEN));
     let shown: Vec<_> = values.iter().map(Secret::reveal).collect();
     assert!(shown.contains(&"fFgazr7rYAshh7+vx5m06CyixyU="));
     assert!(shown.contains(&"2gdLtNolZwrX2tgQ+b9RfwZpGHw="));
-    let values = expected_upgrade_values(
-        "wss://voice.example.com/v1/twilio/media/tok_abc",
-        &Secret::new(TOKEN),
-    );
+    let values =
+        expected_upgrade_values("wss://voice.example.com/v1/twilio/media/tok_abc", &tokens(TOKEN));
     let shown: Vec<_> = values.iter().map(Secret::reveal).collect();
     assert!(shown.contains(&"yqeRAX+ZJLud/n5m+D1sGfkqOEo="));
     assert!(shown.contains(&"qu853Qwvl/JklNOuinvU7iCUU3E="));
+}
+
+#[test]
+fn while_a_token_is_replaced_both_sign() {
+    let both = AuthTokens { primary: Secret::new("another"), next: Some(Secret::new(TOKEN)) };
+    let origin = PublicOrigin::parse("https://voice.example.com").unwrap();
+    let fields = fields(&voice());
+    let request = SignedRequest { target: "/v1/twilio/voice", fields: &fields };
+    let signature = Some("zT6Xo8Rc+tWiyDqueN5KUdV0Txs=");
+    assert_eq!(check(&both, &origin, &request, signature), Ok(()));
+    let swapped = AuthTokens { primary: Secret::new(TOKEN), next: Some(Secret::new("another")) };
+    assert_eq!(check(&swapped, &origin, &request, signature), Ok(()));
+    assert_eq!(check(&tokens("another"), &origin, &request, signature), Err(Forged::Wrong));
+    let values = expected_upgrade_values("wss://voice.example.com/v1/twilio/media", &both);
+    let shown: Vec<_> = values.iter().map(Secret::reveal).collect();
+    assert!(shown.contains(&"fFgazr7rYAshh7+vx5m06CyixyU="));
+    assert_eq!(shown.len(), 8);
+}
+
+#[test]
+fn a_body_of_json_is_known_by_its_digest() {
+    let body = br#"{"CallSid":"CA1234567890ABCDE","Caller":"+12349013030"}"#;
+    let digest = "5ccde7145dfb8f56479710896586cb9d5911809d83afbe34627818790db0aec9";
+    assert!(is_digest_of(&format!("/myapp?bodySHA256={digest}"), body));
+    assert!(is_digest_of(&format!("/myapp?a=b&bodySHA256={digest}"), body));
+    for target in ["/myapp", "/myapp?bodySHA256=", &format!("/myapp?other={digest}")] {
+        assert!(!is_digest_of(target, body), "{target}");
+    }
+    assert!(!is_digest_of(&format!("/myapp?bodySHA256={digest}"), b"{}"));
 }
 
 #[test]

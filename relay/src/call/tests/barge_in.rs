@@ -1,7 +1,7 @@
 //! The caller speaks while the agent does.
 
 use super::script::{Script, speech};
-use crate::call::input::{AgentFormat, Answering, Outcome};
+use crate::call::input::{Answering, AudioFormat, Outcome};
 
 #[test]
 fn clear_comes_first_then_the_cut_at_what_was_heard() {
@@ -35,13 +35,13 @@ fn words_that_were_heard_are_kept() {
 #[test]
 fn the_relay_cancels_only_when_the_service_does_not() {
     let mut t = Script::live();
-    t.configured_to(Some(AgentFormat::Ulaw), Answering::ByRelay);
+    t.configured_to(Some(AudioFormat::Ulaw), Answering::ByRelay);
     t.response_started("r1").audio("r1", "i1", &speech(500)).forget();
     t.speech_started();
     assert_eq!(t.lines()[..3], ["clear", "cancel r1", "truncate i1.0 at 0"]);
 
     let mut t = Script::live();
-    t.configured_to(Some(AgentFormat::Ulaw), Answering::ByRelay);
+    t.configured_to(Some(AudioFormat::Ulaw), Answering::ByRelay);
     t.response_started("r1").audio("r1", "i1", &speech(500)).ended("r1", Outcome::Completed);
     t.forget().speech_started();
     assert_eq!(t.lines_with("cancel"), [""; 0], "an answer that is over is not cancelled");

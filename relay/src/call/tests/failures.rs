@@ -2,7 +2,7 @@
 
 use super::script::{Script, quiet, spec, speech};
 use crate::call::CallSpec;
-use crate::call::input::{AgentEvent, AgentFormat, Loss, Outcome, Retry, Severity};
+use crate::call::input::{AgentEvent, AudioFormat, Loss, Outcome, Retry, Severity};
 
 #[test]
 fn a_lost_agent_is_followed_by_the_clip_the_record_and_the_end() {
@@ -60,7 +60,7 @@ fn five_broken_messages_of_the_agent_are_tolerated() {
 fn a_session_that_changes_its_formats_is_refused() {
     let mut t = Script::live();
     t.configured().expect([]);
-    t.configured_as(Some(AgentFormat::Pcm24k)).all_is_heard();
+    t.configured_as(Some(AudioFormat::Pcm24k)).all_is_heard();
     let lines = t.lines_with("note: ending");
     assert_eq!(lines, ["note: ending 1: agent_refused (audio_format)"]);
 }

@@ -5,6 +5,7 @@ mod record;
 mod script;
 
 mod barge_in;
+mod browser;
 mod commands;
 mod endings;
 mod failures;

@@ -4,7 +4,7 @@ use link::message::Side as Muted;
 
 use super::script::{Script, quiet, spec, speech};
 use crate::call::input::{
-    AgentEvent, AgentFormat, Answering, Command, Loss, Outcome, Retry, Severity, Slot,
+    AgentEvent, Answering, AudioFormat, Command, Loss, Outcome, Retry, Severity, Slot,
 };
 
 #[test]
@@ -13,7 +13,7 @@ fn an_agent_is_dialled_configured_verified_and_then_greets() {
     t.started().expect(["note: started", "dial A"]);
     t.at_ms(150).opened().expect(["configure, answers when asked"]);
     t.at_ms(180)
-        .configured_to(Some(AgentFormat::Ulaw), Answering::ByRelay)
+        .configured_to(Some(AudioFormat::Ulaw), Answering::ByRelay)
         .expect(["note: agent ready after 180", "greet"]);
     t.response_started("r1").audio("r1", "i1", &[7; 480]).expect(["play 480", "mark 1"]);
 }
@@ -35,7 +35,7 @@ fn what_the_caller_said_meanwhile_is_heard_after_the_greeting_is_asked_for() {
 
 #[test]
 fn a_session_in_other_formats_is_refused() {
-    for format in [None, Some(AgentFormat::Pcm24k)] {
+    for format in [None, Some(AudioFormat::Pcm24k)] {
         let mut t = Script::new(spec());
         t.started().opened().forget();
         t.configured_as(format).expect([
@@ -54,7 +54,7 @@ fn a_session_in_other_formats_is_refused() {
 fn a_session_is_not_ours_unless_both_ways_are() {
     let mut t = Script::new(spec());
     t.started().opened().forget();
-    let (uplink, playout) = (Some(AgentFormat::Ulaw), Some(AgentFormat::Pcm24k));
+    let (uplink, playout) = (Some(AudioFormat::Ulaw), Some(AudioFormat::Pcm24k));
     t.agent(AgentEvent::Configured { uplink, playout, answering: Answering::ByService })
         .all_is_heard();
     assert_eq!(t.lines_with("note: ending"), ["note: ending 1: agent_refused (audio_format)"]);
@@ -132,7 +132,7 @@ fn a_stream_starts_once() {
 /// A call whose greeting is asked for and has 600 ms, none of which was heard.
 fn greeting() -> Script {
     let mut t = Script::new(spec());
-    t.started().opened().configured_to(Some(AgentFormat::Ulaw), Answering::ByRelay);
+    t.started().opened().configured_to(Some(AudioFormat::Ulaw), Answering::ByRelay);
     t.response_started("r1").audio("r1", "i1", &speech(600)).forget();
     t
 }
@@ -180,7 +180,7 @@ fn who_says_more_than_hello_over_the_greeting_is_answered_after_it() {
 fn a_greeting_that_fails_is_asked_for_once_more() {
     let mut t = greeting();
     let mut t2 = Script::new(spec());
-    t2.started().opened().configured_to(Some(AgentFormat::Ulaw), Answering::ByRelay);
+    t2.started().opened().configured_to(Some(AudioFormat::Ulaw), Answering::ByRelay);
     let outcome = Outcome::Failed { code: "server_error", retry: Retry::MayHelp };
     t2.response_started("r1").ended("r1", outcome);
     assert_eq!(t2.lines_with("greet"), ["greet", "greet"]);
@@ -190,7 +190,7 @@ fn a_greeting_that_fails_is_asked_for_once_more() {
 #[test]
 fn the_time_to_the_first_word_is_told() {
     let mut t = Script::new(spec());
-    t.started().at_ms(300).opened().configured_to(Some(AgentFormat::Ulaw), Answering::ByRelay);
+    t.started().at_ms(300).opened().configured_to(Some(AudioFormat::Ulaw), Answering::ByRelay);
     t.at_ms(650).response_started("r1").audio("r1", "i1", &speech(60));
     let told = t.first_voice().map(|(after, prepared)| (after.as_millis(), prepared));
     assert_eq!(told, Some((650, false)));
@@ -200,7 +200,7 @@ fn the_time_to_the_first_word_is_told() {
 fn a_clip_that_is_heard_before_the_greeting_does_not_open_the_floor() {
     let mut t = Script::new(spec());
     t.started().at_ms(2_500).expect(["note: started", "dial A", "play 480", "mark 1"]);
-    t.opened().configured_to(Some(AgentFormat::Ulaw), Answering::ByRelay).forget();
+    t.opened().configured_to(Some(AudioFormat::Ulaw), Answering::ByRelay).forget();
     t.mark(1).expect([]);
     t.response_started("r1").audio("r1", "i1", &speech(60)).forget();
     t.mark(2).expect(["answer by yourself"]);
@@ -209,7 +209,7 @@ fn a_clip_that_is_heard_before_the_greeting_does_not_open_the_floor() {
 #[test]
 fn a_greeting_with_nothing_to_say_is_asked_for_once_more() {
     let mut t = Script::new(spec());
-    t.started().opened().configured_to(Some(AgentFormat::Ulaw), Answering::ByRelay);
+    t.started().opened().configured_to(Some(AudioFormat::Ulaw), Answering::ByRelay);
     t.response_started("r1").ended("r1", Outcome::Completed);
     assert_eq!(t.lines_with("greet"), ["greet", "greet"]);
 }

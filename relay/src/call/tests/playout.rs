@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::script::{Script, pcm, quiet, speech};
 use crate::call::CallSpec;
-use crate::call::input::{AgentFormat, Outcome, Side};
+use crate::call::input::{AudioFormat, Outcome, Side};
 
 #[test]
 fn the_first_chunk_leaves_with_the_first_delta_and_each_has_its_mark() {
@@ -160,7 +160,7 @@ fn without_any_proof_playout_waits_for_a_mark() {
 #[test]
 fn a_pcm_agent_is_heard_in_mu_law_for_as_long_as_it_spoke() {
     let mut t = Script::new(pcm());
-    t.started().opened().configured_as(Some(AgentFormat::Pcm24k)).response_started("r1").forget();
+    t.started().opened().configured_as(Some(AudioFormat::Pcm24k)).response_started("r1").forget();
     // 60 ms in halves that do not even keep samples whole.
     let pcm = [0_u8; 24 * 2 * 60];
     t.audio("r1", "i1", &pcm[..1_001]).audio("r1", "i1", &pcm[1_001..]);
@@ -173,7 +173,7 @@ fn a_pcm_agent_is_heard_in_mu_law_for_as_long_as_it_spoke() {
 #[test]
 fn half_a_sample_of_an_answer_that_was_too_long_is_not_heard_in_the_next() {
     let mut t = Script::new(pcm());
-    t.started().opened().configured_as(Some(AgentFormat::Pcm24k));
+    t.started().opened().configured_as(Some(AudioFormat::Pcm24k));
     t.response_started("r1").audio("r1", "i1", &vec![0; 61_000 * 48 + 1]);
     t.ended("r1", Outcome::Cancelled).after_ms(60).all_is_heard();
     // Loud, of one level; off by a byte it would be next to silence.

@@ -2,13 +2,13 @@
 
 use super::script::{Script, quiet, spec, speech};
 use crate::call::input::{
-    AgentFormat, Answering, CallerEvent, Command, Input, Loss, Outcome, Preparation,
+    Answering, AudioFormat, CallerEvent, Command, Input, Loss, Outcome, Preparation,
 };
 
 fn announced(preparation: Preparation) -> Script {
     let mut t = Script::new(spec());
     t.put(Input::Announced(preparation)).expect(["dial A"]);
-    t.opened().configured_to(Some(AgentFormat::Ulaw), Answering::ByRelay);
+    t.opened().configured_to(Some(AudioFormat::Ulaw), Answering::ByRelay);
     t
 }
 

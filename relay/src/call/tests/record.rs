@@ -49,7 +49,7 @@ impl Outbox for Record {
                 }
                 format!("note: {}", told(&milestone))
             }
-            Output::CloseCaller(why) => format!("close caller: {why:?}"),
+            Output::CloseCaller(why, _) => format!("close caller: {why:?}"),
             Output::End(reason) => {
                 self.ends += 1;
                 format!("end: {}", reason.as_str())
@@ -62,7 +62,7 @@ impl Outbox for Record {
 impl Record {
     fn tell_caller(&mut self, message: &CallerMessage<'_>) -> String {
         match message {
-            CallerMessage::Media(Audio::Ulaw(bytes)) => {
+            CallerMessage::Media(Audio::Ulaw(bytes) | Audio::PcmBytes(bytes)) => {
                 self.played.extend_from_slice(bytes);
                 format!("play {}", bytes.len())
             }
@@ -77,7 +77,7 @@ impl Record {
 
     fn tell_agent(&mut self, message: &AgentMessage<'_>) -> String {
         match message {
-            AgentMessage::Configure { instructions, answering } => {
+            AgentMessage::Configure { format: _, instructions, answering } => {
                 let by = match answering {
                     Answering::ByRelay => ", answers when asked",
                     Answering::ByService => "",
@@ -95,6 +95,10 @@ impl Record {
             AgentMessage::Audio(Audio::Ulaw(bytes)) => {
                 self.appended.extend_from_slice(bytes);
                 format!("append {}", bytes.len())
+            }
+            AgentMessage::Audio(Audio::PcmBytes(bytes)) => {
+                self.appended.extend_from_slice(bytes);
+                format!("append pcm bytes {}", bytes.len())
             }
             AgentMessage::Audio(Audio::Pcm(samples)) => {
                 codec::pcm::to_le_bytes(samples, &mut self.appended);

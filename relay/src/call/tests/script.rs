@@ -5,8 +5,8 @@
 //!
 //! | line | means |
 //! |---|---|
-//! | `play 480`, `mark 3`, `clear` | said to the caller: bytes of mu-law, a mark, a clear |
-//! | `append 160 as it came`, `append 160`, `append pcm 480` | caller's audio said to the agent |
+//! | `play 480`, `mark 3`, `clear` | said to the caller: bytes of audio, a mark, a clear |
+//! | `append 160 as it came`, `append 160`, `append pcm 480`, `append pcm bytes 960` | caller's audio said to the agent |
 //! | `configure`, `greet`, `respond`, `cancel r1`, `truncate i1.0 at 60`, `result c1: ..` | said to the agent |
 //! | `dial A`, `close A`, `close caller: Normal`, `end: ..` | done to sockets, and the end |
 //! | `note: ..` | told to the outside |
@@ -19,7 +19,7 @@ use link::id::CommandId;
 
 use super::record::Record;
 use crate::call::input::{
-    AgentEvent, AgentFormat, Answering, Audio, CallerEvent, Command, Input, Loss, MarkId, Outcome,
+    AgentEvent, Answering, Audio, AudioFormat, CallerEvent, Command, Input, Loss, MarkId, Outcome,
     RecordId, Severity, Side, Slot, ToolId, ToolResult,
 };
 use crate::call::moment::Moment;
@@ -62,6 +62,7 @@ pub(super) fn spec_with(change: impl FnOnce(&mut AgentSpec)) -> CallSpec {
     change(&mut agent);
     CallSpec {
         agent: Arc::new(agent),
+        caller: AudioFormat::Ulaw,
         playout_lead: Duration::from_millis(400),
         sorry: &[0x55; 960],
         moment: &[0x66; 480],
@@ -72,6 +73,12 @@ pub(super) fn spec_with(change: impl FnOnce(&mut AgentSpec)) -> CallSpec {
 /// A spec whose agent waits for the caller.
 pub(super) fn quiet() -> CallSpec {
     spec_with(|agent| agent.greeting = None)
+}
+
+/// A spec whose caller is a browser, and whose agent waits for it. Its agent would speak mu-law on
+/// the phone.
+pub(super) fn browser() -> CallSpec {
+    CallSpec { caller: AudioFormat::Pcm24k, ..quiet() }
 }
 
 /// A spec whose agent speaks PCM, and greets.
@@ -156,7 +163,7 @@ impl Script {
         self
     }
 
-    /// All that was said to the caller so far, in mu-law.
+    /// All that was said to the caller so far, in its format.
     pub(super) fn played(&self) -> &[u8] {
         &self.record.played
     }
@@ -227,6 +234,15 @@ impl Script {
         self.put(Input::Caller(CallerEvent::Media { at_ms, chunk, audio }))
     }
 
+    /// Audio of a browser: so many milliseconds of one byte.
+    pub(super) fn browser_says(&mut self, ms: usize, byte: u8) -> &mut Self {
+        self.browser_audio(&vec![byte; ms * 48])
+    }
+
+    pub(super) fn browser_audio(&mut self, bytes: &[u8]) -> &mut Self {
+        self.put(Input::Caller(CallerEvent::Speech(Audio::PcmBytes(bytes))))
+    }
+
     pub(super) fn mark(&mut self, id: u32) -> &mut Self {
         self.put(Input::Caller(CallerEvent::Mark(MarkId(id))))
     }
@@ -270,17 +286,17 @@ impl Script {
 
     /// The session is stated with mu-law both ways.
     pub(super) fn configured(&mut self) -> &mut Self {
-        self.configured_as(Some(AgentFormat::Ulaw))
+        self.configured_as(Some(AudioFormat::Ulaw))
     }
 
-    pub(super) fn configured_as(&mut self, format: Option<AgentFormat>) -> &mut Self {
+    pub(super) fn configured_as(&mut self, format: Option<AudioFormat>) -> &mut Self {
         self.configured_to(format, Answering::ByService)
     }
 
     /// The session is stated, and who answers in it.
     pub(super) fn configured_to(
         &mut self,
-        format: Option<AgentFormat>,
+        format: Option<AudioFormat>,
         answering: Answering,
     ) -> &mut Self {
         self.agent(AgentEvent::Configured { uplink: format, playout: format, answering })

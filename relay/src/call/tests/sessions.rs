@@ -1,7 +1,7 @@
 //! A call outlives its sessions: loss, rebuild, roll-over, summaries.
 
 use super::script::{Script, spec, spec_with, speech};
-use crate::call::input::{AgentEvent, AgentFormat, Answering, Loss, Outcome, Severity, Slot};
+use crate::call::input::{AgentEvent, Answering, AudioFormat, Loss, Outcome, Severity, Slot};
 
 /// A call in which the caller asked something and the agent has answered.
 fn conversation() -> Script {
@@ -95,18 +95,18 @@ fn who_interrupts_an_answer_of_a_session_that_is_gone_is_told_to_the_new_one() {
 #[test]
 fn a_greeting_of_which_nobody_heard_a_word_is_spoken_once_by_the_next_session() {
     let mut t = Script::new(spec());
-    t.started().opened().configured_to(Some(AgentFormat::Ulaw), Answering::ByRelay);
+    t.started().opened().configured_to(Some(AudioFormat::Ulaw), Answering::ByRelay);
     t.response_started("r1").audio("r1", "i1", &speech(600)).forget();
     t.agent_lost(Loss::Closed, "1006");
     t.forget().on(Slot::B).opened().expect(["B: configure, answers when asked"]);
-    t.configured_to(Some(AgentFormat::Ulaw), Answering::ByRelay);
+    t.configured_to(Some(AudioFormat::Ulaw), Answering::ByRelay);
     assert_eq!(t.lines_with("B:"), ["B: recall that the call continues", "B: greet"]);
 }
 
 #[test]
 fn a_greeting_that_was_heard_in_part_is_not_spoken_again() {
     let mut t = Script::new(spec());
-    t.started().opened().configured_to(Some(AgentFormat::Ulaw), Answering::ByRelay);
+    t.started().opened().configured_to(Some(AudioFormat::Ulaw), Answering::ByRelay);
     t.response_started("r1").saying("r1", "i1", "Welcome").audio("r1", "i1", &speech(600)).mark(1);
     t.agent_lost(Loss::Closed, "1006");
     t.forget().on(Slot::B).opened().expect(["B: configure"]);
@@ -332,11 +332,11 @@ fn a_summary_that_is_late_stands_for_no_more_than_it_sums_up() {
 #[test]
 fn a_greeting_that_is_still_owed_comes_before_an_answer() {
     let mut t = Script::new(spec());
-    t.started().opened().configured_to(Some(AgentFormat::Ulaw), Answering::ByRelay);
+    t.started().opened().configured_to(Some(AudioFormat::Ulaw), Answering::ByRelay);
     // It stays silent, and the caller speaks when it is given up.
     t.response_started("r1").after_ms(7_000).speech_started().after_ms(1_000);
     t.agent_lost(Loss::Closed, "1006").forget();
-    t.on(Slot::B).opened().configured_to(Some(AgentFormat::Ulaw), Answering::ByRelay);
+    t.on(Slot::B).opened().configured_to(Some(AudioFormat::Ulaw), Answering::ByRelay);
     assert_eq!(t.lines_with("B: "), ["B: configure, answers when asked", "B: greet"]);
 }
 

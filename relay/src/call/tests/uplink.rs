@@ -3,7 +3,7 @@
 use super::script::{Script, pcm, spec, speech};
 use std::time::Duration;
 
-use crate::call::input::{AgentFormat, Audio, Batch, CallerEvent, Input, Side, Slot};
+use crate::call::input::{Audio, AudioFormat, Batch, CallerEvent, Input, Side, Slot};
 
 #[test]
 fn audio_passes_as_the_text_that_it_came_as() {
@@ -84,7 +84,7 @@ fn audio_that_cannot_be_read_counts_as_malformed() {
 fn a_pcm_agent_gets_three_samples_for_one() {
     let mut t = Script::new(pcm());
     t.started().opened().caller_says(0xFF).forget();
-    t.configured_as(Some(AgentFormat::Pcm24k));
+    t.configured_as(Some(AudioFormat::Pcm24k));
     assert_eq!(t.lines_with("append"), ["append pcm 480"]);
     t.caller_says(0xFF).caller_says(0xFF).expect(["append pcm 480", "append pcm 480"]);
     assert!(t.appended().iter().all(|byte| *byte == 0), "silence stays silence");
@@ -180,7 +180,7 @@ fn a_call_that_nobody_listens_to_is_read_as_it_comes() {
 #[test]
 fn joined_frames_are_transcoded_at_once() {
     let mut t = Script::new(pcm());
-    t.started().opened().configured_as(Some(AgentFormat::Pcm24k)).forget();
+    t.started().opened().configured_as(Some(AudioFormat::Pcm24k)).forget();
     t.put(Input::Batch(Batch::Writes(SIXTY)));
     t.caller_says(0xFF).caller_says(0xFF).expect([]);
     t.caller_says(0xFF).expect(["append pcm 1440"]);

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::answers::{AudioDone, ItemDone, ResponseCreated, ResponseDone, TranscriptDelta};
 use super::complaint::Complaint;
-use crate::call::input::{AgentEvent, AgentFormat, Answering, Audio};
+use crate::call::input::{AgentEvent, Answering, Audio, AudioFormat};
 use crate::wire::scan::Scan;
 
 /// Reads one message, and lets `hear` have what it means.
@@ -179,10 +179,10 @@ struct Format<'a> {
 
 impl Format<'_> {
     /// G.711 has no rate here, PCM has one; a relay asks for nothing else.
-    fn known(&self) -> Option<AgentFormat> {
+    fn known(&self) -> Option<AudioFormat> {
         match (self.kind.as_ref(), self.rate) {
-            ("audio/pcmu", _) => Some(AgentFormat::Ulaw),
-            ("audio/pcm", Some(24_000)) => Some(AgentFormat::Pcm24k),
+            ("audio/pcmu", _) => Some(AudioFormat::Ulaw),
+            ("audio/pcm", Some(24_000)) => Some(AudioFormat::Pcm24k),
             _ => None,
         }
     }

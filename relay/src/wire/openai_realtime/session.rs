@@ -4,22 +4,27 @@
 //! everything is refused. The formats are never said twice: a service that has begun to speak
 //! refuses some changes, and the others turn audio into static.
 
-use link::agent::{AgentAudio, AgentSpec, TurnDetection};
+use link::agent::{AgentSpec, TurnDetection};
 use serde_json::{Value, json};
 
 use super::{push, tools};
-use crate::call::input::Answering;
+use crate::call::input::{Answering, AudioFormat};
+
+/// What the call asks of a session, whatever its agent is.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    /// How audio is written, both ways.
+    pub(super) format: AudioFormat,
+    /// Who answers.
+    pub(super) answering: Answering,
+}
 
 /// Writes the whole session. The model stands in the URL and can never change.
-pub(super) fn write(
-    agent: &AgentSpec,
-    instructions: &str,
-    answering: Answering,
-    text: &mut Vec<u8>,
-) {
-    let format = match agent.audio {
-        AgentAudio::Mulaw => json!({"type": "audio/pcmu"}),
-        AgentAudio::Pcm24k => json!({"type": "audio/pcm", "rate": 24_000}),
+pub(super) fn write(agent: &AgentSpec, instructions: &str, asked: Asked, text: &mut Vec<u8>) {
+    let Asked { format, answering } = asked;
+    let format = match format {
+        AudioFormat::Ulaw => json!({"type": "audio/pcmu"}),
+        AudioFormat::Pcm24k => json!({"type": "audio/pcm", "rate": 24_000}),
     };
     // A voice of `null` would be a voice; left out, the service takes its own.
     let mut output = json!({"format": format});

@@ -4,7 +4,7 @@ use link::agent::AgentSpec;
 use serde_json::{Value, json};
 
 use super::{agent, fixture, shape, written};
-use crate::call::input::{Answering, Audio};
+use crate::call::input::{Answering, Audio, AudioFormat};
 use crate::call::output::{AgentMessage, Cue, Recalled};
 use crate::wire::openai_realtime::{OpenaiRealtime, url};
 
@@ -40,11 +40,13 @@ fn a_session_is_stated_with_what_the_service_knows() {
 
 #[test]
 fn a_pcm_session_states_its_rate_and_a_missing_voice_is_left_out() {
-    let spec =
-        agent(json!({"audio": "pcm24k", "voice": null, "turn_detection": {"threshold": 0.6}}));
+    // What the agent speaks on the phone is the call's business.
+    let spec = agent(json!({"voice": null, "turn_detection": {"threshold": 0.6}}));
+    let format = AudioFormat::Pcm24k;
+    let answering = Answering::ByService;
     let session = written(
         &mut OpenaiRealtime::new(spec),
-        &AgentMessage::Configure { instructions: None, answering: Answering::ByService },
+        &AgentMessage::Configure { format, instructions: None, answering },
     );
     let audio = &session["session"]["audio"];
     let format = json!({"type": "audio/pcm", "rate": 24_000});
@@ -100,6 +102,7 @@ fn audio_is_appended_without_a_number() {
     let mut say = |audio| written(wire, &AgentMessage::Audio(audio));
     assert_eq!(say(Audio::Base64("//8=")), append("//8="));
     assert_eq!(say(Audio::Ulaw(&[0xFF, 0xFF])), append("//8="));
+    assert_eq!(say(Audio::PcmBytes(&[0xFF, 0xFF])), append("//8="));
     assert_eq!(say(Audio::Pcm(&[-1])), append("//8="));
     assert_eq!(say(Audio::Pcm(&[1, 2])), append("AQACAA=="));
 }
@@ -113,8 +116,11 @@ fn a_model_is_encoded_into_the_url() {
 }
 
 fn configured(spec: Arc<AgentSpec>, answering: Answering) -> Value {
-    let configure = AgentMessage::Configure { instructions: None, answering };
-    written(&mut OpenaiRealtime::new(spec), &configure)
+    written(&mut OpenaiRealtime::new(spec), &configure(None, answering))
+}
+
+fn configure(instructions: Option<&str>, answering: Answering) -> AgentMessage<'_> {
+    AgentMessage::Configure { format: AudioFormat::Ulaw, instructions, answering }
 }
 
 /// The text of a message, exactly.
@@ -156,13 +162,9 @@ fn new_instructions_are_all_that_changes_and_stay_for_later_answers() {
     let instructions = farewell["response"]["instructions"].as_str().unwrap();
     assert!(instructions.starts_with("Speak \"slowly\".\n\nThe call must end"), "{instructions}");
     // A session that is opened again is told what it needs to know.
-    let again = AgentMessage::Configure {
-        instructions: Some("Speak fast."),
-        answering: Answering::ByService,
-    };
+    let again = configure(Some("Speak fast."), Answering::ByService);
     assert_eq!(written(wire, &again)["session"]["instructions"], "Speak fast.");
-    let own = AgentMessage::Configure { instructions: None, answering: Answering::ByService };
-    let own = written(wire, &own);
+    let own = written(wire, &configure(None, Answering::ByService));
     assert_eq!(own["session"]["instructions"], "You answer the phone for Harbor Bikes.");
 }
 

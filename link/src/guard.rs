@@ -1,6 +1,7 @@
-//! Which addresses a tool may reach. A URL is written by a customer and a name resolves to
-//! whatever its owner likes, so it is the address that counts, after it was resolved: nothing
-//! that only this machine or its neighbours can reach, unless the operator lists it.
+//! Which addresses may be reached that a customer names: tools by a relay, webhooks by control. A URL
+//! is written by a customer and a name resolves to whatever its owner likes, so it is the address
+//! that counts, after it was resolved: nothing that only this machine or its neighbours can reach,
+//! unless the operator lists it.
 //! Source: IANA, "Special-Purpose Address Registry" for IPv4 and IPv6, read 2026-11-20.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
