@@ -6,7 +6,7 @@ PROFILE := ci
 BIN := $(or $(CARGO_TARGET_DIR),target)/$(PROFILE)
 RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 
-.PHONY: help demo test serve check-long conformance sim chaos fuzz autobahn load soak knee bench bench-baseline receipt readme-table deny
+.PHONY: help demo playground test serve check-long conformance sim chaos events fuzz fuzz-api autobahn browser load soak knee bench bench-baseline receipt readme-table deny
 
 help: ## Show what there is.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,6 +15,11 @@ demo: ## One phone call from webhook to goodbye, on this machine, without any ac
 	@scripts/setup.sh build
 	@$(CARGO) build --locked --profile $(PROFILE) -p linecard-relay -p linecard-control -p linecard-loadtest
 	@$(BIN)/loadtest demo $(if $(SCENE),--scene $(SCENE)) $(ARGS)
+
+playground: ## Control and a relay between a fake Twilio and a fake model, to try the API against: README's quick start.
+	@scripts/setup.sh build readme
+	@$(CARGO) build --locked --profile $(PROFILE) -p linecard-relay -p linecard-control -p linecard-loadtest
+	@scripts/playground.sh $(BIN)
 
 test: ## Format, lints, all tests, docs, one demo call, the README's commands: what CI runs.
 	@scripts/setup.sh build test readme
@@ -30,8 +35,8 @@ conformance: ## Check what relay and fakes really sent against the official Open
 	@$(CARGO) build --locked --profile $(PROFILE) -p linecard-relay -p linecard-control -p linecard-loadtest
 	@scripts/conformance.sh $(BIN)
 
-check-long: ## What takes longer than `make test` allows: conformance, every scene, simulation, chaos, fuzz, Autobahn, instruction counts.
-	@scripts/setup.sh build conformance instructions
+check-long: ## What takes longer than `make test` allows: conformance, every scene, events, the API asked at random, simulation, chaos, fuzz, Autobahn, a browser, instruction counts.
+	@scripts/setup.sh build test conformance python readme browser instructions
 	@scripts/check-long.sh
 
 sim: ## Hostile calls in simulated time, two minutes of new seeds. SIM_SEED=7 plays one and shows its call sheet.
@@ -47,9 +52,19 @@ fuzz: ## Ten seconds of new inputs for every decoder and for the call core (inst
 	@scripts/setup.sh build
 	@scripts/fuzz.sh
 
+fuzz-api: ## 20,000 cases made from the OpenAPI document, with the keys of two tenants: no 5xx, every answer as described (installs schemathesis into target/). CASES=40000 for more.
+	@scripts/setup.sh build python readme
+	@$(CARGO) build --locked --profile $(PROFILE) -p linecard-relay -p linecard-control -p linecard-loadtest
+	@scripts/fuzz-api.sh $(BIN) $(CASES)
+
 autobahn: ## Autobahn|Testsuite against both WebSocket roles, where a Python 2.7 can be had.
 	@scripts/setup.sh build
 	@scripts/autobahn.sh
+
+browser: ## README's quick start with its page in a headless Chromium, across a restart of control; screenshots in target/browser/.
+	@scripts/setup.sh build browser
+	@$(CARGO) build --locked --profile $(PROFILE) -p linecard-relay -p linecard-control -p linecard-loadtest
+	@scripts/browser.sh $(BIN)
 
 LOAD := $(or $(CARGO_TARGET_DIR),target)/load
 MINUTES ?= 20
@@ -63,6 +78,11 @@ soak: ## 300 calls for MINUTES=20: passes when no frame is lost and the relay's 
 	@scripts/setup.sh build
 	@$(CARGO) build --locked --release -p linecard-relay -p linecard-loadtest
 	@$(RELEASE)/loadtest run --calls 300 --duration $$(($(MINUTES) * 60)) --soak --json $(LOAD)/soak.json --html $(LOAD)/soak.html $(ARGS)
+
+events: ## What was promised of events and voice webhooks, scene by scene on PostgreSQL (release build, 6 minutes). Table and JSON in target/load/; KEEP=1 puts both into bench/results/.
+	@scripts/setup.sh build test
+	@$(CARGO) build --locked --release -p linecard-control -p linecard-loadtest
+	@scripts/events.sh $(RELEASE) $(LOAD) $(ARGS)
 
 # The relay has a core of its own, the load test all others.
 PINNED := $(if $(filter 1,$(shell nproc)),,--relay-cores 0 --own-cores 1-$(shell expr $$(nproc) - 1))

@@ -12,6 +12,8 @@ fi
 set -a
 # shellcheck disable=SC1090
 . "$env_file"
+: "${CONTROL_PUBLIC_URL:=${PUBLIC_BASE_URL:-}}"
+CONTROL_PUBLIC_URL=${CONTROL_PUBLIC_URL%/}
 : "${CONTROL_DATA_DIR:=linecard-data}"
 : "${CONTROL_LISTEN:=127.0.0.1:8081}"
 : "${CONTROL_ADMIN_LISTEN:=127.0.0.1:9091}"

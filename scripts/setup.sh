@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what a target needs, or says in one line what to install. Usage: setup.sh build|test|conformance...
+# Installs what a target needs, or says in one line what to install. Usage: setup.sh build|test|readme|browser|conformance|python|instructions...
 set -euo pipefail
 
 packages=()
@@ -19,8 +19,14 @@ for purpose in "$@"; do
         ;;
     readme)
         need curl curl
+        need python3 python3
         ;;
-    conformance)
+    browser)
+        need curl curl
+        need python3 python3
+        command -v chromium-browser >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || need chromium chromium
+        ;;
+    conformance | python)
         need python3 python3
         python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || packages+=(python3-venv)
         ;;

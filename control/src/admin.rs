@@ -53,7 +53,7 @@ pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
 /// Why the process should get no traffic at the moment.
 ///
 /// The lease does not count: an instance without it serves requests as well as the holder.
-async fn why_unready(plane: &Plane) -> Option<&'static str> {
+pub(crate) async fn why_unready(plane: &Plane) -> Option<&'static str> {
     if plane.shutdown.is_cancelled() {
         return Some("stopping");
     }

@@ -3,7 +3,7 @@
 //!
 //! The only reader of the environment and of the files that it names. The table is in
 //! [`settings`], the agent file in [`agents`], the account at the carrier in [`carrier`], the rules for outbound calls in
-//! [`dialling`].
+//! [`dialling`], the web pages that may ask in [`pages`], names of other hosts in [`aliases`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,8 +18,10 @@ use tracing_subscriber::EnvFilter;
 use self::agents::{Agents, ProviderKeys};
 pub use self::carrier::Account;
 pub(crate) use self::carrier::{account_sid, api_url};
+pub use self::pages::PlacesAccount;
 use self::settings::{Default, Form, setting};
 use crate::access::address::Proxies;
+use crate::access::origin::Origin;
 use crate::api::auth::OperatorKeys;
 use crate::dialer::is_e164;
 use crate::dialer::rules::Rules;
@@ -28,8 +30,10 @@ use crate::store::call::Number;
 use crate::twilio::signature::PublicOrigin;
 
 pub mod agents;
+pub mod aliases;
 pub mod carrier;
 pub mod dialling;
+pub mod pages;
 pub mod settings;
 
 /// Everything that is settled at start.
@@ -41,8 +45,14 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where probes and metrics are served.
     pub admin_listen: SocketAddr,
-    /// The operator's keys of the API.
+    /// The operator's keys of the API; none when only the tenants' open it.
     pub operators: OperatorKeys,
+    /// The web pages that may ask for the tenant `default`, beside those that it lists itself.
+    pub pages: Vec<Origin>,
+    /// The web pages that may use the compatible routes; none keeps those routes off.
+    pub compat_origins: Vec<Origin>,
+    /// Who looks businesses up for them; `None` without a key.
+    pub places: Option<PlacesAccount>,
     /// The proxies in front, whose word about their clients is taken.
     pub proxies: Proxies,
     /// Who answers from the start.
@@ -63,6 +73,10 @@ pub struct Config {
     pub keep_days: u32,
     /// Where the join token is written; `None` when nobody reads it from a file.
     pub join_token_file: Option<PathBuf>,
+    /// The voice in which the carrier reads our own sentences; `None` takes the carrier's own.
+    pub carrier_voice: Option<String>,
+    /// What an operator should know that is no mistake: logged at start.
+    pub warnings: Vec<String>,
 }
 
 /// What is durable and where relays dial in: all that `control join-token` needs.
@@ -161,7 +175,8 @@ pub fn environment() -> Environment {
 /// All [`Mistakes`] at once.
 pub fn read(environment: &Environment) -> Result<(Config, Logging), Mistakes> {
     // Both are read before either fails: an operator corrects everything in one round.
-    let mut reader = Reader { environment, mistakes: Vec::new() };
+    let (environment, taken) = aliases::filled_in(environment);
+    let mut reader = Reader::new(&environment, taken);
     let config = reader.config();
     let logging = reader.logging();
     reader.finish(config.zip(logging))
@@ -172,7 +187,8 @@ pub fn read(environment: &Environment) -> Result<(Config, Logging), Mistakes> {
 /// # Errors
 /// All [`Mistakes`] at once.
 pub fn read_store(environment: &Environment) -> Result<Door, Mistakes> {
-    let mut reader = Reader { environment, mistakes: Vec::new() };
+    let (environment, taken) = aliases::filled_in(environment);
+    let mut reader = Reader::new(&environment, taken);
     let door = reader.door();
     reader.finish(door)
 }
@@ -182,7 +198,8 @@ pub fn read_store(environment: &Environment) -> Result<Door, Mistakes> {
 /// # Errors
 /// All [`Mistakes`] at once.
 pub fn read_door(environment: &Environment) -> Result<Door, Mistakes> {
-    let mut reader = Reader { environment, mistakes: Vec::new() };
+    let (environment, taken) = aliases::filled_in(environment);
+    let mut reader = Reader::new(&environment, taken);
     let door = reader.door();
     if let Some(door) = &door
         && door.link_listen.port() == 0
@@ -206,10 +223,17 @@ pub fn unknown(environment: &Environment) -> impl Iterator<Item = &str> {
 /// wrong, and has said so when it is wrong.
 struct Reader<'a> {
     environment: &'a Environment,
+    /// Settings whose values were found under another name, and that name.
+    taken: BTreeMap<&'static str, &'static str>,
     mistakes: Vec<Mistake>,
+    warnings: Vec<String>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(environment: &'a Environment, taken: BTreeMap<&'static str, &'static str>) -> Self {
+        Self { environment, taken, mistakes: Vec::new(), warnings: Vec::new() }
+    }
+
     /// What was read, unless anything was wrong.
     fn finish<T>(self, read: Option<T>) -> Result<T, Mistakes> {
         match read {
@@ -226,7 +250,8 @@ impl Reader<'_> {
         let public = self.parsed("CONTROL_PUBLIC_URL", PublicOrigin::parse);
         let listen = self.parsed("CONTROL_LISTEN", |text| text.parse().ok());
         let admin_listen = self.parsed("CONTROL_ADMIN_LISTEN", |text| text.parse().ok());
-        let operators = self.parsed("CONTROL_API_KEYS", OperatorKeys::parse);
+        let operators = self.operators();
+        let (pages, compat_origins, places) = (self.pages(), self.compat_origins(), self.places());
         let proxies = self.parsed("CONTROL_PROXIES", Proxies::parse);
         let agents = self.agents();
         let carrier = self.carrier();
@@ -237,11 +262,15 @@ impl Reader<'_> {
         let webhooks_allow = self.parsed("CONTROL_WEBHOOKS_ALLOW", Allowed::parse);
         let keep_days = self.parsed("CONTROL_EVENTS_KEEP_DAYS", keep_days);
         let join_token_file = self.text("CONTROL_JOIN_TOKEN_FILE").map(PathBuf::from);
+        let carrier_voice = self.parsed("TWILIO_VOICE_NAME", carrier_voice);
         Some(Config {
             public: public?,
             listen: listen?,
             admin_listen: admin_listen?,
             operators: operators?,
+            pages,
+            compat_origins: compat_origins?,
+            places,
             proxies: proxies?,
             agents: agents?,
             provider_keys: self.provider_keys(),
@@ -252,7 +281,21 @@ impl Reader<'_> {
             webhooks_allow: webhooks_allow.unwrap_or_default(),
             keep_days: keep_days?,
             join_token_file,
+            carrier_voice,
+            warnings: std::mem::take(&mut self.warnings),
         })
+    }
+
+    /// The operator's keys. Without any the installation works, and a key of a tenant's opens its
+    /// API: whoever starts it should know how to make one.
+    fn operators(&mut self) -> Option<OperatorKeys> {
+        if self.given("CONTROL_API_KEYS").is_some() {
+            return self.parsed("CONTROL_API_KEYS", OperatorKeys::parse);
+        }
+        let words = "CONTROL_API_KEYS is not set: `control key create --name first` makes a key \
+            that opens the API of the tenant default";
+        self.warnings.push(words.to_owned());
+        Some(OperatorKeys::default())
     }
 
     fn logging(&mut self) -> Option<Logging> {
@@ -267,9 +310,8 @@ impl Reader<'_> {
 
     /// The agent file, with the provider's keys from the environment.
     fn agents(&mut self) -> Option<Agents> {
-        // Without a file, whoever answers is made with the API.
         let Some(path) = self.text("CONTROL_AGENT_FILE").map(PathBuf::from) else {
-            return Some(Agents::default());
+            return self.standard_agent();
         };
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
@@ -290,6 +332,24 @@ impl Reader<'_> {
     fn provider_keys(&self) -> ProviderKeys {
         let key = |name: &str| Some((name.to_owned(), Secret::new(self.given(name)?)));
         Provider::KEY_SETTINGS.into_iter().filter_map(key).collect()
+    }
+
+    /// Who answers when there is no agent file: one standard agent, if there is a key for it.
+    fn standard_agent(&mut self) -> Option<Agents> {
+        let model = self.given("VOICE_AGENT_MODEL").map(str::to_owned);
+        let model = model.filter(|model| {
+            let is_realtime = model.contains("realtime");
+            if !is_realtime {
+                self.warnings.push(format!(
+                    "VOICE_AGENT_MODEL={model} is not a realtime model; {} is used",
+                    agents::STANDARD_MODEL,
+                ));
+            }
+            is_realtime
+        });
+        // Without a key, whoever answers is made with the API.
+        let key_of = |name: &str| self.given(name).map(Secret::new);
+        Some(agents::standard(model.as_deref(), key_of).unwrap_or_default())
     }
 
     fn door(&mut self) -> Option<Door> {
@@ -350,9 +410,20 @@ impl Reader<'_> {
     }
 
     fn mistake<T>(&mut self, name: &'static str, problem: impl Into<String>) -> Option<T> {
-        self.mistakes.push(Mistake { name, problem: problem.into() });
+        let mut problem = problem.into();
+        if let Some(alias) = self.taken.get(name) {
+            problem.push_str(&format!(" (it is taken from {alias})"));
+        }
+        self.mistakes.push(Mistake { name, problem });
         None
     }
+}
+
+/// `alice`, `Polly.Joanna-Neural`, `Google.en-US-Chirp3-HD-Aoede`: what the carrier's `<Say>` takes.
+/// Source: Twilio, "TwiML Voice: Say", read 2026-11-20.
+fn carrier_voice(text: &str) -> Option<String> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    (text.len() <= 64 && text.bytes().all(is_name)).then(|| text.to_owned())
 }
 
 fn database_url(text: &str) -> Option<String> {

@@ -18,6 +18,7 @@ use self::plan::Plan;
 use self::rules::Callee;
 use self::waiting::Outcome;
 use crate::clock;
+use crate::directory::{can_answer, no_key};
 use crate::error::Problem;
 use crate::fleet::orders::Order;
 use crate::metrics::Asked;
@@ -26,6 +27,7 @@ use crate::store::Ending;
 use crate::store::call::{Call, CallEnd, CallState, Direction, NewCall, Number};
 use crate::store::dials::NewDial;
 use crate::store::idempotency::Once;
+use crate::store::runs::Run;
 use crate::twilio::rest::RestError;
 pub(crate) use crate::twilio::voice::new_call_id;
 
@@ -92,6 +94,49 @@ pub async fn enqueue(
     id: CallId,
     (wish, once): (Wish, Option<&Once>),
 ) -> Result<Call, Problem> {
+    let now = clock::wall();
+    let (new, dial) = ready(plane, tenant, (id, wish), now).await?;
+    let call = plane.store.enqueue(new, dial, once, now).await?;
+    plane.dialler.queued(&call.id);
+    Ok(call)
+}
+
+/// Starts a run: queues all of its calls in one, which are dialled when their turns have come.
+///
+/// # Errors
+/// A problem that names the callee whom a rule forbids to call. Nobody is called then.
+pub async fn start_run(
+    plane: &Plane,
+    tenant: &TenantId,
+    run: &Run,
+    (wishes, once): (Vec<Wish>, Option<&Once>),
+) -> Result<Vec<Call>, Problem> {
+    let mut calls = Vec::with_capacity(wishes.len());
+    for (place, wish) in wishes.into_iter().enumerate() {
+        let ready = ready(plane, tenant, (new_call_id(), wish), run.created_at).await;
+        calls.push(ready.map_err(|problem| of_callee(problem, place))?);
+    }
+    let queued = plane.store.start_run(tenant, run, calls, once).await?;
+    plane.dialler.wake();
+    Ok(queued)
+}
+
+/// The same problem, with the callee named whom it is about. A database that is away is about
+/// nobody.
+fn of_callee(problem: Problem, place: usize) -> Problem {
+    if problem.is_store() {
+        return problem;
+    }
+    Problem { detail: format!("`calls.{place}`: {}", problem.detail), ..problem }
+}
+
+/// What it takes to queue a call that every rule allows.
+async fn ready(
+    plane: &Plane,
+    tenant: &TenantId,
+    (id, wish): (CallId, Wish),
+    now: WallTime,
+) -> Result<(NewCall, NewDial), Problem> {
     let Wish { to, from, agent, mut plan, run } = wish;
     let spec = plane.directory.newest_or_new(plane, tenant, agent.as_ref()).await?;
     let spec = spec.ok_or_else(|| {
@@ -99,9 +144,11 @@ pub async fn enqueue(
             GET /v1/agents lists those there are.";
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "agent_not_found", detail)
     })?;
+    if !can_answer(&spec) {
+        return Err(no_key(&spec));
+    }
     // Settled here: the call keeps the policy it was wanted with.
     plan.machine = plan.machine.or_else(|| spec.machine.clone());
-    let now = clock::wall();
     let callee = Callee { tenant, to: &to, from: &from, hours: plan.hours };
     let open = rules::check(plane, callee, now).await?.map_err(rules::Forbidden::problem)?;
     let within = i64::from(plan.within_s) * 1_000_000;
@@ -123,9 +170,7 @@ pub async fn enqueue(
         agent_version: spec.version,
         run,
     };
-    let call = plane.store.enqueue(new, dial, once, now).await?;
-    plane.dialler.queued(&call.id);
-    Ok(call)
+    Ok((new, dial))
 }
 
 /// Ends a call. The node that carries it says goodbye to its streams itself; without one the

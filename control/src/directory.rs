@@ -2,7 +2,8 @@
 //! whose call it is, and does not wait for a database.
 //!
 //! Two sources: the agent file, whose agents stay as they are while the process lives, and the
-//! database, in which each change has a revision. [`Directory::refresh`] reads what has changed, at
+//! database, in which each change has a revision; a change of a tenant's provider key counts as one of
+//! all its agents. [`Directory::refresh`] reads what has changed, at
 //! once behind a change of this instance and every second for those of others, and tells the relays.
 //! Not here: how agents and numbers are stored (`store/agents.rs`, `store/numbers.rs`), how they are
 //! made (`api/agents.rs`, `api/numbers.rs`).
@@ -11,12 +12,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::StatusCode;
 use link::agent::AgentSpec;
 use link::id::{AgentName, TenantId};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use self::keyring::Keyring;
 use crate::config::agents::{Agents, ProviderKeys};
+use crate::error::Problem;
 use crate::fleet::nodes::Nodes;
 use crate::fleet::told::AgentKey;
 use crate::plane::Plane;
@@ -24,6 +28,8 @@ use crate::store::agents::CHANGES_PAGE;
 use crate::store::call::Number;
 use crate::store::numbers::{Line, NumberChange};
 use crate::store::{Store, StoreError};
+
+mod keyring;
 
 /// Who answers. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -114,8 +120,10 @@ impl Directory {
         if let Some(spec) = seed.cloned().or_else(|| self.named(tenant, name).filter(is_wanted)) {
             return Ok(Some(spec));
         }
-        let found = store.agent(tenant, name, Some(*version)).await?;
-        Ok(found.map(|agent| self.with_key(agent.spec)))
+        match store.agent(tenant, name, Some(*version)).await? {
+            Some(agent) => Ok(Some(self.keyring(store).fill(agent.spec).await?)),
+            None => Ok(None),
+        }
     }
 
     /// Everything that a relay should know before a call comes: all versions of the file, and the
@@ -149,10 +157,16 @@ impl Directory {
         self.inner.seeds.newest(tenant, name).is_some()
     }
 
-    /// Whether calls of this agent can reach its service.
-    #[must_use]
-    pub fn has_key(&self, spec: &AgentSpec) -> bool {
-        !spec.provider.needs_key() || !self.with_key(spec.clone()).provider.api_key().is_empty()
+    /// Whether calls of an agent that is to be made could reach its service.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn has_key(&self, store: &Store, spec: &AgentSpec) -> Result<bool, StoreError> {
+        if !spec.provider.needs_key() {
+            return Ok(true);
+        }
+        let filled = self.keyring(store).fill(spec.clone()).await?;
+        Ok(can_answer(&filled))
     }
 
     /// Reads what has changed since the last time, and tells the relays.
@@ -186,18 +200,22 @@ impl Directory {
     async fn read_agents(&self, store: &Store, nodes: &Nodes) -> Result<usize, StoreError> {
         let after = self.known().agents_read;
         let changes = store.agent_changes(after).await?;
-        let many = changes.len();
+        let (many, mut keyring) = (changes.len(), self.keyring(store));
         for change in changes {
             let (tenant, name) = (change.tenant, change.name);
-            let spec = change.spec.map(|spec| self.with_key(spec));
             let is_hidden = self.is_seed(&tenant, &name);
-            if is_hidden && spec.is_some() {
+            if is_hidden && change.spec.is_some() {
                 tracing::warn!(agent = %name, "an agent of the file hides one of the database");
             }
+            // Behind the change: the key that was set with it is there.
+            let spec = match change.spec.filter(|_| !is_hidden) {
+                Some(spec) => Some(keyring.fill(spec).await?),
+                None => None,
+            };
             let mut known = self.known();
             known.agents_read = change.revision;
             let of_tenant = known.agents.entry(tenant).or_default();
-            match spec.filter(|_| !is_hidden) {
+            match spec {
                 Some(spec) => {
                     of_tenant.insert(name, Arc::clone(&spec));
                     drop(known);
@@ -247,28 +265,54 @@ impl Directory {
         let of_tenant = |spec: &&Arc<AgentSpec>| spec.tenant == *tenant;
         let known = self.known();
         let stored = known.agents.get(tenant).into_iter().flat_map(BTreeMap::keys);
-        let names: BTreeSet<_> =
-            seeds.all().filter(of_tenant).map(|spec| &spec.name).chain(stored).collect();
+        let names = seeds.all().filter(of_tenant).map(|spec| &spec.name).chain(stored);
+        // Those that a page has brought about with a prompt must not change who answers.
+        let names: BTreeSet<_> = names.filter(|name| !is_made_of_prompt(name)).collect();
         // With several, to choose one would be a guess.
         if names.len() == 1 { names.first().map(|name| (*name).clone()) } else { None }
     }
 
-    /// The spec with the key of its service. The environment's keys are the operator's: other
-    /// tenants must not speak at its cost.
-    fn with_key(&self, mut spec: AgentSpec) -> Arc<AgentSpec> {
-        let key = self.inner.keys.of(spec.provider.key_setting());
-        if let Some(key) = key.filter(|_| spec.tenant == TenantId::default())
-            && spec.provider.api_key().is_empty()
-        {
-            spec.provider.set_api_key(key.clone());
-        }
-        Arc::new(spec)
+    fn keyring<'a>(&'a self, store: &'a Store) -> Keyring<'a> {
+        Keyring::new(&self.inner.keys, store)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.inner.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// Whether calls of an agent can reach its service, by the key that it has been given.
+#[must_use]
+pub fn can_answer(spec: &AgentSpec) -> bool {
+    !spec.provider.needs_key() || !spec.provider.api_key().is_empty()
+}
+
+/// The refusal of calls that nobody could answer, and of agents that could answer none.
+#[must_use]
+pub fn no_key(spec: &AgentSpec) -> Problem {
+    let (agent, provider) = (&spec.name, spec.provider.key_name());
+    let mut detail = format!(
+        "There is no key for the service of agent `{agent}`, so it could answer no call. Bring \
+         yours: PUT /v1/keys/providers/{provider}"
+    );
+    if spec.tenant == TenantId::default() {
+        detail.push_str(", or set ");
+        detail.push_str(spec.provider.key_setting());
+    }
+    detail.push('.');
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "provider_key_missing", detail)
+}
+
+/// Whether this is the name of an agent that was made of a prompt ([`crate::api::compat`]): no
+/// person has chosen it.
+#[must_use]
+pub(crate) fn is_made_of_prompt(name: &AgentName) -> bool {
+    let digest = name.as_str().strip_prefix(MADE_OF_PROMPT);
+    digest.is_some_and(|text| text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+/// How the names of agents begin that were made of a prompt; its digest follows.
+pub(crate) const MADE_OF_PROMPT: &str = "prompt-";
 
 /// How late a change of another instance may be known. Half of it costs the database twice as many
 /// questions, of a tenth of a millisecond each.

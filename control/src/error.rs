@@ -20,6 +20,8 @@ pub struct Problem {
     pub detail: String,
     /// Seconds after which it may be tried again; `None` when that is not known to help.
     pub retry_after: Option<u32>,
+    /// The id of what it is about, where the asker may not know it.
+    pub id: Option<String>,
 }
 
 impl warp::reject::Reject for Problem {}
@@ -28,13 +30,20 @@ impl Problem {
     /// A refusal with a sentence.
     #[must_use]
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), retry_after: None }
+        Self { status, code, detail: detail.into(), retry_after: None, id: None }
     }
 
     /// The same, worth trying again later.
     #[must_use]
     pub fn again_after(mut self, seconds: u32) -> Self {
         self.retry_after = Some(seconds);
+        self
+    }
+
+    /// The same, about something that has this id.
+    #[must_use]
+    pub fn about(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
         self
     }
 
@@ -63,13 +72,16 @@ impl Problem {
     #[must_use]
     pub fn response(&self) -> Response {
         // No page behind `type`: the code is what programs compare, the detail what people read.
-        let body = json!({
+        let mut body = json!({
             "type": "about:blank",
             "title": self.status.canonical_reason().unwrap_or("Error"),
             "status": self.status.as_u16(),
             "code": self.code,
             "detail": self.detail,
         });
+        if let Some(id) = &self.id {
+            body["id"] = id.as_str().into();
+        }
         let mut response = warp::reply::json(&body).into_response();
         *response.status_mut() = self.status;
         let headers = response.headers_mut();

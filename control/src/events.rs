@@ -6,9 +6,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use link::event::CallEvent;
 use link::id::{CallId, Gen, RunId, WallTime};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// The place of a record in its tenant's stream: dense from 1, never reused. It is the id of the
@@ -111,7 +110,7 @@ pub(crate) struct Fact {
 }
 
 /// Splits a relay's event into its type and the text of its fields.
-pub(crate) fn split(event: &CallEvent) -> (String, String) {
+pub(crate) fn split(event: &impl Serialize) -> (String, String) {
     // Through a value, not a struct for each: a new event of the link needs no change here.
     let mut fields = match serde_json::to_value(event) {
         Ok(Value::Object(fields)) => fields,
@@ -124,7 +123,8 @@ pub(crate) fn split(event: &CallEvent) -> (String, String) {
     (kind, Value::Object(fields).to_string())
 }
 
-fn json_of(value: impl serde::Serialize) -> String {
+/// A value as the text of its JSON.
+pub(crate) fn json_of(value: impl Serialize) -> String {
     serde_json::to_string(&value).unwrap_or_else(|_| "null".to_owned())
 }
 
@@ -134,7 +134,7 @@ const RECORD_BYTES: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use link::event::BargeIn;
+    use link::event::{BargeIn, CallEvent};
 
     #[test]
     fn a_record_is_one_line_of_json() {

@@ -47,10 +47,11 @@ pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
             counting.metrics.request(Route::of(info.path()), info.status(), info.elapsed());
         }))
         .map(Reply::into_response);
-    origin
+    warp::path::full()
+        .and(origin)
         .and(answered)
-        .map(move |origin: Option<HeaderValue>, mut response: Response| {
-            cors::mark(&marking, origin.as_ref(), &mut response);
+        .map(move |path: FullPath, origin: Option<HeaderValue>, mut response: Response| {
+            cors::mark(&marking, path.as_str(), origin.as_ref(), &mut response);
             response
         })
         .boxed()
@@ -63,10 +64,11 @@ fn preflight(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
         if method == Method::OPTIONS { Ok(()) } else { Err(reject::not_found()) }
     });
     asks.untuple_one()
+        .and(warp::path::full())
         .and(warp::header::headers_cloned())
         .and(with(plane))
-        .and_then(|headers: HeaderMap, plane: Arc<Plane>| async move {
-            cors::preflight(&plane, &headers).ok_or_else(reject::not_found)
+        .and_then(|path: FullPath, headers: HeaderMap, plane: Arc<Plane>| async move {
+            cors::preflight(&plane, path.as_str(), &headers).ok_or_else(reject::not_found)
         })
         .boxed()
 }
@@ -162,7 +164,7 @@ async fn refuse(rejection: Rejection) -> Result<Response, Infallible> {
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
         }
         None if rejection.is_not_found() => {
-            let detail = "There is nothing here. The API is below /v1, for instance /v1/calls and /v1/agents.";
+            let detail = "There is nothing here. GET /docs lists what there is.";
             Problem::new(StatusCode::NOT_FOUND, "not_found", detail)
         }
         // A header or query that warp itself could not read.

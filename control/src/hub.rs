@@ -2,12 +2,14 @@
 //!
 //! The window only ever answers "these follow", "nothing follows yet" or "ask the database"; who
 //! asks is in `sse.rs`. Only what is committed gets here: from the sequencer of this instance, or,
-//! while another one holds the lease, from the database.
+//! while another one holds the lease, from the database. Beside the window stands the voice of what
+//! is told for the moment (`ephemeral.rs`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use link::ephemeral::Ephemeral;
 use link::id::TenantId;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -15,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::answers::Answers;
+use crate::ephemeral::{Counts, Ear, Voice, by_tenant};
 use crate::events::{Record, Seq};
 use crate::sequencer::LeaseState;
 use crate::store::{Entry, Store, StoreError};
@@ -24,6 +27,7 @@ use crate::store::{Entry, Store, StoreError};
 pub struct Hub {
     feeds: Arc<Mutex<BTreeMap<TenantId, Watched>>>,
     answers: Answers,
+    ephemeral: Arc<Counts>,
 }
 
 /// A tenant that somebody watches.
@@ -37,6 +41,7 @@ struct Watched {
 struct Feed {
     window: Mutex<Window>,
     news: watch::Sender<()>,
+    voice: Voice,
 }
 
 impl Hub {
@@ -74,6 +79,21 @@ impl Hub {
             watched.feed.window().publish(records);
             watched.feed.news.send_replace(());
         }
+    }
+
+    /// Shows what relays tell for the moment to whoever wants it.
+    pub fn pass(&self, events: &[Ephemeral]) {
+        let feeds = self.feeds();
+        for (tenant, events) in by_tenant(events) {
+            if let Some(watched) = feeds.get(tenant) {
+                watched.feed.voice.tell(events);
+            }
+        }
+    }
+
+    /// What has become of what was told for the moment.
+    pub(crate) fn ephemeral(&self) -> &Counts {
+        &self.ephemeral
     }
 
     /// While another instance numbers events, reads what it commits for this one's clients.
@@ -151,7 +171,8 @@ impl Hub {
     pub(crate) fn subscribe(&self, tenant: &TenantId) -> Subscription {
         let mut feeds = self.feeds();
         let watched = feeds.entry(tenant.clone()).or_insert_with(|| {
-            let feed = Feed { window: Mutex::default(), news: watch::Sender::new(()) };
+            let voice = Voice::new(Arc::clone(&self.ephemeral));
+            let feed = Feed { window: Mutex::default(), news: watch::Sender::new(()), voice };
             Watched { clients: 0, feed: Arc::new(feed) }
         });
         watched.clients += 1;
@@ -182,6 +203,11 @@ impl Subscription {
     /// Wakes whenever the window has more.
     pub(crate) fn news(&self) -> watch::Receiver<()> {
         self.feed.news.subscribe()
+    }
+
+    /// An ear for what is told for the moment.
+    pub(crate) fn listen(&self) -> Ear {
+        self.feed.voice.listen()
     }
 
     /// The tenant's window.

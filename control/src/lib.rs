@@ -14,6 +14,7 @@
 //! - [`api`]: what web applications use; [`dialer`] is what the API does to calls, [`commands`] what
 //!   it does in them while they run, and [`answers`] who waits for what becomes of it.
 //! - [`operator`]: what is done at the command line.
+//! - [`doctor`]: what would keep calls from coming up, and what to do about it.
 //! - [`http`]: one route table behind our own accept loop; [`error`]: what a refusal looks like.
 //! - [`keys`] seals secrets, [`tokens`] signs tickets and passes, [`config`] reads the environment,
 //!   [`metrics`] counts, [`admin`] answers probes, [`clock`] reads time.
@@ -32,6 +33,8 @@ pub mod store;
 pub mod events;
 pub mod sequencer;
 
+pub mod ephemeral;
+
 mod retention;
 
 pub mod hub;
@@ -48,6 +51,7 @@ pub mod dialer;
 pub mod operator;
 
 pub mod admin;
+pub mod doctor;
 pub mod error;
 pub mod http;
 

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use control::config::{self, Config, Door, Environment, LogFormat, Logging, Mistakes};
-use control::operator::{self, KeyTask, TenantTask};
-use control::{metrics, server};
+use control::operator::{self, KeyTask, SigningTask, TenantTask};
+use control::{doctor, metrics, server};
+use link::finding::Report;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -27,6 +28,13 @@ enum Task {
     Config,
     /// Explains every metric.
     Metrics,
+    /// Looks for what would keep calls from coming up, says what to do, and prints the addresses for
+    /// the carrier's console. Changes nothing.
+    Doctor {
+        /// Writes the findings as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Prints the line that lets relays join; needs the settings of the database and the link.
     JoinToken,
     /// Makes, lists and changes tenants; needs the settings of the database.
@@ -35,12 +43,17 @@ enum Task {
     /// Makes, lists and revokes API keys; needs the settings of the database.
     #[command(subcommand)]
     Key(KeyTask),
+    /// Lists the keys that tokens are signed with, and changes them at once after a leak; needs the
+    /// settings of the database.
+    #[command(subcommand)]
+    SigningKey(SigningTask),
 }
 
 fn main() -> ExitCode {
     match Arguments::parse().task {
         Some(Task::Config) => print(&config::settings::page()),
         Some(Task::Metrics) => print(&metrics::page()),
+        Some(Task::Doctor { json }) => doctor(json),
         Some(Task::JoinToken) => at_the_door(config::read_door, async |door: &Door| {
             let token = server::join_token(door).await?;
             Ok(format!("{}\n", token.reveal()))
@@ -51,6 +64,11 @@ fn main() -> ExitCode {
         Some(Task::Key(task)) => at_the_door(config::read_store, async move |door: &Door| {
             operator::keys(door, task).await
         }),
+        Some(Task::SigningKey(task)) => {
+            at_the_door(config::read_store, async move |door: &Door| {
+                operator::signing_keys(door, task).await
+            })
+        }
         None => serve(),
     }
 }
@@ -67,6 +85,9 @@ fn serve() -> ExitCode {
     std::panic::set_hook(Box::new(log_panic));
     for name in config::unknown(&environment) {
         tracing::warn!(name, "there is no such setting; `control config` lists all");
+    }
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
     }
     match run(config) {
         Ok(()) => ExitCode::SUCCESS,
@@ -88,6 +109,22 @@ fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Exit code 1 when calls would fail.
+fn doctor(json: bool) -> ExitCode {
+    let environment = config::environment();
+    let report = match runtime() {
+        Ok(runtime) => {
+            let report = runtime.block_on(doctor::examine(&environment));
+            // A name that is still being looked up must not hold the process.
+            runtime.shutdown_background();
+            report
+        }
+        Err(error) => Report::of_nothing(&error),
+    };
+    print(&if json { report.json() } else { report.text() });
+    if report.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 /// Does something that needs the database and nothing else, and prints what came of it.
 #[expect(clippy::print_stderr, reason = "there is no log in a command")]
 fn at_the_door(
@@ -98,7 +135,8 @@ fn at_the_door(
         Ok(door) => door,
         Err(mistakes) => return refuse(&mistakes),
     };
-    let done = runtime().and_then(|runtime| runtime.block_on(task(&door)));
+    let done =
+        runtime().map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(task(&door)));
     match done {
         Ok(text) => print(&text),
         Err(error) => {
@@ -115,8 +153,8 @@ fn refuse(mistakes: &Mistakes) -> ExitCode {
 }
 
 /// One thread: the work is waiting, and the database has threads of its own.
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 /// Logs go to standard error; standard output has one line, which scripts wait for.

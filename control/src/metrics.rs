@@ -56,7 +56,7 @@ const FORGED: Metric = metric(
 const TWIML: Metric = metric(
     "control_twiml",
     "Answers to the carrier, by what they say.",
-    "`busy` or `wait`: no node takes calls; `apology`: calls that could not be helped.",
+    "`busy` or `wait`: no node takes calls; `crowded`: a tenant is at its limit; `apology`: calls that could not be helped.",
 );
 const CARRIER_REQUESTS: Metric = metric(
     "control_carrier_requests",
@@ -125,6 +125,16 @@ const EVENT_UNKNOWN: Metric = metric(
     "Events of a kind that this version does not know; not stored.",
     "Relays are newer than control.",
 );
+const EPHEMERAL: Metric = metric(
+    "control_ephemeral",
+    "Ephemeral events (words of turns that are not complete) that were shown to whoever watches.",
+    "Traffic, while somebody watches with `ephemeral=true`.",
+);
+const EPHEMERAL_MISSED: Metric = metric(
+    "control_ephemeral_missed",
+    "Batches of ephemeral events that a client had no time for, for each such client; records go first.",
+    "Clients that read slowly; turns still come whole.",
+);
 const LEASE_HELD: Metric = metric(
     "control_lease_held",
     "1 while this process gives events their place.",
@@ -152,6 +162,8 @@ pub const METRICS: &[&Metric] = &[
     &EVENT_DUPLICATES,
     &EVENT_GAPS,
     &EVENT_UNKNOWN,
+    &EPHEMERAL,
+    &EPHEMERAL_MISSED,
     &LEASE_HELD,
     &SSE_CLIENTS,
 ];
@@ -323,7 +335,7 @@ impl Collector for Elsewhere {
                 encoder.encode_descriptor(metric.name, metric.counts, None, gauge.metric_type())?;
             gauge.encode(one)?;
         }
-        let counts = self.sequencer.counts();
+        let (counts, ephemeral) = (self.sequencer.counts(), self.hub.ephemeral());
         let counters = [
             (&EVENTS, &counts.events),
             (&EVENT_COMMITS, &counts.commits),
@@ -331,6 +343,8 @@ impl Collector for Elsewhere {
             (&EVENT_DUPLICATES, &counts.duplicates),
             (&EVENT_GAPS, &counts.gaps),
             (&EVENT_UNKNOWN, &counts.unknown),
+            (&EPHEMERAL, &ephemeral.told),
+            (&EPHEMERAL_MISSED, &ephemeral.missed),
         ];
         for (metric, value) in counters {
             let counter = ConstCounter::new(value.load(Ordering::Relaxed));

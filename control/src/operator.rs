@@ -1,5 +1,6 @@
 //! What the operator does at the command line, beside a control that runs or without one: tenants
-//! and their keys. Everything goes through the store, and so into the audit log.
+//! and their keys, and keys that tokens are signed with. Everything goes through the store, and so
+//! into the audit log.
 
 use clap::{Args, Subcommand};
 use link::id::{BadId, TenantId};
@@ -12,7 +13,8 @@ use crate::clock;
 use crate::config::Door;
 use crate::events::rfc3339;
 use crate::server;
-use crate::store::{Added, Changed, Store, StoredKey, Tenant};
+use crate::store::{Added, BadRing, Changed, RingName, RingPlace, Store, StoredKey, Tenant};
+use crate::tokens::rotation::rotate;
 
 /// What is done to tenants.
 #[derive(Debug, Subcommand)]
@@ -89,6 +91,27 @@ pub enum KeyTask {
     },
 }
 
+/// What is done to the keys that control signs tokens with.
+#[derive(Debug, Subcommand)]
+pub enum SigningTask {
+    /// Lists the keys, a line of JSON each: which ring, which number, since when it signs.
+    List,
+    /// After a leak: new keys sign at once, and what those before them have signed is refused by
+    /// every control and relay within five seconds. Tokens of web pages and addresses of event
+    /// streams are asked for anew. Calls go on; one whose stream breaks before its end cannot be
+    /// resumed by a pass that was signed before.
+    Rotate {
+        /// Which ring: `ticket` (streams and sessions), `pass` (resuming calls, event streams), or
+        /// `all`.
+        #[arg(long, default_value = "all", value_parser = rings)]
+        ring: Rings,
+    },
+}
+
+/// One ring of keys, or both.
+#[derive(Debug, Clone, Copy)]
+pub struct Rings(Option<RingName>);
+
 /// Does something to tenants and says what became of it.
 ///
 /// # Errors
@@ -107,6 +130,17 @@ pub async fn tenants(door: &Door, task: TenantTask) -> anyhow::Result<String> {
 pub async fn keys(door: &Door, task: KeyTask) -> anyhow::Result<String> {
     let store = server::open_store(door).await?;
     let done = on_keys(&store, task).await;
+    store.close().await;
+    done
+}
+
+/// Does something to the keys that tokens are signed with and says what became of it.
+///
+/// # Errors
+/// What kept it from being done, in a sentence.
+pub async fn signing_keys(door: &Door, task: SigningTask) -> anyhow::Result<String> {
+    let store = server::open_store(door).await?;
+    let done = on_signing_keys(&store, task).await;
     store.close().await;
     done
 }
@@ -202,6 +236,28 @@ async fn on_keys(store: &Store, task: KeyTask) -> anyhow::Result<String> {
     }
 }
 
+async fn on_signing_keys(store: &Store, task: SigningTask) -> anyhow::Result<String> {
+    match task {
+        SigningTask::List => {
+            let keys = store.signing_keys().await?;
+            Ok(keys.iter().map(|key| format!("{}\n", place_json(key.place))).collect())
+        }
+        SigningTask::Rotate { ring: Rings(ring) } => {
+            let mut said = String::new();
+            for ring in ring.map_or(vec![RingName::Ticket, RingName::Pass], |ring| vec![ring]) {
+                let place = rotate(store, ring, &actor(), clock::wall()).await?;
+                said.push_str(&format!("{}\n", place_json(place)));
+            }
+            Ok(said)
+        }
+    }
+}
+
+fn place_json(place: RingPlace) -> Value {
+    let RingPlace { ring, number, signs_at } = place;
+    json!({"ring": ring.as_str(), "number": number, "signs_at": rfc3339(signs_at)})
+}
+
 fn tenant_json(tenant: &Tenant) -> Value {
     let origins: Vec<_> = tenant.origins.iter().map(Origin::as_str).collect();
     let limits = &tenant.limits;
@@ -256,6 +312,13 @@ pub fn is_calling_code(text: &str) -> bool {
 
 fn tenant(text: &str) -> Result<TenantId, BadId> {
     TenantId::new(text)
+}
+
+fn rings(text: &str) -> Result<Rings, BadRing> {
+    match text {
+        "all" => Ok(Rings(None)),
+        one => one.parse().map(|ring| Rings(Some(ring))),
+    }
 }
 
 fn words(text: &str) -> impl Iterator<Item = &str> {

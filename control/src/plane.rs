@@ -4,10 +4,12 @@ use link::id::TenantId;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::address::Proxies;
+use crate::access::crowd::Crowd;
 use crate::access::known::KnownKeys;
 use crate::access::rates::Rates;
 use crate::access::tenants::Tenants;
 use crate::api::auth::OperatorKeys;
+use crate::api::compat::Compat;
 use crate::dialer::rules::Rules;
 use crate::dialer::waiting::Dialler;
 use crate::directory::Directory;
@@ -55,8 +57,14 @@ pub struct Plane {
     pub keys: KnownKeys,
     /// Who calls when an outbound call does not say.
     pub from: Option<Number>,
+    /// The voice in which the carrier reads our own sentences; `None` takes the carrier's own.
+    pub carrier_voice: Option<String>,
+    /// What the routes need that ask for no key.
+    pub compat: Compat,
     /// The tenants and what bounds them.
     pub tenants: Tenants,
+    /// How many calls each tenant has.
+    pub crowd: Crowd,
     /// How much may be asked.
     pub rates: Rates,
     /// Whose word about their clients is taken.

@@ -15,9 +15,12 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use crate::access::crowd::Crowd;
 use crate::access::known::KnownKeys;
 use crate::access::rates::Rates;
 use crate::access::tenants::Tenants;
+use crate::api::compat::Compat;
+use crate::api::compat::search::Search;
 use crate::config::{Config, Door};
 use crate::dialer::{queue, waiting::Dialler};
 use crate::directory::Directory;
@@ -93,10 +96,15 @@ async fn start(config: Config, stop: &CancellationToken) -> anyhow::Result<Start
     let authority = Arc::new(Authority::load(&store).await?);
     let tokens = Tokens::load(&store, clock::wall()).await?;
     let keys = KnownKeys::load(store.clone()).await?;
-    let tenants = Tenants::load(store.clone()).await?;
+    let tenants = Tenants::load(store.clone()).await?.with_pages(config.pages);
+    let search = config.places.map(Search::new).transpose();
+    let search = search.context("the service that looks businesses up cannot be used")?;
+    let compat = Compat::load(&store, config.compat_origins, search).await?;
     let directory = Directory::load(config.agents, config.provider_keys, &store).await?;
     let numbering_stop = CancellationToken::new();
     let (hub, nodes) = (Hub::new(), Nodes::new());
+    // Before the first relay is there: one of no weight must not get a call meanwhile.
+    nodes.weigh(&store).await?;
     let settings = Settings { keep_days: config.keep_days, ..Settings::default() };
     let (sequencer, numbering) =
         sequencer(store.clone(), hub.clone(), settings, numbering_stop.clone());
@@ -132,9 +140,12 @@ async fn start(config: Config, stop: &CancellationToken) -> anyhow::Result<Start
         operators: config.operators,
         keys,
         tenants,
+        crowd: Crowd::default(),
         rates: Rates::default(),
         proxies: config.proxies,
         from: config.from,
+        carrier_voice: config.carrier_voice,
+        compat,
         shutdown: stop.clone(),
     });
     // Boxed, since the future's type cannot be written into a struct.

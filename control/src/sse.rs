@@ -4,6 +4,9 @@
 //! of `hub.rs` says what follows, and where it does not reach, the database does. So there is no
 //! moment of handing over between the two, and nothing to lose or to repeat in it.
 //!
+//! What is told for the moment (`ephemeral.rs`) is for a client that wants it and has every record:
+//! while records wait for it, nothing else does for long.
+//!
 //! The HTTP side (headers, framing, the route) is in `api/`.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -17,6 +20,7 @@ use tokio::time::Interval;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::ephemeral::{Batch, Ear, Passing};
 use crate::events::{Record, Seq};
 use crate::hub::{Hub, Look, Subscription};
 use crate::store::{Store, StoreError};
@@ -26,6 +30,8 @@ use crate::store::{Store, StoreError};
 pub enum Item {
     /// The next record.
     Record(Arc<Record>),
+    /// Something for the moment: it has no place, and is not there for a client that comes back.
+    Passing(Arc<Passing>),
     /// What follows does not continue what the client has seen: it should read the present state
     /// anew. The stream goes on behind it.
     Reset(Reset),
@@ -100,6 +106,8 @@ pub struct Watch {
     pub call: Option<CallId>,
     /// Only records of this run's calls.
     pub run: Option<RunId>,
+    /// Whether the client also wants what is told for the moment.
+    pub ephemeral: bool,
 }
 
 /// Streams a tenant's records, each exactly once and in order, until the client goes, is too slow,
@@ -112,6 +120,7 @@ pub fn stream(
 ) -> impl Stream<Item = Item> + Send + use<> {
     let subscription = hub.subscribe(&watch.tenant);
     let news = subscription.news();
+    let ear = watch.ephemeral.then(|| subscription.listen());
     let mut ping = tokio::time::interval(PING_EVERY);
     // The first tick would be at once.
     ping.reset();
@@ -120,11 +129,13 @@ pub fn stream(
         subscription,
         watch,
         news,
+        ear,
         ping,
         shutdown,
         seen: None,
         of_run: BTreeSet::new(),
         ready: VecDeque::new(),
+        passing: VecDeque::new(),
         reset: None,
         is_live: false,
         has_ended: false,
@@ -142,6 +153,8 @@ struct Client {
     subscription: Subscription,
     watch: Watch,
     news: watch::Receiver<()>,
+    /// `None` when the client wants records only.
+    ear: Option<Ear>,
     ping: Interval,
     shutdown: CancellationToken,
     /// The last record that was looked at; `None` before the beginning was found.
@@ -150,6 +163,8 @@ struct Client {
     of_run: BTreeSet<CallId>,
     /// Records on their way out, at most one look's.
     ready: VecDeque<Arc<Record>>,
+    /// What was told for the moment and is on its way out, at most one batch.
+    passing: VecDeque<Arc<Passing>>,
     /// A break that the client is told of before anything else.
     reset: Option<Reset>,
     /// Whether it has caught up once: from then on it must keep up.
@@ -176,12 +191,19 @@ impl Client {
             match self.refill().await {
                 Ok(Refill::Looked) => {}
                 Ok(Refill::TooSlow) => return self.end(End::TooSlow),
-                Ok(Refill::CaughtUp) => tokio::select! {
-                    () = self.shutdown.cancelled() => {}
-                    // The sender lives in the feed that the subscription holds.
-                    _ = self.news.changed() => {}
-                    _ = self.ping.tick() => return Some(Item::Ping),
-                },
+                Ok(Refill::CaughtUp) => {
+                    // Only now: whoever has records to read gets nothing else.
+                    if let Some(passing) = self.passing.pop_front() {
+                        return Some(Item::Passing(passing));
+                    }
+                    tokio::select! {
+                        () = self.shutdown.cancelled() => {}
+                        // The sender lives in the feed that the subscription holds.
+                        _ = self.news.changed() => {}
+                        batch = heard(&mut self.ear) => self.keep_wanted(&batch),
+                        _ = self.ping.tick() => return Some(Item::Ping),
+                    }
+                }
                 Err(error) => {
                     warn!(error = error.explain(), "an event stream could not read the database");
                     return self.end(End::StoreFailed);
@@ -222,6 +244,9 @@ impl Client {
             Look::Behind { head, .. } => {
                 // It must catch up from the database first, and may take its time for that.
                 self.is_live = false;
+                // By the time it has caught up, the turns of these words are there.
+                self.passing.clear();
+                self.ear.iter_mut().for_each(Ear::skip);
                 self.read_database(seen, head).await?;
                 Ok(Refill::Looked)
             }
@@ -242,6 +267,15 @@ impl Client {
         // A call that joins a run says so in its first record.
         let joins = BEGINNINGS.contains(&record.kind.as_str()) && record.names_run(run);
         joins && self.of_run.insert(call.clone())
+    }
+
+    /// Takes of what was told for the moment what the client asks for.
+    fn keep_wanted(&mut self, batch: &Batch) {
+        let Watch { call, run, .. } = &self.watch;
+        let is_of_call = |passing: &Passing| call.as_ref().is_none_or(|call| passing.call == *call);
+        let is_of_run = |passing: &Passing| run.is_none() || self.of_run.contains(&passing.call);
+        let wanted = batch.iter().filter(|passing| is_of_call(passing) && is_of_run(passing));
+        self.passing.extend(wanted.cloned());
     }
 
     /// A client without a last record begins behind the last committed one; with an id that was
@@ -299,6 +333,14 @@ impl Client {
     fn end(&mut self, end: End) -> Option<Item> {
         self.has_ended = true;
         Some(Item::End(end))
+    }
+}
+
+/// What an ear hears; nothing, ever, when there is none.
+async fn heard(ear: &mut Option<Ear>) -> Batch {
+    match ear {
+        Some(ear) => ear.hear().await,
+        None => std::future::pending().await,
     }
 }
 

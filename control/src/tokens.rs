@@ -1,8 +1,9 @@
 //! What control signs: tickets, which open one stream on one node, passes, which let the carrier
 //! ask `resume` about one call for as long as calls last, and tickets of event streams ([`watch`]).
 //!
-//! Two rings of keys, kept sealed in the store, which turn every 24 h (`ring`): relays hold the
-//! public halves of the tickets' ring, nobody else needs the passes'.
+//! Two rings of keys, kept sealed in the store, which turn every 24 h (`ring`) or at once after a
+//! leak ([`rotation`]): relays hold the public halves of the tickets' ring, nobody else needs the
+//! passes'.
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ use crate::store::call::Call;
 use crate::store::{RingName, RingPlace, SealedKey, Store, StoreError};
 
 mod ring;
+pub mod rotation;
 pub mod watch;
 
 /// Why a token could not be made or a key not be had.
@@ -39,6 +41,9 @@ pub enum TokenError {
     /// The carrier has not named the call yet, so nothing can be bound to it.
     #[error("the carrier has not named the call")]
     Unnamed,
+    /// Others add keys at the same time, again and again.
+    #[error("other instances add keys at the same time; try again")]
+    Contended,
 }
 
 /// What a pass says.

@@ -72,6 +72,7 @@ pub fn agent_wire(bytes: &[u8]) {
                 | AgentEvent::SpeechStarted
                 | AgentEvent::SpeechStopped
                 | AgentEvent::CallerTurn { .. }
+                | AgentEvent::CallerSaying { .. }
                 | AgentEvent::CallerSaid { .. }
                 | AgentEvent::ResponseStarted { .. }
                 | AgentEvent::AudioEnded { .. }

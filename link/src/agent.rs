@@ -117,6 +117,20 @@ impl Provider {
         }
     }
 
+    /// Where a GET with the key says whether the key is good and has this model; it spends nothing.
+    /// 200: yes; 401: no such key; 404: not this model.
+    /// Source: OpenAI, "Retrieve model", read 2026-11-20.
+    #[must_use]
+    pub fn key_check(&self) -> Option<String> {
+        match self {
+            Self::OpenaiRealtime { url, model, .. } => {
+                let base = url.strip_suffix("/realtime")?;
+                let rest = base.strip_prefix("ws")?;
+                Some(format!("http{rest}/models/{model}"))
+            }
+        }
+    }
+
     /// Whether no call can succeed without a key: a service on loopback may go without.
     #[must_use]
     pub fn needs_key(&self) -> bool {

@@ -1,5 +1,6 @@
 //! Events: what a relay tells control about its calls. Durable: numbered, acknowledged after
-//! commit, and sent again until they are.
+//! commit, and sent again until they are. What is told once and kept by nobody is in
+//! [`crate::ephemeral`].
 
 use serde::{Deserialize, Serialize};
 

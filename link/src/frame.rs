@@ -28,6 +28,8 @@ pub enum Channel {
     Commands,
     /// Keys, signatures, agent specs.
     Config,
+    /// What is told once and kept by nobody.
+    Ephemeral,
     /// A channel of a newer side.
     Other(u8),
 }
@@ -39,6 +41,7 @@ impl Channel {
             Self::Events => 1,
             Self::Commands => 2,
             Self::Config => 3,
+            Self::Ephemeral => 4,
             Self::Other(n) => n,
         }
     }
@@ -49,6 +52,7 @@ impl Channel {
             1 => Self::Events,
             2 => Self::Commands,
             3 => Self::Config,
+            4 => Self::Ephemeral,
             other => Self::Other(other),
         }
     }

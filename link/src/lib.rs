@@ -5,7 +5,8 @@
 //! `control/src/fleet/link.rs`. Both are compiled against the types below, so a message that one
 //! side cannot say does not compile on the other.
 //!
-//! Suggested reading order: [`id`], [`ticket`], [`agent`], [`tool`], [`event`], [`message`], [`frame`].
+//! Suggested reading order: [`id`], [`ticket`], [`agent`], [`tool`], [`event`],
+//! [`ephemeral`], [`message`], [`frame`].
 
 pub mod id;
 pub mod secret;
@@ -16,11 +17,13 @@ pub mod ticket;
 
 pub mod agent;
 pub mod agent_file;
+pub mod ephemeral;
 pub mod event;
 pub mod strict;
 pub mod tool;
 
 pub mod message;
 
+pub mod finding;
 pub mod frame;
 pub mod join;

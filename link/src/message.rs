@@ -11,6 +11,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::agent::AgentSpec;
+use crate::ephemeral::Ephemeral;
 use crate::event::NodeEvent;
 use crate::frame::{Channel, Frame, FrameError};
 use crate::id::{
@@ -28,11 +29,17 @@ pub const ALPN: &[u8] = b"linecard-link/1";
 pub const SERVER_NAME: &str = "control.linecard.internal";
 
 /// The version of this protocol.
-pub const VERSION: Version = Version { major: 1, minor: 1 };
+pub const VERSION: Version = Version { major: 1, minor: 2 };
 
 /// The first minor version in which control says whether it takes events. An older control is the
 /// only one and always does; an older relay is linked to one control only and tells it everything.
 pub const LEASE_SINCE: u16 = 1;
+
+/// The first minor version in which a relay takes [`ToRelay::Drain`]; an older one skips it.
+pub const DRAIN_SINCE: u16 = 2;
+/// The first minor version in which control takes ephemeral events. An older one would skip them and
+/// count each as unknown, so it is told none.
+pub const EPHEMERAL_SINCE: u16 = 2;
 
 /// A version of the link's protocol. Another major version is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +52,9 @@ pub struct Version {
 
 /// The most events in one batch: with turns of ordinary length it stays far inside a frame.
 pub const BATCH_EVENTS_MAX: usize = 64;
+
+/// The most ephemeral events in one message.
+pub const EPHEMERAL_EVENTS_MAX: usize = 64;
 
 /// The versions that a relay keeps of one agent; when there are more, the oldest other one makes
 /// room. Control tells of a version again that a relay may have forgotten.
@@ -61,6 +71,11 @@ pub enum ToControl {
     Events {
         /// At most [`BATCH_EVENTS_MAX`], ascending by number.
         events: Vec<NodeEvent>,
+    },
+    /// What is told once, to every control: without numbers, and never acknowledged.
+    Ephemeral {
+        /// At most [`EPHEMERAL_EVENTS_MAX`], in the order in which they happened.
+        events: Vec<Ephemeral>,
     },
     /// How the node is doing; sent on change and every second.
     Load(Load),
@@ -84,10 +99,13 @@ pub struct Hello {
     pub public_url: String,
     /// The software's version, for people.
     pub software: String,
+    /// Where it stands, for people; `None` when its operator does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
 }
 
 /// How a node is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Load {
     /// Calls with media on the node.
     pub calls: u32,
@@ -95,6 +113,13 @@ pub struct Load {
     pub calls_max: u32,
     /// Whether it takes new calls.
     pub ready: bool,
+    /// Whether it takes none because somebody wants it so: it stops, or an operator has drained it.
+    /// An older relay does not say.
+    #[serde(default)]
+    pub draining: bool,
+    /// How late its latest shard is with its own timer, in microseconds; `None` from an older relay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late_us: Option<u64>,
 }
 
 /// What control says.
@@ -157,6 +182,13 @@ pub enum ToRelay {
     },
     /// A stream is on its way: its agent may be dialled now.
     Announce(Announcement),
+    /// An operator wants the node to take no new calls, or to take them again. It holds in the life
+    /// of the process, whichever control says it: the node tells all of them in its [`Load`]. Calls
+    /// that it carries go on.
+    Drain {
+        /// Whether it takes none.
+        on: bool,
+    },
     /// What a newer control says.
     #[serde(other)]
     Unknown,
@@ -239,6 +271,7 @@ impl ToControl {
         match self {
             Self::Hello(_) | Self::Load(_) | Self::Unknown => Channel::Session,
             Self::Events { .. } => Channel::Events,
+            Self::Ephemeral { .. } => Channel::Ephemeral,
         }
     }
 
@@ -271,7 +304,7 @@ impl ToRelay {
                 Channel::Config
             }
             Self::Ack { .. } => Channel::Events,
-            Self::Command { .. } | Self::Announce(_) => Channel::Commands,
+            Self::Command { .. } | Self::Announce(_) | Self::Drain { .. } => Channel::Commands,
         }
     }
 
@@ -305,6 +338,13 @@ mod tests {
         decoder.push(&bytes);
         let frame = decoder.next_frame().unwrap().unwrap();
         assert!(matches!(ToRelay::read(&frame), Ok(ToRelay::Ack { through: EventNumber(9) })));
+    }
+
+    #[test]
+    fn what_an_older_relay_does_not_say_is_not_known() {
+        let load = r#"{"m": "load", "calls": 1, "calls_max": 2, "ready": true}"#;
+        let Ok(ToControl::Load(load)) = serde_json::from_str(load) else { panic!("no load") };
+        assert_eq!(load, Load { calls: 1, calls_max: 2, ready: true, ..Load::default() });
     }
 
     #[test]

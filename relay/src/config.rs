@@ -89,6 +89,8 @@ pub struct Joined {
     pub tls: Arc<rustls::ClientConfig>,
     /// The origin at which the carrier reaches this node, `wss://host[:port]`.
     pub public_url: String,
+    /// Where it stands, for people.
+    pub region: Option<String>,
 }
 
 /// A node by itself.
@@ -307,8 +309,10 @@ impl Reader<'_> {
             return self.mistake("RELAY_PUBLIC_URL", problem);
         }
         let public_url = self.parsed("RELAY_PUBLIC_URL", origin);
+        // It is shown beside the node's name, and may hold the same characters.
+        let region = self.parsed("RELAY_REGION", |text| NodeId::new(text).ok().map(String::from));
         let (token, tls) = token?;
-        Some(Joined { token, tls, public_url: public_url? })
+        Some(Joined { token, tls, public_url: public_url?, region })
     }
 
     fn alone(&mut self) -> Option<Alone> {

@@ -32,6 +32,12 @@ impl Occupancy {
     pub fn takes_calls(&self) -> bool {
         self.door == Door::Open && self.strain.is_none()
     }
+
+    /// Whether it asks for none because somebody wants it so.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        matches!(self.door, Door::Held | Door::Draining)
+    }
 }
 
 /// Whether more may come.
@@ -41,6 +47,8 @@ pub enum Door {
     NotYetOpen,
     /// Yes, while there are seats.
     Open,
+    /// Not until an operator says so again; the calls that are in go on.
+    Held,
     /// No more: the node lets its calls end and goes away.
     Draining,
 }
@@ -61,7 +69,7 @@ pub struct Gate {
 pub enum NoSeat {
     /// The door is not open yet.
     NotReady,
-    /// The node is draining.
+    /// The node is draining: it goes away, or an operator wants it empty.
     Draining,
     /// All seats are taken.
     Full,
@@ -87,14 +95,28 @@ impl Gate {
         }
     }
 
-    /// Opens the door, unless it is draining already.
+    /// Opens the door for the first time. One that is held or draining stays so.
     pub fn open(&self) {
+        self.turn(Door::NotYetOpen, Door::Open);
+    }
+
+    /// Lets nobody in until [`Self::release`].
+    pub fn hold(&self) {
+        self.turn(Door::Open, Door::Held);
+    }
+
+    /// Opens a door that is held. One that drains for good stays so.
+    pub fn release(&self) {
+        self.turn(Door::Held, Door::Open);
+    }
+
+    fn turn(&self, from: Door, to: Door) {
         self.occupancy.send_if_modified(|now| {
-            let opens = now.door == Door::NotYetOpen;
-            if opens {
-                now.door = Door::Open;
+            let turns = now.door == from;
+            if turns {
+                now.door = to;
             }
-            opens
+            turns
         });
     }
 
@@ -114,7 +136,7 @@ impl Gate {
             let before = *now;
             outcome = match now.door {
                 Door::NotYetOpen => Err(NoSeat::NotReady),
-                Door::Draining => Err(NoSeat::Draining),
+                Door::Held | Door::Draining => Err(NoSeat::Draining),
                 Door::Open if now.calls >= self.calls_max => Err(NoSeat::Full),
                 Door::Open => room.admit(now.calls).map_err(NoSeat::Strained),
             };
@@ -310,6 +332,27 @@ mod tests {
         let gate = Arc::new(Gate::new(1, Bounds::NONE));
         gate.drain();
         gate.open();
+        gate.hold();
+        gate.release();
+        assert_eq!(gate.sit().unwrap_err(), NoSeat::Draining);
+    }
+
+    #[test]
+    fn a_held_door_opens_when_it_is_released_and_not_before() {
+        let gate = Arc::new(Gate::new(2, Bounds::NONE));
+        gate.hold();
+        gate.open();
+        let seat = gate.sit().unwrap();
+        gate.hold();
+        gate.open();
+        assert_eq!(gate.sit().unwrap_err(), NoSeat::Draining);
+        assert!(!gate.occupancy().takes_calls() && gate.occupancy().calls == 1);
+        gate.release();
+        assert!(gate.sit().is_ok());
+        drop(seat);
+        gate.hold();
+        gate.drain();
+        gate.release();
         assert_eq!(gate.sit().unwrap_err(), NoSeat::Draining);
     }
 }

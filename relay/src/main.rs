@@ -57,7 +57,7 @@ fn doctor(json: bool) -> ExitCode {
             runtime.shutdown_background();
             report
         }
-        Err(error) => doctor::Report::of_nothing(&error),
+        Err(error) => link::finding::Report::of_nothing(&error),
     };
     print(&if json { report.json() } else { report.text() });
     if report.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

@@ -5,8 +5,9 @@
 //! numbers them (`lines.rs`), and when that changes, all that is not acknowledged is sent again.
 //!
 //! Control being away changes nothing for calls: events wait in the [`Ring`], keys and agents stay
-//! known, and the node stays ready once it has been synced. A node that runs alone has no link; its
-//! events only feed metrics, and what it asks to be recorded is recorded at once.
+//! known, and the node stays ready once it has been synced. What is told for the moment
+//! (`passing.rs`) goes to all controls that are there, and to none later. A node that runs alone has
+//! no link; its events only feed metrics, and what it asks to be recorded is recorded at once.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -17,11 +18,14 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
+use link::ephemeral::Ephemeral;
 use link::id::Epoch;
 use tokio::sync::{mpsc, watch};
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use self::lines::{Lines, Taker};
+use self::passing::Recent;
 use self::ring::Ring;
 use self::session::Broken;
 use crate::admit::Identity;
@@ -39,6 +43,7 @@ pub mod ring;
 
 mod lines;
 mod orders;
+mod passing;
 mod session;
 
 pub use self::session::trust;
@@ -117,12 +122,22 @@ pub struct Surroundings {
     pub counters: Arc<Counters>,
 }
 
+/// What shards tell the house.
+#[derive(Debug)]
+pub struct FromShards {
+    /// To be kept until control has committed it.
+    pub events: mpsc::Receiver<Noted>,
+    /// To be passed on or dropped; the house looks for it by itself.
+    pub passing: mpsc::Receiver<Ephemeral>,
+}
+
 /// The link of a node that joins.
 #[derive(Debug)]
 pub struct Link {
     joined: Joined,
     around: Surroundings,
     ring: RefCell<Ring>,
+    passing: RefCell<Recent>,
     lines: RefCell<Lines>,
     /// Who was told the events that the ring counts as sent.
     taker: Cell<Option<Taker>>,
@@ -130,7 +145,7 @@ pub struct Link {
     addresses: watch::Sender<BTreeSet<SocketAddr>>,
     /// Whether the last event found no room: said once, not for each.
     losing: Cell<bool>,
-    /// Something is in the ring that was not sent, or another control takes it.
+    /// Something is here that was not sent, or another control takes events.
     news: watch::Sender<()>,
     state: watch::Sender<LinkState>,
     stop: CancellationToken,
@@ -144,6 +159,9 @@ const RETRY_MAX: Duration = Duration::from_secs(5);
 const REFUSED_WAIT: Duration = Duration::from_secs(30);
 /// The wait before an address is tried again that leads to a control that is reached already.
 const TWIN_WAIT: Duration = Duration::from_secs(30);
+/// How often is looked for what shards tell for the moment: words of one item that come within it
+/// become one event. Doubling it adds as much to what pages see late, and halves the messages.
+const PASS_ON_EVERY: Duration = Duration::from_millis(100);
 /// How often names are looked up: what a control that is added has to wait for.
 const LOOK_UP_EVERY: Duration = Duration::from_secs(2);
 
@@ -156,6 +174,7 @@ impl Link {
             joined,
             around,
             ring: RefCell::default(),
+            passing: RefCell::default(),
             lines: RefCell::default(),
             taker: Cell::default(),
             addresses: watch::Sender::default(),
@@ -172,10 +191,30 @@ impl Link {
         self.state.subscribe()
     }
 
-    /// Takes the shards' events into the ring, for ever.
-    pub async fn gather(&self, events: &mut mpsc::Receiver<Noted>) {
-        while let Some(noted) = events.recv().await {
-            self.keep(noted);
+    /// Takes the shards' events into the ring, until no shard is left, and passes on what they tell
+    /// for the moment.
+    pub async fn gather(&self, shards: &mut FromShards) {
+        let mut often = tokio::time::interval(PASS_ON_EVERY);
+        often.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                noted = shards.events.recv() => {
+                    let Some(noted) = noted else { return };
+                    // A shard told the words of a turn before the turn.
+                    self.pass_on(&mut shards.passing);
+                    self.keep(noted);
+                }
+                _ = often.tick() => self.pass_on(&mut shards.passing),
+            }
+        }
+    }
+
+    /// Passes on what shards have told for the moment.
+    fn pass_on(&self, passing: &mut mpsc::Receiver<Ephemeral>) {
+        let told = std::iter::from_fn(|| passing.try_recv().ok());
+        // More than fits would only push itself out again.
+        if self.passing.borrow_mut().gather(told.take(passing::RECENT_MAX)) {
+            self.news.send_replace(());
         }
     }
 

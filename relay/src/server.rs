@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use link::ephemeral::Ephemeral;
 use link::id::Epoch;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -32,7 +33,7 @@ use crate::gate::room::Bounds;
 use crate::kernel::{self, Needs};
 use crate::known::Known;
 use crate::metrics::{Counters, Metrics};
-use crate::node::{self, Link, LinkState, Phase, Surroundings};
+use crate::node::{self, FromShards, Link, LinkState, Phase, Surroundings};
 use crate::shard::{self, Gauge, Post, Setup, ToShard};
 use crate::telemetry::{Noted, Outlet};
 
@@ -75,6 +76,9 @@ pub struct Listening {
 
 /// Events on their way from the shards to the house, all shards together.
 const FROM_SHARDS_MAX: usize = 16_384;
+/// What is told for the moment on the same way: more than a tenth of a second of a thousand calls. When
+/// it is full, words are dropped; turns still come whole.
+const PASSING_MAX: usize = 2_048;
 /// How long calls that were told to close may take: a close frame, its answer, the last event.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 /// How long the last events may take to be committed before the process ends.
@@ -144,7 +148,7 @@ struct House {
     post: Post,
     tie: Tie,
     link_state: watch::Receiver<LinkState>,
-    events: Rc<tokio::sync::Mutex<mpsc::Receiver<Noted>>>,
+    shards: Rc<tokio::sync::Mutex<FromShards>>,
     stop: CancellationToken,
     threads: Vec<JoinHandle<()>>,
     drain_max: Duration,
@@ -160,6 +164,34 @@ enum Tie {
     Nobody,
 }
 
+/// The ways from the shards to the house.
+struct Ways {
+    events: mpsc::Sender<Noted>,
+    /// `None` when there is nobody to pass anything on to.
+    passing: Option<mpsc::Sender<Ephemeral>>,
+}
+
+impl Ways {
+    fn new(mode: &Mode) -> (Self, FromShards) {
+        let (events, from_shards) = mpsc::channel(FROM_SHARDS_MAX);
+        let (passing, to_pass_on) = mpsc::channel(PASSING_MAX);
+        let passing = match mode {
+            Mode::Joined(_) => Some(passing),
+            Mode::Alone(_) => None,
+        };
+        (Self { events, passing }, FromShards { events: from_shards, passing: to_pass_on })
+    }
+
+    /// The way out of one shard.
+    fn outlet(&self, shard: usize, counters: Arc<Counters>, clock: Clock) -> Outlet {
+        let outlet = Outlet::new(shard, counters, self.events.clone(), clock);
+        match &self.passing {
+            Some(passing) => outlet.with_passing(passing.clone()),
+            None => outlet,
+        }
+    }
+}
+
 impl House {
     fn new(config: Config, clock: Clock) -> Result<Self, StartError> {
         let identity = Identity { node: config.node.clone(), started: clock::wall() };
@@ -172,7 +204,7 @@ impl House {
         };
         let gate = Arc::new(Gate::new(config.calls_max, bounds));
         let counters = Arc::new(Counters::default());
-        let (house, events) = mpsc::channel(FROM_SHARDS_MAX);
+        let (ways, from_shards) = Ways::new(&config.mode);
         let (senders, inboxes): (Vec<_>, Vec<_>) =
             (0..config.shards).map(|_| mpsc::channel(shard::TO_SHARD_MAX)).unzip();
         let post = Post::new(senders);
@@ -187,7 +219,7 @@ impl House {
                 known: known.clone(),
                 gate: gate.clone(),
                 post: post.clone(),
-                outlet: Outlet::new(index, own.clone(), house.clone(), clock),
+                outlet: ways.outlet(index, own.clone(), clock),
                 gauge: gauge.clone(),
                 tls: config.tls.clone(),
                 forward: config.forward.clone(),
@@ -226,7 +258,7 @@ impl House {
             post,
             tie,
             link_state,
-            events: Rc::new(tokio::sync::Mutex::new(events)),
+            shards: Rc::new(tokio::sync::Mutex::new(from_shards)),
             stop,
             threads,
             drain_max: config.drain_max,
@@ -254,14 +286,14 @@ impl House {
             let admin = admin.clone();
             async move { admin::serve(&admin.0, &admin.1).await }
         });
-        let (tie, events, post) = (self.tie.clone(), self.events.clone(), self.post.clone());
+        let (tie, shards, post) = (self.tie.clone(), self.shards.clone(), self.post.clone());
         supervise("events", move || {
-            let (tie, events, post) = (tie.clone(), events.clone(), post.clone());
+            let (tie, shards, post) = (tie.clone(), shards.clone(), post.clone());
             async move {
-                let mut events = events.lock().await;
+                let mut shards = shards.lock().await;
                 match tie {
-                    Tie::Link(link) => link.gather(&mut events).await,
-                    Tie::Nobody => node::gather_alone(&mut events, &post).await,
+                    Tie::Link(link) => link.gather(&mut shards).await,
+                    Tie::Nobody => node::gather_alone(&mut shards.events, &post).await,
                 }
             }
         });
@@ -331,7 +363,7 @@ impl House {
             // the ring, and gives the channel free.
             let mut state = self.link_state.clone();
             let flushed = async {
-                drop(self.events.lock().await);
+                drop(self.shards.lock().await);
                 let _ = state.wait_for(|state| state.events_waiting == 0).await;
             };
             if timeout(FLUSH_WITHIN, flushed).await.is_err() {

@@ -6,7 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use link::event::{CallEvent, EndReason};
+use link::ephemeral::{Ephemeral, Passing};
+use link::event::{CallEvent, EndReason, Role};
 use link::id::{CallId, Gen, WallTime};
 use tokio::sync::mpsc;
 use tracing::{Span, debug, info, info_span, warn};
@@ -22,7 +23,7 @@ use crate::metrics::labels::{Answered, Lost, Speaker};
 
 use self::words::{DETAIL_BYTES_MAX, cut, millis};
 
-pub use self::words::TEXT_BYTES_MAX;
+pub use self::words::{DELTA_BYTES_MAX, TEXT_BYTES_MAX};
 pub use link::event::CallRef;
 
 mod words;
@@ -59,6 +60,8 @@ pub struct Outlet {
     shard: usize,
     counters: Arc<Counters>,
     house: mpsc::Sender<Noted>,
+    /// Where words go that are told for the moment; `None` when nobody listens.
+    passing: Option<mpsc::Sender<Ephemeral>>,
     clock: Clock,
 }
 
@@ -71,7 +74,13 @@ impl Outlet {
         house: mpsc::Sender<Noted>,
         clock: Clock,
     ) -> Self {
-        Self { shard, counters, house, clock }
+        Self { shard, counters, house, passing: None, clock }
+    }
+
+    /// The same, for a house that also passes on what is told for the moment.
+    #[must_use]
+    pub fn with_passing(self, passing: mpsc::Sender<Ephemeral>) -> Self {
+        Self { passing: Some(passing), ..self }
     }
 
     /// The shard's counters.
@@ -111,8 +120,8 @@ impl Outlet {
                 }
             }
             Milestone::BargeIn(_) => counters.barge_ins.one(),
-            // Counted with the stream's end, which every ending leads to.
-            Milestone::Ending { .. } => {}
+            // Counted with the stream's end, which every ending leads to; words with their turn.
+            Milestone::Ending { .. } | Milestone::Saying { .. } => {}
             Milestone::Dropped { flow, ms } => {
                 counters.audio_dropped_ms.of(*flow).add(u64::from(*ms));
             }
@@ -138,6 +147,21 @@ impl Outlet {
         let noted = Noted { call, at: clock::wall(), event, receipt };
         if self.house.try_send(noted).is_err() {
             self.counters.events_lost.of(Lost::Shard).one();
+        }
+    }
+
+    /// Tells whoever listens at this moment the next words of a turn. The house looks for them by
+    /// itself: it is not woken for each, and where there is no room they are dropped.
+    fn pass(&self, call: &CallRef, role: Role, item: &str, text: &str) {
+        let Some(passing) = &self.passing else { return };
+        // A service may say that there are words and give none.
+        if text.is_empty() {
+            return;
+        }
+        let event = Passing::TranscriptDelta(words::delta(role, item, text));
+        let told = passing.try_send(Ephemeral { at: clock::wall(), call: call.clone(), event });
+        if told.is_err() {
+            self.counters.ephemeral_dropped.one();
         }
     }
 }
@@ -282,6 +306,9 @@ impl CallLog {
             Milestone::AgentReady { after } => {
                 self.tell(CallEvent::AgentReady { after_ms: millis(*after) });
             }
+            Milestone::Saying { role, item, text } => {
+                self.outlet.pass(&self.call, *role, item, text);
+            }
             Milestone::CallerTurn { order, item, text } => {
                 self.tell(CallEvent::Turn(words::caller_turn(*order, item, text)));
             }
@@ -367,6 +394,8 @@ fn log(milestone: &Milestone<'_>) {
             info!(?because, gap_ms = millis(*gap), turns, detail, "agent replaced");
         }
         Milestone::Forgotten { turns } => info!(turns, "turns forgotten"),
+        // Words are never logged, not even that there were some.
+        Milestone::Saying { .. } => {}
         // Which key is a secret: callers type PINs.
         Milestone::Key(_) => debug!("key pressed"),
         Milestone::Tool { name, outcome, after, .. } => {

@@ -358,6 +358,7 @@ impl Witness {
             | Milestone::FirstVoice { .. }
             | Milestone::AgentLost { .. }
             | Milestone::AgentReplaced { .. }
+            | Milestone::Saying { .. }
             | Milestone::Key(_)
             | Milestone::Tool { .. }
             | Milestone::Dropped { .. }

@@ -2,7 +2,7 @@
 //!
 //! Suggested reading order: [`key`] (what a key looks like), [`scope`] (what it may do), [`known`]
 //! (which keys are good at this moment), [`tenants`] and [`origin`] (whose pages may ask),
-//! [`rates`] and [`address`] (how much). What a
+//! [`rates`] and [`address`] (how much), [`crowd`] (how many calls at once). What a
 //! request meets of it is in [`crate::api::auth`]; what is stored in `store/api_keys.rs` and
 //! `store/tenants.rs`.
 
@@ -25,6 +25,7 @@ pub mod origin;
 pub mod tenants;
 
 pub mod address;
+pub mod crowd;
 pub mod rates;
 
 /// Looks at everything here again and again, until the plane stops: what one instance changes
@@ -56,6 +57,8 @@ async fn refresh(plane: &Plane) -> Result<(), TokenError> {
     // Keys first: their revocation has a promise.
     plane.keys.refresh(now).await?;
     plane.tenants.refresh().await?;
+    crowd::count(plane).await?;
+    plane.nodes.weigh(&plane.store).await?;
     plane.tokens.refresh(&plane.store, now).await
 }
 

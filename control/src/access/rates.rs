@@ -27,6 +27,8 @@ pub enum Who {
     Key(KeyId),
     /// All keys of a tenant together.
     Tenant(TenantId),
+    /// All who have something made without a key, together.
+    Keyless,
 }
 
 /// Every bucket.
@@ -82,6 +84,7 @@ impl<C: Clock + Clone> Rates<C> {
             Who::Place(_) => "address",
             Who::Key(_) => "key",
             Who::Tenant(_) => "tenant",
+            Who::Keyless => "kind, from all who have no key together",
         };
         let mut buckets = self.buckets();
         let sweeps = buckets.sweeps;
@@ -135,6 +138,14 @@ pub const PLACE_PER_SECOND: NonZeroU32 = NonZeroU32::new(100).expect("a hundred 
 /// What a tenant may ask in a second unless the operator says otherwise.
 pub const TENANT_PER_SECOND: NonZeroU32 = NonZeroU32::new(200).expect("two hundred is not zero");
 
+/// What may be made in a second without a key, by all who have none together: who they are cannot
+/// be told, so that an address of its own for each would bound nothing.
+pub const KEYLESS_PER_SECOND: NonZeroU32 = NonZeroU32::new(5).expect("five is not zero");
+
+/// What having something made without a key costs its address, so that one of them leaves others
+/// their part.
+pub const KEYLESS_COSTS: NonZeroU32 = NonZeroU32::new(25).expect("twenty-five is not zero");
+
 /// What a refused key costs its address: whoever guesses is slowed down, whoever mistypes is not.
 pub const REFUSED_COSTS: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
 
@@ -146,7 +157,7 @@ pub fn key_share(tenant_per_second: NonZeroU32) -> NonZeroU32 {
 }
 
 /// What a bucket holds, in seconds of what fills it: a page that loads asks a lot at once.
-const BURST_SECONDS: NonZeroU32 = NonZeroU32::new(4).expect("four is not zero");
+pub(crate) const BURST_SECONDS: NonZeroU32 = NonZeroU32::new(4).expect("four is not zero");
 
 /// Buckets at once, some 200 bytes each. When full, those of addresses are forgotten, and so full.
 const BUCKETS_MAX: usize = 50_000;

@@ -17,6 +17,8 @@ pub struct Tenants {
     known: Arc<watch::Sender<Known>>,
     /// One reads at a time: who has begun to read before a change does not overwrite it.
     reading: Arc<Mutex<()>>,
+    /// The pages that the environment names for the tenant `default`.
+    pages: Arc<[Origin]>,
 }
 
 type Known = Arc<BTreeMap<TenantId, Arc<Tenant>>>;
@@ -27,9 +29,17 @@ impl Tenants {
     /// # Errors
     /// When the store fails.
     pub async fn load(store: Store) -> Result<Self, StoreError> {
-        let tenants = Self { store, known: Arc::default(), reading: Arc::default() };
+        let tenants =
+            Self { store, known: Arc::default(), pages: Arc::default(), reading: Arc::default() };
         tenants.refresh().await?;
         Ok(tenants)
+    }
+
+    /// The same, with pages of the tenant `default` that the operator has named at start.
+    #[must_use]
+    pub fn with_pages(mut self, pages: Vec<Origin>) -> Self {
+        self.pages = pages.into();
+        self
     }
 
     /// Takes them from the store again.
@@ -66,17 +76,23 @@ impl Tenants {
     /// Whether a web page may ask for this tenant.
     #[must_use]
     pub fn may_ask(&self, id: &TenantId, origin: &str) -> bool {
-        self.known.borrow().get(id).is_some_and(|tenant| has(tenant, origin))
+        let is_named = *id == TenantId::default() && self.is_named(origin);
+        is_named || self.known.borrow().get(id).is_some_and(|tenant| has(&tenant.origins, origin))
     }
 
     /// Whether a web page may ask for some tenant: which one, a browser's first question does not
     /// say yet.
     #[must_use]
     pub fn is_known(&self, origin: &str) -> bool {
-        self.known.borrow().values().any(|tenant| has(tenant, origin))
+        let is_listed = |tenant: &Arc<Tenant>| has(&tenant.origins, origin);
+        self.is_named(origin) || self.known.borrow().values().any(is_listed)
+    }
+
+    fn is_named(&self, origin: &str) -> bool {
+        has(&self.pages, origin)
     }
 }
 
-fn has(tenant: &Tenant, origin: &str) -> bool {
-    tenant.origins.iter().map(Origin::as_str).any(|known| known == origin)
+fn has(origins: &[Origin], origin: &str) -> bool {
+    origins.iter().map(Origin::as_str).any(|known| known == origin)
 }

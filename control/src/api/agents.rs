@@ -19,6 +19,7 @@ use super::spec::{self, Owner};
 use super::version::{Shown, expected, if_match, required, shown, stale};
 use super::{done, gone, learn};
 use crate::clock;
+use crate::directory::no_key;
 use crate::error::Problem;
 use crate::events::rfc3339;
 use crate::http::{body, queries};
@@ -72,11 +73,16 @@ async fn create(client: &Client, key: Option<&str>, body: &[u8]) -> Result<Shown
     }
 }
 
-async fn make(client: &Client, body: &[u8], once: Option<&Once>) -> Result<Shown, Problem> {
+pub(super) async fn make(
+    client: &Client,
+    body: &[u8],
+    once: Option<&Once>,
+) -> Result<Shown, Problem> {
     let spec = spec::read(body, &Owner { tenant: &client.tenant, name: None })?.spec;
     may_change(client, &spec.name)?;
-    has_key(client, &spec)?;
-    let made = client.plane.store.create_agent(spec, once, clock::wall()).await?;
+    has_key(client, &spec).await?;
+    let store = &client.plane.store;
+    let made = store.create_agent(spec, once, &client.key, clock::wall()).await?;
     saved(client, made, StatusCode::CREATED).await
 }
 
@@ -132,11 +138,11 @@ async fn update(
     let expected = required(version)?;
     let written = spec::read(body, &Owner { tenant: &client.tenant, name: Some(&name) })?;
     let spec = written.with_keys_of(&earlier.spec);
-    has_key(client, &spec)?;
+    has_key(client, &spec).await?;
     // What the keys were taken from must be what is replaced.
     let current = Expected::Version(earlier.spec.version);
     let expected = if expected == Expected::Any { current } else { expected };
-    let changed = store.update_agent(spec, expected, clock::wall()).await?;
+    let changed = store.update_agent(spec, expected, &client.key, clock::wall()).await?;
     saved(client, changed, StatusCode::OK).await
 }
 
@@ -146,7 +152,8 @@ async fn delete(client: &Client, name: &str, version: Option<&str>) -> Result<()
     may_change(client, &name)?;
     let expected = expected(version)?.unwrap_or(Expected::Any);
     let store = &client.plane.store;
-    let deleted = store.delete_agent(&client.tenant, &name, expected, clock::wall()).await?;
+    let (tenant, key, now) = (&client.tenant, &client.key, clock::wall());
+    let deleted = store.delete_agent(tenant, &name, expected, key, now).await?;
     match deleted {
         Changed::Done(()) => {
             learn(&client.plane).await;
@@ -194,16 +201,9 @@ fn may_change(client: &Client, name: &AgentName) -> Result<(), Problem> {
     Err(Problem::new(StatusCode::CONFLICT, "agent_read_only", detail))
 }
 
-fn has_key(client: &Client, spec: &AgentSpec) -> Result<(), Problem> {
-    if client.plane.directory.has_key(spec) {
-        return Ok(());
-    }
-    let setting = spec.provider.key_setting();
-    let detail = format!(
-        "There is no key for the service in `provider`: no call of this agent could be answered. \
-         The operator sets {setting}.",
-    );
-    Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "provider_key_missing", detail))
+async fn has_key(client: &Client, spec: &AgentSpec) -> Result<(), Problem> {
+    let Plane { directory, store, .. } = &*client.plane;
+    if directory.has_key(store, spec).await? { Ok(()) } else { Err(no_key(spec)) }
 }
 
 fn no_agent() -> Problem {

@@ -30,8 +30,8 @@ use crate::http::{cors, with};
 use crate::plane::{Plane, tenant};
 use crate::store::StoredKey;
 
-/// The operator's keys, as digests.
-#[derive(Debug, Clone)]
+/// The operator's keys, as digests. Without any, nobody is the operator over HTTP.
+#[derive(Debug, Clone, Default)]
 pub struct OperatorKeys(Vec<[u8; 32]>);
 
 impl OperatorKeys {
@@ -99,6 +99,8 @@ pub enum Holder {
     Operator,
     /// A tenant, by this key.
     Tenant(Arc<StoredKey>),
+    /// Nobody: a page of the compatible routes, which ask for no key.
+    Page,
 }
 
 impl Client {
@@ -109,7 +111,7 @@ impl Client {
     pub fn must_be_operator(&self) -> Result<(), Problem> {
         match self.holder {
             Holder::Operator => Ok(()),
-            Holder::Tenant(_) => {
+            Holder::Tenant(_) | Holder::Page => {
                 let detail = "This concerns the whole installation. It takes one of \
                     CONTROL_API_KEYS.";
                 Err(Problem::new(StatusCode::FORBIDDEN, "operator_only", detail))
@@ -117,12 +119,26 @@ impl Client {
         }
     }
 
+    /// Lets the operator's tenant pass, whose keys have scopes: what is behind it is the operator's, and
+    /// nobody else's.
+    ///
+    /// # Errors
+    /// A problem for every other tenant.
+    pub fn must_be_of_operator(&self) -> Result<(), Problem> {
+        if self.tenant == tenant() {
+            return Ok(());
+        }
+        let detail = "This is the operator's. It takes one of CONTROL_API_KEYS, or a key of the \
+            tenant `default`.";
+        Err(Problem::new(StatusCode::FORBIDDEN, "operator_only", detail))
+    }
+
     /// Resolves when the key is good no more, within five seconds of its end: what goes on longer
     /// than a request ends then.
     pub fn gone(&self) -> impl Future<Output = ()> + Send + use<> {
         match &self.holder {
             // It stays as long as the process.
-            Holder::Operator => Either::Left(std::future::pending()),
+            Holder::Operator | Holder::Page => Either::Left(std::future::pending()),
             Holder::Tenant(key) => Either::Right(self.plane.keys.gone(key)),
         }
     }

@@ -15,7 +15,7 @@ use warp::reply::Response;
 use zeroize::Zeroizing;
 
 use super::auth::{Client, keyed};
-use super::{done, read_body};
+use super::{done, learn, read_body};
 use crate::clock;
 use crate::config;
 use crate::error::Problem;
@@ -151,12 +151,15 @@ async fn set(
 ) -> Result<(StatusCode, Value), Problem> {
     let (store, now) = (&client.plane.store, clock::wall());
     let kept = store.set_credential(&client.tenant, new, &client.key, now).await?;
+    // The relays get the tenant's agents with it.
+    learn(&client.plane).await;
     Ok((StatusCode::OK, json_of(word, &kept)))
 }
 
 async fn forget(client: &Client, kind: &str) -> Result<(StatusCode, Value), Problem> {
     let (store, now) = (&client.plane.store, clock::wall());
     if store.drop_credential(&client.tenant, kind, &client.key, now).await? {
+        learn(&client.plane).await;
         Ok((StatusCode::OK, json!({"deleted": true})))
     } else {
         Err(none(kind))

@@ -3,6 +3,8 @@
 //! `?run=` those of calls that were started together.
 //! Without any of them a client gets what happens from then on; `?after=0` begins at the beginning.
 //! A client whose id is older than what is kept gets an event `reset` before what follows.
+//! `?ephemeral=true` adds what is told for the moment: messages without an `id`, so that the client's
+//! last one stays that of an event.
 //!
 //! Which records follow, and when a client is sent away, is in [`crate::sse`].
 
@@ -25,7 +27,7 @@ use warp::{Filter, Rejection, Reply};
 use super::runs::no_run;
 use super::tickets::{Watcher, watching};
 use crate::error::Problem;
-use crate::events::Seq;
+use crate::events::{Record, Seq};
 use crate::http::queries;
 use crate::plane::Plane;
 use crate::sse::{self, Item, Watch};
@@ -42,27 +44,43 @@ pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
             let mut watch = watch(watcher.tenant.clone(), last.as_deref(), &queries)?;
             exists(&watcher.plane, &watch).await?;
             narrow(&mut watch, watcher.only.as_ref())?;
-            Ok::<_, Rejection>(reply(watcher, watch))
+            Ok::<_, Rejection>(reply(watcher, watch, |record| record))
         })
         .boxed()
 }
 
-/// The header is the client's later word: it was in the address when the client first came.
+/// The last event that a client has seen. The header is the client's later word: it was in the
+/// address when the client first came.
+pub(super) fn place(
+    last: Option<&str>,
+    queries: &BTreeMap<String, String>,
+) -> Result<Option<Seq>, Problem> {
+    let after = last.or(queries.get("after").map(String::as_str)).filter(|text| !text.is_empty());
+    after.map(str::parse).transpose().map_err(|_| {
+        let detail = "`Last-Event-ID` and `after` are the `id` of an event.";
+        Problem::new(StatusCode::BAD_REQUEST, "event_id_malformed", detail)
+    })
+}
+
 fn watch(
     tenant: TenantId,
     last: Option<&str>,
     queries: &BTreeMap<String, String>,
 ) -> Result<Watch, Problem> {
-    let after = last.or(queries.get("after").map(String::as_str)).filter(|text| !text.is_empty());
-    let after: Option<Seq> = after.map(str::parse).transpose().map_err(|_| {
-        let detail = "`Last-Event-ID` and `after` are the `id` of an event.";
-        Problem::new(StatusCode::BAD_REQUEST, "event_id_malformed", detail)
-    })?;
+    let after = place(last, queries)?;
     let call = queries.get("call").map(|text| CallId::new(text.as_str())).transpose();
     let call = call.map_err(|_| Problem::no_call())?;
     let run = queries.get("run").map(|text| RunId::new(text.as_str())).transpose();
     let run = run.map_err(|_| no_run())?;
-    Ok(Watch { tenant, after, call, run })
+    let ephemeral = match queries.get("ephemeral").map(String::as_str) {
+        None | Some("false") => false,
+        Some("true") => true,
+        Some(_) => {
+            let detail = "`ephemeral` is `true` or `false`.";
+            return Err(Problem::new(StatusCode::BAD_REQUEST, "ephemeral_malformed", detail));
+        }
+    };
+    Ok(Watch { tenant, after, call, run, ephemeral })
 }
 
 /// Whoever waits for the events of something that is not there would wait for ever.
@@ -85,19 +103,32 @@ fn narrow(watch: &mut Watch, only: Option<&Watched>) -> Result<(), Problem> {
             watch.call = Some(call.clone());
             Ok(())
         }
-        Some(Watched::Call(_) | Watched::Run(_)) => Err(Problem::no_call()),
+        Some(Watched::Run(run)) if watch.run.as_ref().is_none_or(|asked| asked == run) => {
+            watch.run = Some(run.clone());
+            Ok(())
+        }
+        Some(Watched::Call(_)) => Err(Problem::no_call()),
+        Some(Watched::Run(_)) => Err(no_run()),
     }
 }
 
-/// The answer; its body goes on until the client leaves or is sent away.
-fn reply(watcher: Watcher, watch: Watch) -> Response {
+/// The answer, with each record as it is `shown`; its body goes on until the client leaves or is
+/// sent away.
+pub(super) fn reply(
+    watcher: Watcher,
+    watch: Watch,
+    shown: impl Fn(Arc<Record>) -> Arc<Record> + Send + 'static,
+) -> Response {
     let Watcher { plane, until, .. } = watcher;
     let items = sse::stream(plane.store.clone(), &plane.hub, watch, plane.shutdown.clone());
     // Sends the head and the first bytes at once, and says how soon to come back.
     let hello = Event::default().retry(RETRY).comment("linecard events");
     let hello = futures_util::stream::once(async { hello });
     // A stream outlives its request's check: it ends when the right to it does.
-    let items = items.take_until(until);
+    let items = items.take_until(until).map(move |item| match item {
+        Item::Record(record) => Item::Record(shown(record)),
+        item @ (Item::Passing(_) | Item::Reset(_) | Item::Ping | Item::End(_)) => item,
+    });
     let events = Exclusive::new(hello.chain(items.map(event)).map(Ok::<_, Infallible>));
     let mut response = warp::sse::reply(events).into_response();
     let headers = response.headers_mut();
@@ -113,6 +144,10 @@ fn event(item: Item) -> Event {
             .id(record.seq.to_string())
             .event(record.kind.clone())
             .data(record.json()),
+        // No id: a client that comes back asks for what follows the last event.
+        Item::Passing(passing) => {
+            Event::default().event(passing.kind.clone()).data(passing.json.clone())
+        }
         Item::Reset(reset) => {
             Event::default().id(reset.resumes_after.to_string()).event("reset").data(reset.json())
         }
@@ -162,6 +197,30 @@ mod tests {
         assert_eq!(after(Some("9"), &[("after", "3")]), Some(Seq(9)));
         assert_eq!(after(None, &[("after", "3")]), Some(Seq(3)));
         assert_eq!(after(Some(""), &[]), None);
+    }
+
+    #[test]
+    fn a_ticket_shows_what_it_was_given_for_and_no_more() {
+        let narrowed = |pairs: &[_], only: &Watched| {
+            let mut watch = watch(tenant(), None, &queries(pairs)).unwrap();
+            narrow(&mut watch, Some(only)).map(|()| (watch.call, watch.run))
+        };
+        let (call, run) = (CallId::new("c_1").unwrap(), RunId::new("run_1").unwrap());
+        let (of_call, of_run) = (Watched::Call(call.clone()), Watched::Run(run.clone()));
+        assert_eq!(narrowed(&[], &of_call), Ok((Some(call.clone()), None)));
+        assert_eq!(narrowed(&[("run", "run_1")], &of_run), Ok((None, Some(run.clone()))));
+        // Both: one call of the run.
+        assert_eq!(narrowed(&[("call", "c_1")], &of_run), Ok((Some(call), Some(run))));
+        assert_eq!(narrowed(&[("call", "c_2")], &of_call).unwrap_err().code, "call_not_found");
+        assert_eq!(narrowed(&[("run", "run_2")], &of_run).unwrap_err().code, "run_not_found");
+    }
+
+    #[test]
+    fn only_who_asks_for_it_gets_what_is_told_for_the_moment() {
+        let wants = |pairs: &[_]| watch(tenant(), None, &queries(pairs)).map(|it| it.ephemeral);
+        assert!(!wants(&[]).unwrap() && !wants(&[("ephemeral", "false")]).unwrap());
+        assert!(wants(&[("ephemeral", "true")]).unwrap());
+        assert_eq!(wants(&[("ephemeral", "yes")]).unwrap_err().code, "ephemeral_malformed");
     }
 
     #[test]

@@ -13,6 +13,8 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use super::auth::{Client, keyed};
+use super::once::{self, Next, Request};
+use super::version::{Shown, shown};
 use super::{done, read_body};
 use crate::access::key::{ApiKey, KeyId};
 use crate::access::scope::{RESOURCES, Scopes};
@@ -21,6 +23,7 @@ use crate::error::Problem;
 use crate::events::rfc3339;
 use crate::http::body;
 use crate::plane::Plane;
+use crate::store::idempotency::Once;
 use crate::store::{Added, Store, StoredKey};
 
 /// `/v1/keys`.
@@ -28,8 +31,11 @@ pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
     let create = warp::path!("v1" / "keys")
         .and(warp::post())
         .and(keyed(plane))
+        .and(once::key())
         .and(body(BODY_BYTES_MAX))
-        .and_then(|client: Client, body: Bytes| async move { done(create(&client, &body).await) });
+        .and_then(|client: Client, key: Option<String>, body: Bytes| async move {
+            shown(create(&client, key.as_deref(), &body).await)
+        });
     let list = warp::path!("v1" / "keys")
         .and(warp::get())
         .and(keyed(plane))
@@ -55,16 +61,43 @@ struct Wish {
     tenant: Option<TenantId>,
 }
 
-/// `POST /v1/keys`. Without scopes the new key may do what the asking one may.
-async fn create(client: &Client, body: &[u8]) -> Result<(StatusCode, Value), Problem> {
+/// `POST /v1/keys`.
+async fn create(client: &Client, key: Option<&str>, body: &[u8]) -> Result<Shown, Problem> {
     let wish: Wish = read_body(body)?;
+    let tenant = wish.tenant.as_ref().unwrap_or(&client.tenant).clone();
+    if tenant != client.tenant {
+        client.must_be_operator()?;
+        is_there(client, &tenant).await?;
+    }
+    // Of the tenant whose key it will be: both are written in one transaction.
+    match once::begin_for(client, &tenant, &Request { key, what: "keys", body }).await? {
+        Next::Say(shown) => Ok(shown),
+        Next::Do(once) => {
+            let made = make(client, tenant, wish, once.as_ref()).await;
+            once::end_secret(client, once, made).await
+        }
+    }
+}
+
+/// Whether there is such a tenant; it may have been made a moment ago.
+async fn is_there(client: &Client, tenant: &TenantId) -> Result<(), Problem> {
+    let tenants = &client.plane.tenants;
+    if tenants.get(tenant).is_none() {
+        tenants.refresh().await?;
+    }
+    tenants.get(tenant).map(drop).ok_or_else(no_tenant)
+}
+
+/// Without scopes the new key may do what the asking one may.
+async fn make(
+    client: &Client,
+    tenant: TenantId,
+    wish: Wish,
+    once: Option<&Once>,
+) -> Result<Shown, Problem> {
     if wish.name.trim().is_empty() || wish.name.len() > NAME_BYTES_MAX {
         let detail = format!("`name` says what the key is for, in 1 to {NAME_BYTES_MAX} bytes.");
         return Err(unprocessable("key_name_malformed", detail));
-    }
-    let tenant = wish.tenant.unwrap_or_else(|| client.tenant.clone());
-    if tenant != client.tenant {
-        client.must_be_operator()?;
     }
     let scopes = scopes(client, wish.scopes.as_deref())?;
     let now = clock::wall();
@@ -85,7 +118,7 @@ async fn create(client: &Client, body: &[u8]) -> Result<(StatusCode, Value), Pro
         used_at: None,
         revoked_at: None,
     };
-    match client.plane.store.add_api_key(&stored, &client.key).await? {
+    match client.plane.store.add_api_key_once(&stored, once, &client.key).await? {
         Added::Done => {}
         Added::TooMany => {
             let detail = format!(
@@ -94,14 +127,11 @@ async fn create(client: &Client, body: &[u8]) -> Result<(StatusCode, Value), Pro
             );
             return Err(unprocessable("keys_too_many", detail));
         }
-        Added::NoTenant => {
-            let detail = "`tenant` names none. `control tenant create` makes one.";
-            return Err(unprocessable("tenant_not_found", detail));
-        }
+        Added::NoTenant => return Err(no_tenant()),
     }
     let mut shown = json_of(&stored);
     shown["key"] = key.to_text().reveal().into();
-    Ok((StatusCode::CREATED, shown))
+    Ok(Shown::new(StatusCode::CREATED, shown, None))
 }
 
 /// Nobody hands on what they do not have.
@@ -171,6 +201,11 @@ fn json_of(key: &StoredKey) -> Value {
         "used_at": key.used_at.map(rfc3339),
         "revoked_at": key.revoked_at.map(rfc3339),
     })
+}
+
+fn no_tenant() -> Problem {
+    let detail = "`tenant` names none. `control tenant create` makes one.";
+    unprocessable("tenant_not_found", detail)
 }
 
 fn no_key() -> Problem {

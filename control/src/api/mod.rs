@@ -33,11 +33,20 @@ pub mod transcript;
 pub mod events;
 pub mod tickets;
 
+pub mod nodes;
+
 pub mod audit;
 pub mod credentials;
 pub mod keys;
 pub mod tenant;
 pub mod webhooks;
+
+pub mod usage;
+
+pub mod compat;
+
+pub mod docs;
+pub mod openapi;
 
 /// Every resource.
 pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
@@ -70,6 +79,14 @@ pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
         .or(tenant::routes(plane))
         .unify()
         .or(webhooks::routes(plane))
+        .unify()
+        .or(usage::routes(plane))
+        .unify()
+        .or(compat::routes(plane))
+        .unify()
+        .or(nodes::routes(plane))
+        .unify()
+        .or(openapi::routes())
         .unify()
         .boxed()
 }

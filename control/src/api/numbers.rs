@@ -137,7 +137,8 @@ async fn make(client: &Client, body: &[u8], once: Option<&Once>) -> Result<Shown
     let number = e164(number, "number")?;
     let route = route(client, wish).await?;
     let store = &client.plane.store;
-    let made = store.create_number(&client.tenant, (number, route), once, clock::wall()).await?;
+    let (wish, now) = ((number, route), clock::wall());
+    let made = store.create_number(&client.tenant, wish, once, &client.key, now).await?;
     saved(client, made, StatusCode::CREATED).await
 }
 
@@ -172,7 +173,8 @@ async fn update(
         return Err(unprocessable("number_renamed", detail));
     }
     let change = (route(client, wish).await?, expected);
-    let changed = store.update_number(&client.tenant, &number, change, clock::wall()).await?;
+    let (tenant, key, now) = (&client.tenant, &client.key, clock::wall());
+    let changed = store.update_number(tenant, &number, change, key, now).await?;
     saved(client, changed, StatusCode::OK).await
 }
 
@@ -181,7 +183,8 @@ async fn delete(client: &Client, id: &str, version: Option<&str>) -> Result<(), 
     let number = number_of(id)?;
     let expected = expected(version)?.unwrap_or(Expected::Any);
     let store = &client.plane.store;
-    match store.delete_number(&client.tenant, &number, expected, clock::wall()).await? {
+    let (tenant, key, now) = (&client.tenant, &client.key, clock::wall());
+    match store.delete_number(tenant, &number, expected, key, now).await? {
         Changed::Done(()) => {
             learn(&client.plane).await;
             Ok(())

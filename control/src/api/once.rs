@@ -2,10 +2,14 @@
 //!
 //! The same key and the same body get the same answer for a day; another body is a mistake. A
 //! request that is refused has done nothing, and frees its key.
+//!
+//! An answer that shows a secret (a key, a webhook, a session) is not kept: who asks again is told
+//! the id of what was made, and that its secret was shown.
 
 use http::StatusCode;
+use link::id::TenantId;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use warp::{Filter, Rejection};
 
@@ -40,12 +44,21 @@ pub(super) enum Next {
 
 /// Looks whether a request has come before.
 pub(super) async fn begin(client: &Client, request: &Request<'_>) -> Result<Next, Problem> {
+    begin_for(client, &client.tenant, request).await
+}
+
+/// The same for what is made for another tenant, whose the key is then.
+pub(super) async fn begin_for(
+    client: &Client,
+    tenant: &TenantId,
+    request: &Request<'_>,
+) -> Result<Next, Problem> {
     let Some(key) = request.key else { return Ok(Next::Do(None)) };
     let key = read(key)?;
     let digest = Sha256::new().chain_update(request.what).chain_update([0]);
     let digest = digest.chain_update(request.body).finalize();
     let store = &client.plane.store;
-    match store.begin_once(&client.tenant, key, &digest, clock::wall()).await? {
+    match store.begin_once(tenant, key, &digest, clock::wall()).await? {
         Begun::Fresh(once) => Ok(Next::Do(Some(once))),
         Begun::Answered(text) => Ok(Next::Say(restore(&text)?)),
         Begun::Unfinished => {
@@ -71,16 +84,31 @@ pub(super) async fn end(
     once: Option<Once>,
     answer: Result<Shown, Problem>,
 ) -> Result<Shown, Problem> {
-    let Some(once) = once else { return answer };
+    keep(client, once, answer.as_ref().ok().map(Kept::whole)).await;
+    answer
+}
+
+/// The same for an answer that shows a secret: only the id of what was made is kept.
+pub(super) async fn end_secret(
+    client: &Client,
+    once: Option<Once>,
+    answer: Result<Shown, Problem>,
+) -> Result<Shown, Problem> {
+    keep(client, once, answer.as_ref().ok().map(Kept::without_secret)).await;
+    answer
+}
+
+/// Keeps what is to be kept of an answer; `None` of a refusal.
+async fn keep(client: &Client, once: Option<Once>, kept: Option<Kept>) {
+    let Some(once) = once else { return };
     let store = &client.plane.store;
-    let kept = match &answer {
-        Ok(shown) => store.answer_once(&once, &written(shown)).await,
-        Err(_) => store.forget_once(&once).await,
+    let done = match kept {
+        Some(kept) => store.answer_once(&once, &kept.to_text()).await,
+        None => store.forget_once(&once).await,
     };
-    if let Err(error) = kept {
+    if let Err(error) = done {
         tracing::warn!(error = error.explain(), "an answer is not kept for a repeated request");
     }
-    answer
 }
 
 /// An answer as it is kept.
@@ -89,23 +117,47 @@ struct Kept {
     status: u16,
     body: Value,
     version: Option<u32>,
+    /// Whether it showed a secret: then the body is only what says which thing was made.
+    #[serde(default)]
+    had_secret: bool,
 }
 
-fn written(shown: &Shown) -> Vec<u8> {
-    let Shown { status, body, version, .. } = shown;
-    let kept = Kept { status: status.as_u16(), body: body.clone(), version: *version };
-    serde_json::to_vec(&kept).expect("JSON is written as JSON")
+impl Kept {
+    fn whole(shown: &Shown) -> Self {
+        let Shown { status, body, version, .. } = shown;
+        let status = status.as_u16();
+        Self { status, body: body.clone(), version: *version, had_secret: false }
+    }
+
+    fn without_secret(shown: &Shown) -> Self {
+        let body = json!({"id": shown.body["id"]});
+        Self { body, had_secret: true, ..Self::whole(shown) }
+    }
+
+    fn to_text(&self) -> Vec<u8> {
+        serde_json::to_vec(self).expect("JSON is written as JSON")
+    }
 }
 
 fn restore(text: &[u8]) -> Result<Shown, Problem> {
     let kept = serde_json::from_slice::<Kept>(text).ok();
-    let shown = kept.and_then(|Kept { status, body, version }| {
+    if let Some(Kept { body, .. }) = kept.as_ref().filter(|kept| kept.had_secret) {
+        return Err(already_created(body["id"].as_str().unwrap_or_default()));
+    }
+    let shown = kept.and_then(|Kept { status, body, version, .. }| {
         Some(Shown { status: StatusCode::from_u16(status).ok()?, body, version, is_repeated: true })
     });
     shown.ok_or_else(|| {
         let detail = "What was answered to this Idempotency-Key cannot be read; use another key.";
         Problem::new(StatusCode::CONFLICT, "idempotency_unfinished", detail)
     })
+}
+
+/// What was made cannot be shown again with its secret.
+fn already_created(id: &str) -> Problem {
+    let detail = "A request with this Idempotency-Key made what has this `id`, and was shown its \
+        secret, which is shown once. If that answer is lost, take it away and ask with another key.";
+    Problem::new(StatusCode::CONFLICT, "already_created", detail).about(id)
 }
 
 /// A key, with or without the quotes that the draft standard puts around it.
@@ -126,6 +178,21 @@ const KEY_CHARS_MAX: usize = 255;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_is_not_kept_and_what_it_belongs_to_is_named() {
+        let body = json!({"id": "wh_1", "secret": "whsec_hush"});
+        let shown = Shown::new(StatusCode::CREATED, body, None);
+        let kept = Kept::without_secret(&shown).to_text();
+        assert!(!String::from_utf8_lossy(&kept).contains("hush"));
+        let problem = restore(&kept).err().unwrap();
+        assert_eq!((problem.status.as_u16(), problem.code), (409, "already_created"));
+        assert_eq!(problem.id.as_deref(), Some("wh_1"));
+        let whole = restore(&Kept::whole(&shown).to_text()).ok().unwrap();
+        assert_eq!((whole.body, whole.is_repeated), (shown.body, true));
+        // As it was written before there were answers with secrets.
+        assert!(restore(br#"{"status":201,"body":{},"version":null}"#).is_ok());
+    }
 
     #[test]
     fn a_key_is_the_same_with_and_without_quotes() {

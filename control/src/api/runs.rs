@@ -22,7 +22,7 @@ use super::version::{Shown, shown};
 use super::{calls, done};
 use crate::clock;
 use crate::dialer::plan::{Plan, WITHIN_SECONDS};
-use crate::dialer::{self, Wish, new_call_id};
+use crate::dialer::{self, Wish};
 use crate::error::Problem;
 use crate::events::rfc3339;
 use crate::http::{body, queries};
@@ -86,24 +86,20 @@ async fn start(client: &Client, key: Option<&str>, body: &[u8]) -> Result<Shown,
     }
 }
 
-/// Everything is checked before the first call: a run that is refused called nobody. What the
-/// carrier then says about one call is that call's business.
-async fn place(client: &Client, body: &[u8], once: Option<&Once>) -> Result<Shown, Problem> {
+/// Everything is checked before the first call, and all calls are queued in one: a run that is
+/// refused called nobody. What the carrier then says about one call is that call's business.
+pub(super) async fn place(
+    client: &Client,
+    body: &[u8],
+    once: Option<&Once>,
+) -> Result<Shown, Problem> {
     let run = Run { id: new_run_id(), calls: 0, created_at: clock::wall() };
     let wishes = wishes(client, body, &run.id).await?;
     let run = Run { calls: u32::try_from(wishes.len()).unwrap_or(u32::MAX), ..run };
     let Client { plane, tenant, .. } = client;
-    plane.store.create_run(tenant, &run, once).await?;
     // They wait for their turns: a run of many callees is not answered when the last one rings.
-    for wish in wishes {
-        let queued = dialer::enqueue(plane, tenant, new_call_id(), (wish, None)).await;
-        // The answer shows each call as it is; one that was not even made is missing there.
-        if let Err(problem) = queued {
-            tracing::warn!(run = %run.id, code = problem.code, "a call of a run is not queued");
-        }
-    }
-    let shown = json_of(&run, &calls_of(client, &run.id).await?);
-    Ok(Shown::new(StatusCode::CREATED, shown, None))
+    let calls = dialer::start_run(plane, tenant, &run, (wishes, once)).await?;
+    Ok(Shown::new(StatusCode::CREATED, json_of(&run, &calls), None))
 }
 
 /// `GET /v1/runs`, newest first.

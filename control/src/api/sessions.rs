@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
-use link::id::{AgentName, TenantId};
+use link::id::AgentName;
 use link::ticket::SESSION_SECONDS;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -20,23 +20,30 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 
 use super::auth::{Client, keyed};
-use super::done;
+use super::once::{self, Next, Request};
+use super::version::{Shown, shown};
+use crate::access::crowd;
 use crate::clock;
 use crate::dialer::new_call_id;
+use crate::directory::{can_answer, no_key};
 use crate::error::Problem;
 use crate::events::rfc3339;
 use crate::http::body;
 use crate::plane::Plane;
 use crate::store::Ending;
 use crate::store::call::{CallEnd, Direction, NewCall, Number};
+use crate::store::idempotency::Once;
 
 /// `/v1/sessions`.
 pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
     warp::path!("v1" / "sessions")
         .and(warp::post())
         .and(keyed(plane))
+        .and(once::key())
         .and(body(BODY_BYTES_MAX))
-        .and_then(|client: Client, body: Bytes| async move { done(create(&client, &body).await) })
+        .and_then(|client: Client, key: Option<String>, body: Bytes| async move {
+            shown(create(&client, key.as_deref(), &body).await)
+        })
         .boxed()
 }
 
@@ -50,9 +57,19 @@ struct Wanted {
     origin: Option<String>,
 }
 
-/// `POST /v1/sessions`. Unknown fields are refused: a misspelt `origin` would make a token that no
-/// page can use.
-async fn create(client: &Client, body: &[u8]) -> Result<(StatusCode, Value), Problem> {
+/// `POST /v1/sessions`.
+async fn create(client: &Client, key: Option<&str>, body: &[u8]) -> Result<Shown, Problem> {
+    match once::begin(client, &Request { key, what: "sessions", body }).await? {
+        Next::Say(shown) => Ok(shown),
+        Next::Do(once) => {
+            let made = make(client, body, once.as_ref()).await;
+            once::end_secret(client, once, made).await
+        }
+    }
+}
+
+/// Unknown fields are refused: a misspelt `origin` would make a token that no page can use.
+async fn make(client: &Client, body: &[u8], once: Option<&Once>) -> Result<Shown, Problem> {
     // Place and kind, not the text, as everywhere.
     let wanted: Wanted = match body {
         [] => Wanted { agent: None, origin: None },
@@ -63,22 +80,30 @@ async fn create(client: &Client, body: &[u8]) -> Result<(StatusCode, Value), Pro
         })?,
     };
     let origin = wanted.origin.as_deref().map(read_origin).transpose()?;
-    begin(&client.plane, &client.tenant, wanted.agent.as_ref(), origin).await
+    if let Some(origin) = &origin {
+        may_have(client, origin)?;
+    }
+    let session = begin(client, wanted.agent.as_ref(), origin, once).await?;
+    Ok(Shown::new(StatusCode::CREATED, session, None))
 }
 
 /// Makes the call, chooses its node, and signs the token.
-async fn begin(
-    plane: &Plane,
-    tenant: &TenantId,
+pub(super) async fn begin(
+    client: &Client,
     agent: Option<&AgentName>,
     origin: Option<String>,
-) -> Result<(StatusCode, Value), Problem> {
+    once: Option<&Once>,
+) -> Result<Value, Problem> {
+    let Client { plane, tenant, .. } = client;
     let spec = plane.directory.newest_or_new(plane, tenant, agent).await?;
     let spec = spec.ok_or_else(|| {
         let detail = "There is no agent of the name in `agent`. GET /v1/agents lists those there \
             are.";
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "agent_not_found", detail)
     })?;
+    if !can_answer(&spec) {
+        return Err(no_key(&spec));
+    }
     let new = NewCall {
         id: new_call_id(),
         tenant: tenant.clone(),
@@ -90,6 +115,8 @@ async fn begin(
         agent_version: spec.version,
         run: None,
     };
+    // Held until it is written down.
+    let _place = crowd::admit(plane, tenant, new.id.as_str()).await.map_err(|_| crowded())?;
     // Placed before it exists: a session that no node takes leaves nothing behind.
     let placed = plane.nodes.place_soon(&new.id, ARRIVE_WITHIN).await;
     let placed = placed.ok().and_then(|node| Some((plane.nodes.page_url(&node)?, node)));
@@ -99,7 +126,7 @@ async fn begin(
         let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "no_node", detail);
         return Err(problem.again_after(1));
     };
-    let call = plane.store.create_call(new, clock::wall()).await?.into_call();
+    let call = plane.store.create_call_once(new, once, clock::wall()).await?.into_call();
     let now = clock::wall();
     let until = now.plus_us(SESSION_SECONDS * 1_000_000);
     let token = match plane.tokens.session(&call, &node, origin, now) {
@@ -117,15 +144,32 @@ async fn begin(
     let waiting = plane.store.await_page(&call.tenant, &call.id, &node, until).await?;
     let call = waiting.ok_or_else(Problem::no_call)?;
     tracing::info!(call = %call.id, %node, "a session is made");
-    let shown = json!({
+    Ok(json!({
         "id": call.id.as_str(),
         "token": token,
         "ws_url": ws_url,
         "expires_at": rfc3339(until),
         "agent": call.agent.as_str(),
         "agent_version": call.agent_version,
-    });
-    Ok((StatusCode::CREATED, shown))
+    }))
+}
+
+/// A token is good in one page, which must be one of the tenant's: whoever has the key, but not the
+/// pages, cannot have a stranger's page speak for the tenant.
+fn may_have(client: &Client, origin: &str) -> Result<(), Problem> {
+    if client.plane.tenants.may_ask(&client.tenant, origin) {
+        return Ok(());
+    }
+    let detail = "`origin` is not one of your web pages. Add it, exactly as the browser says it: \
+        PATCH /v1/tenant {\"origins\": [...]}, or `control tenant set`.";
+    Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "origin_not_allowed", detail))
+}
+
+/// The tenant has as many calls as it may have.
+fn crowded() -> Problem {
+    let detail = "As many calls are under way as you may have at once: `limits.calls_max` of \
+        GET /v1/tenant, which the operator sets. Try again when one is over.";
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "calls_max_reached", detail).again_after(AGAIN_S)
 }
 
 /// An origin as a browser states it.
@@ -143,6 +187,9 @@ fn read_origin(text: &str) -> Result<String, Problem> {
     }
     Ok(url.origin().ascii_serialization())
 }
+
+/// Seconds after which a session may be wanted again; a call lasts longer, but one of several may end.
+const AGAIN_S: u32 = 5;
 
 /// What calls when it is no page.
 const PROGRAM: &str = "program";

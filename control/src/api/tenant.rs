@@ -182,7 +182,8 @@ fn json_of(tenant: &Tenant) -> Value {
             "spend_day_cents_max": limits.spend_day_cents_max,
             "requests_second_max": limits.requests_second_max,
         },
-        "created_at": rfc3339(tenant.created_at),
+        // The first tenant was there before anybody made one.
+        "created_at": (tenant.created_at.0 > 0).then(|| rfc3339(tenant.created_at)),
     })
 }
 

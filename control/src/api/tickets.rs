@@ -1,7 +1,10 @@
 //! Tickets of event streams: `POST /v1/events/tickets`, and who watches by one.
 //!
 //! A page's `EventSource` can send no header, so the right to watch stands in its address. It is
-//! worth little to whoever finds it in a log: one call, on pages of one origin, for a while.
+//! worth little to whoever finds it in a log: one call or one run, on pages of one origin, for a
+//! while.
+//!
+//! Nothing is stored, and a ticket more does no harm: this takes no `Idempotency-Key`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +15,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, select};
 use http::StatusCode;
 use http::header::{self, HeaderMap};
-use link::id::{CallId, TenantId, WallTime};
+use link::id::{CallId, RunId, TenantId, WallTime};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use warp::filters::BoxedFilter;
@@ -20,6 +23,7 @@ use warp::reply::Response;
 use warp::{Filter, Rejection};
 
 use super::auth::{self, Asked, Client, asked, keyed};
+use super::runs::no_run;
 use super::{done, read_body};
 use crate::access::key::KeyId;
 use crate::access::known::Closed;
@@ -75,7 +79,8 @@ pub(super) fn watching(
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wish {
-    call: CallId,
+    call: Option<CallId>,
+    run: Option<RunId>,
     origin: String,
     expires_in_seconds: Option<u32>,
 }
@@ -95,12 +100,12 @@ async fn create(client: &Client, body: &[u8]) -> Result<(StatusCode, Value), Pro
             format!("`expires_in_seconds` is a number from {SECONDS_MIN} to {SECONDS_MAX}.");
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "expiry_malformed", detail));
     }
-    plane.store.call(&client.tenant, &wish.call).await?.ok_or_else(Problem::no_call)?;
+    let what = watched(client, wish.call, wish.run).await?;
     let now = clock::wall();
     let expires_at = now.seconds() + i64::from(seconds);
     let ticket = WatchTicket {
         tenant: client.tenant.clone(),
-        what: Watched::Call(wish.call),
+        what,
         origin: origin.as_str().to_owned(),
         key: client.key.as_str().to_owned(),
         expires_at,
@@ -114,6 +119,29 @@ async fn create(client: &Client, body: &[u8]) -> Result<(StatusCode, Value), Pro
     let expires_at = rfc3339(WallTime(expires_at * 1_000_000));
     let shown = json!({"ticket": ticket, "url": url, "expires_at": expires_at});
     Ok((StatusCode::CREATED, shown))
+}
+
+/// What is to be watched: one thing, which is there.
+async fn watched(
+    client: &Client,
+    call: Option<CallId>,
+    run: Option<RunId>,
+) -> Result<Watched, Problem> {
+    let (store, tenant) = (&client.plane.store, &client.tenant);
+    match (call, run) {
+        (Some(call), None) => {
+            store.call(tenant, &call).await?.ok_or_else(Problem::no_call)?;
+            Ok(Watched::Call(call))
+        }
+        (None, Some(run)) => {
+            store.run(tenant, &run).await?.ok_or_else(no_run)?;
+            Ok(Watched::Run(run))
+        }
+        (Some(_), Some(_)) | (None, None) => {
+            let detail = "The body names what is to be watched: a `call` or a `run`, one of them.";
+            Err(Problem::new(StatusCode::BAD_REQUEST, "body_malformed", detail))
+        }
+    }
 }
 
 /// Who comes with a ticket. Everything that it was given for must still hold.

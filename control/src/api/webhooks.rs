@@ -16,21 +16,27 @@ use warp::reply::Response;
 
 use super::auth::{Client, keyed};
 use super::done;
+use super::once::{self, Next, Request};
+use super::version::{Shown, shown};
 use crate::clock;
 use crate::error::Problem;
 use crate::events::rfc3339;
 use crate::http::body;
 use crate::plane::Plane;
+use crate::store::idempotency::Once;
 use crate::store::webhooks::{DeadLetter, NewWebhook, Webhook};
 use crate::webhooks::new_secret;
 
 /// `/v1/webhooks`.
 pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
-    let make = warp::path!("v1" / "webhooks")
+    let create = warp::path!("v1" / "webhooks")
         .and(warp::post())
         .and(keyed(plane))
+        .and(once::key())
         .and(body(BODY_BYTES_MAX))
-        .and_then(|client: Client, body: Bytes| async move { done(make(&client, &body).await) });
+        .and_then(|client: Client, key: Option<String>, body: Bytes| async move {
+            shown(create(&client, key.as_deref(), &body).await)
+        });
     let list = warp::path!("v1" / "webhooks")
         .and(warp::get())
         .and(keyed(plane))
@@ -47,7 +53,7 @@ pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
         .and(warp::delete())
         .and(keyed(plane))
         .and_then(|id: String, client: Client| async move { done(remove(&client, &id).await) });
-    make.or(list).unify().or(show).unify().or(dead).unify().or(remove).unify().boxed()
+    create.or(list).unify().or(show).unify().or(dead).unify().or(remove).unify().boxed()
 }
 
 /// The body of `POST /v1/webhooks`.
@@ -60,7 +66,17 @@ struct Wish {
 }
 
 /// `POST /v1/webhooks`.
-async fn make(client: &Client, body: &[u8]) -> Result<(StatusCode, Value), Problem> {
+async fn create(client: &Client, key: Option<&str>, body: &[u8]) -> Result<Shown, Problem> {
+    match once::begin(client, &Request { key, what: "webhooks", body }).await? {
+        Next::Say(shown) => Ok(shown),
+        Next::Do(once) => {
+            let made = make(client, body, once.as_ref()).await;
+            once::end_secret(client, once, made).await
+        }
+    }
+}
+
+async fn make(client: &Client, body: &[u8], once: Option<&Once>) -> Result<Shown, Problem> {
     let wish: Wish = serde_json::from_slice(body).map_err(|error| {
         let at = format!("line {}, column {}", error.line(), error.column());
         let detail = format!("The body is not {{\"url\", \"types\"?}} ({at}).");
@@ -90,10 +106,10 @@ async fn make(client: &Client, body: &[u8]) -> Result<(StatusCode, Value), Probl
     let id = format!("wh_{}", Uuid::now_v7().simple());
     let Wish { url, types } = wish;
     let new = NewWebhook { id, tenant: tenant.clone(), url, types, secret };
-    let made = plane.store.make_webhook(&new, clock::wall()).await?;
+    let made = plane.store.make_webhook(&new, once, clock::wall()).await?;
     let mut shown = json_of(&made);
     shown["secret"] = new.secret.reveal().into();
-    Ok((StatusCode::CREATED, shown))
+    Ok(Shown::new(StatusCode::CREATED, shown, None))
 }
 
 /// `GET /v1/webhooks`.

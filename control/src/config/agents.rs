@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use link::agent::AgentSpec;
+use link::agent::{AgentSpec, Provider};
 use link::agent_file::AgentFile;
 use link::id::{AgentName, TenantId};
 use link::secret::Secret;
@@ -91,6 +91,25 @@ pub fn read(text: &str, key_of: impl Fn(&str) -> Option<Secret>) -> Result<Agent
     let specs: BTreeMap<_, _> = file.agent.into_iter().map(key).collect();
     if mistakes.is_empty() { Ok(Agents { default, specs }) } else { Err(mistakes) }
 }
+
+/// The agent that answers when there is no file, with a model of the provider's when one is named.
+///
+/// # Errors
+/// When its provider has no key.
+pub fn standard(
+    model: Option<&str>,
+    key_of: impl Fn(&str) -> Option<Secret>,
+) -> Result<Agents, Vec<String>> {
+    let mut agents = read(include_str!("agents/standard.toml"), key_of)?;
+    for spec in agents.specs.values_mut() {
+        let Provider::OpenaiRealtime { model: theirs, .. } = &mut Arc::make_mut(spec).provider;
+        model.unwrap_or(STANDARD_MODEL).clone_into(theirs);
+    }
+    Ok(agents)
+}
+
+/// The model of the standard agent, when the environment names no realtime model.
+pub const STANDARD_MODEL: &str = "gpt-realtime-2.1";
 
 /// The one agent's name, when there is only one: it needs no `default`.
 fn only(agents: &[AgentSpec]) -> Option<AgentName> {

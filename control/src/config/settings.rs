@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use super::aliases::{ALIASES, Alias};
+
 /// One setting.
 #[derive(Debug)]
 pub struct Setting {
@@ -64,10 +66,11 @@ pub const SETTINGS: &[Setting] = &[
     ),
     says(
         "CONTROL_API_KEYS",
-        Default::Required,
+        Default::Absent,
         Form::Secret("keys of at least 24 characters, separated by commas"),
         "The operator's keys: everything of the tenant default, and the whole installation. Two at a \
-         time let one be replaced without a gap; applications get theirs from POST /v1/keys.",
+         time let one be replaced without a gap; applications get theirs from POST /v1/keys, or, \
+         where no such key is set, from `control key create`.",
     ),
     says(
         "CONTROL_PROXIES",
@@ -77,8 +80,43 @@ pub const SETTINGS: &[Setting] = &[
          address.",
     ),
     says(
-        "CONTROL_AGENT_FILE",
+        "ALLOWED_ORIGINS",
         Default::Absent,
+        Form::Open("origins of web pages, separated by commas"),
+        "Pages that may ask for the tenant `default` with a key, beside those of PATCH /v1/tenant. \
+         What is no origin (a wildcard) is passed over with a warning.",
+    ),
+    says(
+        "FRONTEND_URL",
+        Default::Absent,
+        Form::Open("the address of a web page"),
+        "Its origin is one more of those. It opens no compatible route: that is \
+         CONTROL_COMPAT_ORIGIN's alone.",
+    ),
+    says(
+        "CONTROL_COMPAT_ORIGIN",
+        Default::Absent,
+        Form::Open(
+            "https://host[:port] of web pages, http:// on loopback only, separated by commas",
+        ),
+        "Opens the compatible routes (/api/...) to these pages, without a key. An Origin is not \
+         authentication: programs write what they like, so bound what calls may cost.",
+    ),
+    says(
+        "GOOGLE_PLACES_API_KEY",
+        Default::Absent,
+        Form::Secret("a Google Maps Platform key with the Places API (New)"),
+        "GET /api/search looks businesses up with it; without it, that route says so.",
+    ),
+    says(
+        "CONTROL_PLACES_URL",
+        Default::Text("https://places.googleapis.com"),
+        Form::Open("https://host[:port], or http:// to a loopback address; no path"),
+        "Another Places API, or a fake one.",
+    ),
+    says(
+        "CONTROL_AGENT_FILE",
+        Default::Computed("one agent, `assistant`, with OPENAI_API_KEY"),
         Form::Open("TOML, as in examples/agents.toml"),
         "Who answers from the start; others are made with the API. Relays get all over the link.",
     ),
@@ -87,6 +125,12 @@ pub const SETTINGS: &[Setting] = &[
         Default::Absent,
         Form::Secret("a provider key"),
         "The key of OpenAI agents of the tenant `default`; needed unless their service is on loopback.",
+    ),
+    says(
+        "VOICE_AGENT_MODEL",
+        Default::Computed("gpt-realtime-2.1"),
+        Form::Open("a realtime model"),
+        "The model of the agent that answers when there is no agent file.",
     ),
     says(
         "TWILIO_ACCOUNT_SID",
@@ -126,6 +170,12 @@ pub const SETTINGS: &[Setting] = &[
         Default::Computed("the edge beside TWILIO_REGION"),
         Form::Open("an edge, for instance dublin"),
         "Where requests enter the carrier's network.",
+    ),
+    says(
+        "TWILIO_VOICE_NAME",
+        Default::Absent,
+        Form::Open("a voice of the carrier's <Say>, for instance Polly.Joanna-Neural"),
+        "Who reads our own sentences when no agent can; the carrier's standard voice if not set.",
     ),
     says(
         "CONTROL_FROM_NUMBER",
@@ -268,6 +318,10 @@ pub fn page() -> String {
             Default::Required => "required".to_owned(),
         };
         let _ = write!(page, "{name}\n    {}; {default}\n    {why}\n", form.words());
+    }
+    page.push_str("\nNames of other hosts stand in for settings that are not set:\n");
+    for Alias { name, of, .. } in ALIASES {
+        let _ = writeln!(page, "    {name} for {of}");
     }
     page
 }

@@ -1,7 +1,9 @@
 use super::*;
+use link::id::TenantId;
 
 const AGENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/agents.toml");
 const KEY: &str = "0123456789abcdef01234567";
+const PLACES: (&str, &str) = ("places-key", "https://places.googleapis.com");
 
 fn environment(changes: &[(&str, &str)]) -> Environment {
     let good = [
@@ -33,9 +35,7 @@ fn what_is_needed_is_enough() {
 fn an_empty_environment_names_everything_that_is_needed() {
     let names: Vec<_> =
         read(&Environment::new()).unwrap_err().0.iter().map(|mistake| mistake.name).collect();
-    let needed =
-        ["CONTROL_PUBLIC_URL", "CONTROL_API_KEYS", "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"];
-    assert_eq!(names, needed);
+    assert_eq!(names, ["CONTROL_PUBLIC_URL", "TWILIO_ACCOUNT_SID", "TWILIO_AUTH_TOKEN"]);
 }
 
 #[test]
@@ -60,6 +60,66 @@ fn each_wrong_setting_is_named_once_and_no_secret_is_repeated() {
     }
     assert_eq!(found.len(), wrong.len());
     assert!(!Mistakes(found).to_string().contains("hunter2"));
+}
+
+#[test]
+fn the_environment_of_another_host_is_enough() {
+    let theirs = [
+        ("PUBLIC_BASE_URL", "https://app.example/"),
+        ("OPENAI_API_KEY", "sk-test"),
+        ("TWILIO_ACCOUNT_SID", "AC00000000000000000000000000000001"),
+        ("TWILIO_AUTH_TOKEN", "token"),
+        ("TWILIO_PHONE_NUMBER", "+15551230001"),
+        ("DATABASE_URL", "postgres://u:p@db/app?sslmode=require"),
+        ("TWILIO_VOICE_NAME", "Polly.Joanna-Neural"),
+        ("VOICE_AGENT_MODEL", "gpt-4o"),
+        ("PORT", "8080"),
+        ("FRONTEND_URL", "https://app.example/start"),
+        ("ALLOWED_ORIGINS", "https://admin.example, *, https://app.example"),
+        ("GOOGLE_PLACES_API_KEY", "places-key"),
+    ];
+    let theirs = theirs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let (config, _) = read(&theirs.clone().into()).unwrap();
+    assert_eq!(config.public.as_str(), "https://app.example");
+    assert_eq!(config.listen.to_string(), "0.0.0.0:8080");
+    assert_eq!(config.from.as_ref().map(Number::as_str), Some("+15551230001"));
+    assert!(config.door.database_url.reveal().starts_with("postgres://"));
+    assert_eq!(config.carrier_voice.as_deref(), Some("Polly.Joanna-Neural"));
+    let name = config.agents.default_name().unwrap();
+    assert_eq!(name.as_str(), "assistant");
+    assert!(config.agents.newest(&TenantId::new("default").unwrap(), name).is_some());
+    let pages: Vec<_> = config.pages.iter().map(Origin::as_str).collect();
+    assert_eq!(pages, ["https://admin.example", "https://app.example"]);
+    assert!(config.compat_origins.is_empty(), "no name of theirs opens what asks for no key");
+    let places = config.places.as_ref().unwrap();
+    assert_eq!((places.key.reveal(), &*places.url), PLACES);
+    let [keys, passed_over, model] = &config.warnings[..] else { panic!("{:?}", config.warnings) };
+    assert!(keys.contains("`control key create --name first`"), "{keys}");
+    assert!(passed_over.contains("`*` in ALLOWED_ORIGINS"), "{passed_over}");
+    assert!(model.contains("gpt-4o") && model.contains("gpt-realtime-2.1"), "{model}");
+
+    let mut broken: Environment = theirs.into();
+    broken.insert("PORT".into(), "http".into());
+    let found = read(&broken).unwrap_err().to_string();
+    assert!(found.contains("CONTROL_LISTEN") && found.contains("taken from PORT"), "{found}");
+}
+
+#[test]
+fn the_compatible_routes_are_opened_to_exact_origins_with_a_warning() {
+    let name = "CONTROL_COMPAT_ORIGIN";
+    let page = "https://app.example";
+    let (config, _) = read(&environment(&[(name, page)])).unwrap();
+    assert_eq!(config.compat_origins.iter().map(Origin::as_str).collect::<Vec<_>>(), [page]);
+    let [open, unbounded] = &config.warnings[..] else { panic!("{:?}", config.warnings) };
+    assert!(open.contains("An Origin is not authentication"), "{open}");
+    assert!(unbounded.contains("CONTROL_SPEND_DAY_CENTS"), "{unbounded}");
+    let bounded = [(name, page), ("CONTROL_SPEND_DAY_CENTS", "500")];
+    assert_eq!(read(&environment(&bounded)).unwrap().0.warnings.len(), 1);
+    for bad in ["*", "https://app.example/", "http://app.example", "app.example", ","] {
+        let names: Vec<_> = mistakes_of(name, bad).iter().map(|mistake| mistake.name).collect();
+        assert_eq!(names, [name], "{bad}");
+    }
+    assert!(!mistakes_of("CONTROL_PLACES_URL", "http://places.example").is_empty());
 }
 
 #[test]

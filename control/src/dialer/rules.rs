@@ -14,7 +14,7 @@ use super::hours::Hours;
 use crate::error::Problem;
 use crate::plane::Plane;
 use crate::store::call::Number;
-use crate::store::{Bounds, Pacing, StoreError, TenantLimits};
+use crate::store::{Bounds, Pacing, StoreError, Tenant, TenantLimits};
 
 /// The operator's rules for outbound calls.
 #[derive(Debug, Clone)]
@@ -171,17 +171,52 @@ pub async fn check(
     if plane.store.is_unwanted(callee.tenant, callee.to).await? {
         return Ok(Err(Forbidden::DoNotCall));
     }
-    let caps = [rules.spend_day_cents_max, limits.spend_day_cents_max];
-    if let Some(cents_max) = caps.into_iter().flatten().min() {
-        let midnight = WallTime(now.0 - now.0.rem_euclid(DAY_US));
-        let minutes = plane.store.minutes_since(callee.tenant, midnight, now).await?;
-        if minutes.saturating_mul(rules.minute_cents.into()) >= cents_max.into() {
-            let again_s = (midnight.0 + DAY_US - now.0) / 1_000_000 + 1;
-            let again_s = u32::try_from(again_s).unwrap_or(u32::MAX);
-            return Ok(Err(Forbidden::Spend { again_s }));
+    if let Some(cents_max) = cents_max(rules, &limits) {
+        let minutes = plane.store.minutes_since(callee.tenant, midnight(now), now).await?;
+        if let Err(forbidden) = within_cap(rules, cents_max, minutes, now) {
+            return Ok(Err(forbidden));
         }
     }
     Ok(within(callee.to, [rules.hours, callee.hours], now))
+}
+
+/// Whether the day's money is not spent by outbound calls and by sessions of pages together: what
+/// somebody may have made who has no key.
+///
+/// # Errors
+/// That it is, or that the database failed.
+pub async fn check_spend(
+    plane: &Plane,
+    tenant: &TenantId,
+    now: WallTime,
+) -> Result<Result<(), Forbidden>, StoreError> {
+    let limits = plane.tenants.get(tenant).map(|tenant| tenant.limits.clone());
+    let Some(cents_max) = cents_max(&plane.rules, &limits.unwrap_or_default()) else {
+        return Ok(Ok(()));
+    };
+    let since = midnight(now);
+    let calls = plane.store.minutes_since(tenant, since, now).await?;
+    let sessions = plane.store.session_minutes_since(tenant, since, now).await?;
+    Ok(within_cap(&plane.rules, cents_max, calls.saturating_add(sessions), now))
+}
+
+/// What a tenant's day may cost; `None` when nothing bounds it.
+fn cents_max(rules: &Rules, limits: &TenantLimits) -> Option<u32> {
+    [rules.spend_day_cents_max, limits.spend_day_cents_max].into_iter().flatten().min()
+}
+
+/// Whether so many minutes of a day cost less than they may.
+fn within_cap(rules: &Rules, cents_max: u32, minutes: u64, now: WallTime) -> Result<(), Forbidden> {
+    if minutes.saturating_mul(rules.minute_cents.into()) < cents_max.into() {
+        return Ok(());
+    }
+    let again_s = (midnight(now).0 + DAY_US - now.0) / 1_000_000 + 1;
+    Err(Forbidden::Spend { again_s: u32::try_from(again_s).unwrap_or(u32::MAX) })
+}
+
+/// When the day (UTC) began.
+fn midnight(now: WallTime) -> WallTime {
+    WallTime(now.0 - now.0.rem_euclid(DAY_US))
 }
 
 const DAY_US: i64 = 86_400 * 1_000_000;
@@ -198,18 +233,18 @@ fn may_go(places: Option<&Places>, limits: &TenantLimits, callee: Callee<'_>) ->
 }
 
 /// The operator's pace, with what is settled for each tenant: so many calls a minute are one every
-/// so many seconds.
+/// so many seconds, and calls that came in leave fewer slots to those that go out.
 #[must_use]
 pub fn pacing(plane: &Plane) -> Pacing {
-    let bounds = |limits: &TenantLimits| {
+    let bounds = |tenant: &Tenant| {
         let every = |calls: u32| Duration::from_secs(60) / calls.max(1);
-        // None at all a minute is none at once, too.
-        let slots = limits.calls_max.unwrap_or(u32::MAX);
-        let slots = if limits.calls_minute_max == Some(0) { 0 } else { slots };
+        let limits = &tenant.limits;
+        let slots = limits.at_once().unwrap_or(u32::MAX);
+        let slots = slots.saturating_sub(plane.crowd.inbound(&tenant.id));
         Bounds { every: limits.calls_minute_max.map_or(Duration::ZERO, every), slots }
     };
     let tenants = plane.tenants.all();
-    let bounds = tenants.iter().map(|tenant| (tenant.id.clone(), bounds(&tenant.limits)));
+    let bounds = tenants.iter().map(|tenant| (tenant.id.clone(), bounds(tenant)));
     Pacing { tenants: bounds.collect(), ..plane.rules.pacing.clone() }
 }
 

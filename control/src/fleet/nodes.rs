@@ -8,14 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use link::id::{CallId, Epoch, NodeId, WallTime};
-use link::message::Load;
+use link::message::{Load, Version};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::orders::{Order, Unsent};
-use super::placement::{Candidate, choose};
+use super::orders::{Intake, Order, Unsent};
+use super::placement::{Candidate, Weight, choose};
 use super::told::Told;
 use crate::clock;
+use crate::store::{Store, StoreError};
 
 /// The relays of the fleet. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +27,11 @@ pub struct Nodes {
 #[derive(Debug, Default)]
 struct Inner {
     nodes: Mutex<BTreeMap<NodeId, Node>>,
+    /// What operators have said of nodes, those that are away included. Never locked together with
+    /// the nodes.
+    weights: Mutex<Arc<BTreeMap<NodeId, Weight>>>,
+    /// Held while they are read, so that what was read earlier does not come later.
+    weighing: tokio::sync::Mutex<()>,
     changes: watch::Sender<u64>,
 }
 
@@ -35,8 +41,12 @@ pub(super) struct Node {
     epoch: Epoch,
     public_url: String,
     software: String,
+    region: Option<String>,
+    version: Version,
+    joined_at: WallTime,
     /// What it said last; `None` before it said anything.
     load: Option<Load>,
+    heard_at: WallTime,
     /// Calls that were sent to it and are not in its load yet.
     promised: VecDeque<(CallId, WallTime)>,
     /// Which agents it knows, as far as this connection has told it.
@@ -56,6 +66,10 @@ pub struct Arrival {
     pub public_url: String,
     /// Its version, for people.
     pub software: String,
+    /// Where it stands, for people; `None` when it does not say.
+    pub region: Option<String>,
+    /// The version of the link that it speaks.
+    pub version: Version,
 }
 
 /// How a node is doing, for probes and people.
@@ -65,8 +79,18 @@ pub struct NodeState {
     pub node: NodeId,
     /// Its version.
     pub software: String,
+    /// Where it stands; `None` when it does not say.
+    pub region: Option<String>,
+    /// The version of the link that it speaks.
+    pub version: Version,
     /// What it said last; `None` before it said anything.
     pub load: Option<Load>,
+    /// How many calls it gets against others.
+    pub weight: Weight,
+    /// Since when its link is up.
+    pub joined_at: WallTime,
+    /// When it said last how it is doing; since when it is in, before that.
+    pub heard_at: WallTime,
 }
 
 impl Nodes {
@@ -91,14 +115,18 @@ impl Nodes {
             older.replaced.cancel();
             older.stay + 1
         });
-        let Arrival { node, epoch, public_url, software } = arrival;
-        let promised = VecDeque::new();
+        let Arrival { node, epoch, public_url, software, region, version } = arrival;
+        let (promised, now) = (VecDeque::new(), clock::wall());
         let entry = Node {
             stay,
             epoch,
             public_url,
             software,
+            region,
+            version,
+            joined_at: now,
             load: None,
+            heard_at: now,
             promised,
             told: Told::default(),
             orders,
@@ -112,6 +140,8 @@ impl Nodes {
     /// Chooses the node for a call's next stream and counts the call there until its load does.
     #[must_use]
     pub fn place(&self, call: &CallId, now: WallTime) -> Option<NodeId> {
+        let weights = self.weights();
+        let weight_of = |node: &NodeId| weights.get(node).copied().unwrap_or_default();
         let mut nodes = self.nodes();
         for node in nodes.values_mut() {
             // By the distance, not the sign: a wall clock that is set back must not keep promises
@@ -119,7 +149,8 @@ impl Nodes {
             let is_late = |at: WallTime| (now.0 - at.0).unsigned_abs() > PROMISE_US;
             node.promised.retain(|(promised, at)| promised != call && !is_late(*at));
         }
-        let chosen = choose(nodes.iter().map(|(name, node)| node.candidate(name)))?.clone();
+        let candidates = nodes.iter().map(|(name, node)| node.candidate(name, weight_of(name)));
+        let chosen = choose(candidates)?.clone();
         let node = nodes.get_mut(&chosen)?;
         // Forgetting one only makes the node look a little emptier than it is.
         if node.promised.len() == PROMISES_MAX {
@@ -184,12 +215,55 @@ impl Nodes {
     /// All nodes, by name.
     #[must_use]
     pub fn list(&self) -> Vec<NodeState> {
-        let state = |(node, entry): (&NodeId, &Node)| NodeState {
-            node: node.clone(),
-            software: entry.software.clone(),
-            load: entry.load,
-        };
+        let weights = self.weights();
+        let state = |(node, entry): (&NodeId, &Node)| entry.state(node, &weights);
         self.nodes().iter().map(state).collect()
+    }
+
+    /// One node; `None` when its link is down.
+    #[must_use]
+    pub fn state(&self, node: &NodeId) -> Option<NodeState> {
+        let weights = self.weights();
+        self.nodes().get(node).map(|entry| entry.state(node, &weights))
+    }
+
+    /// Reads what operators have said of nodes, in place of what was known of that.
+    ///
+    /// # Errors
+    /// When the database fails; what was known then stays.
+    pub async fn weigh(&self, store: &Store) -> Result<(), StoreError> {
+        let _one_at_a_time = self.inner.weighing.lock().await;
+        self.set_weights(store.node_weights().await?);
+        Ok(())
+    }
+
+    fn set_weights(&self, weights: BTreeMap<NodeId, Weight>) {
+        *self.inner.weights.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(weights);
+    }
+
+    fn weights(&self) -> Arc<BTreeMap<NodeId, Weight>> {
+        let weights = self.inner.weights.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&weights)
+    }
+
+    /// Waits until a node says that it does what it was told of new calls; whether it has, in time.
+    pub async fn obeys(&self, node: &NodeId, intake: Intake, within: Duration) -> bool {
+        let mut changes = self.inner.changes.subscribe();
+        let wanted = intake == Intake::Drained;
+        let said = async {
+            loop {
+                // Before the look, so that what is said during it is looked at again.
+                changes.mark_unchanged();
+                let load = self.state(node).and_then(|state| state.load);
+                if load.is_some_and(|load| load.draining == wanted) {
+                    return true;
+                }
+                if changes.changed().await.is_err() {
+                    return false;
+                }
+            }
+        };
+        tokio::time::timeout(within, said).await.unwrap_or(false)
     }
 
     pub(super) fn nodes(&self) -> MutexGuard<'_, BTreeMap<NodeId, Node>> {
@@ -198,15 +272,29 @@ impl Nodes {
 }
 
 impl Node {
-    fn candidate<'a>(&self, node: &'a NodeId) -> Candidate<'a> {
+    fn candidate<'a>(&self, node: &'a NodeId, weight: Weight) -> Candidate<'a> {
         let promised = u32::try_from(self.promised.len()).unwrap_or(u32::MAX);
         // A node that has not said how it is doing takes no calls.
-        let load = self.load.unwrap_or(Load { calls: 0, calls_max: 0, ready: false });
+        let load = self.load.unwrap_or_default();
         Candidate {
             node,
             calls: load.calls.saturating_add(promised),
             calls_max: load.calls_max,
             ready: load.ready,
+            weight,
+        }
+    }
+
+    fn state(&self, node: &NodeId, weights: &BTreeMap<NodeId, Weight>) -> NodeState {
+        NodeState {
+            node: node.clone(),
+            software: self.software.clone(),
+            region: self.region.clone(),
+            version: self.version,
+            load: self.load,
+            weight: weights.get(node).copied().unwrap_or_default(),
+            joined_at: self.joined_at,
+            heard_at: self.heard_at,
         }
     }
 }
@@ -246,7 +334,7 @@ impl Stay {
 
     /// The node says how it is doing.
     pub fn set_load(&self, load: Load) {
-        self.entry(|entry| entry.load = Some(load));
+        self.entry(|entry| (entry.load, entry.heard_at) = (Some(load), clock::wall()));
         // Whoever waits looks at everything again, so a count is enough of a message.
         self.nodes.inner.changes.send_modify(|changes| *changes += 1);
     }
@@ -307,11 +395,13 @@ mod tests {
             epoch: Epoch(epoch),
             public_url: "wss://media.example".into(),
             software: "test".into(),
+            region: None,
+            version: link::message::VERSION,
         })
     }
 
     fn load(calls: u32) -> Load {
-        Load { calls, calls_max: 3, ready: true }
+        Load { calls, calls_max: 3, ready: true, ..Load::default() }
     }
 
     fn call(n: usize) -> CallId {
@@ -331,10 +421,41 @@ mod tests {
     }
 
     #[test]
+    fn a_weight_holds_for_nodes_that_are_there_and_for_one_that_comes() {
+        let nodes = Nodes::new();
+        let names = ["a", "b"].map(|name| NodeId::new(name).unwrap());
+        let a = join(&nodes, "a", 1);
+        a.set_load(load(0));
+        let none = Weight::new(0).unwrap();
+        nodes.set_weights(names.clone().map(|name| (name, none)).into());
+        assert_eq!(nodes.place(&call(1), NOW), None);
+        let b = join(&nodes, "b", 1);
+        b.set_load(load(0));
+        assert_eq!(nodes.place(&call(1), NOW), None);
+        assert_eq!(nodes.state(&names[1]).unwrap().weight, none);
+        nodes.set_weights([(names[0].clone(), none)].into());
+        assert_eq!(nodes.place(&call(1), NOW).as_ref(), Some(&names[1]));
+        assert_eq!(nodes.state(&names[1]).unwrap().weight, Weight::FULL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_obeys_when_it_says_so_and_not_before() {
+        let (nodes, within) = (Nodes::new(), Duration::from_secs(2));
+        let a = join(&nodes, "a", 1);
+        a.set_load(load(0));
+        assert!(nodes.obeys(a.node(), Intake::Open, within).await);
+        assert!(!nodes.obeys(a.node(), Intake::Drained, within).await);
+        let (obeys, ()) = tokio::join!(nodes.obeys(a.node(), Intake::Drained, within), async {
+            a.set_load(Load { draining: true, ready: false, ..load(1) });
+        });
+        assert!(obeys);
+    }
+
+    #[test]
     fn a_promise_ends_with_its_stream_or_after_a_while_and_counts_once() {
         let nodes = Nodes::new();
         let a = join(&nodes, "a", 1);
-        a.set_load(Load { calls: 0, calls_max: 1, ready: true });
+        a.set_load(Load { calls_max: 1, ..load(0) });
         assert!(nodes.place(&call(1), NOW).is_some());
         assert!(nodes.place(&call(1), NOW).is_some(), "the same call asks again");
         assert!(nodes.place(&call(2), NOW).is_none());

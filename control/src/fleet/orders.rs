@@ -27,15 +27,29 @@ pub enum Order {
     Announce(Announcement),
     /// A version of an agent that calls may begin with from now on.
     Agent(KnownAgent),
+    /// Whether it is to take new calls.
+    Intake(Intake),
 }
 
-/// A spec as it is told. Two of one agent and version are the same: a version never changes.
+/// Whether a node is to take new calls, as an operator says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intake {
+    /// It takes them.
+    Open,
+    /// It takes none; those that it carries go on.
+    Drained,
+}
+
+/// A spec as it is told. Two of one agent and version are the same when they have the same key:
+/// nothing else of a version changes.
 #[derive(Debug, Clone)]
 pub struct KnownAgent(pub Arc<AgentSpec>);
 
 impl PartialEq for KnownAgent {
     fn eq(&self, other: &Self) -> bool {
-        AgentKey::of(&self.0) == AgentKey::of(&other.0)
+        let (ours, theirs) = (&self.0, &other.0);
+        let is_same_key = ours.provider.api_key().reveal() == theirs.provider.api_key().reveal();
+        AgentKey::of(ours) == AgentKey::of(theirs) && is_same_key
     }
 }
 
@@ -49,6 +63,7 @@ impl From<Order> for ToRelay {
             }
             Order::Announce(announcement) => Self::Announce(announcement),
             Order::Agent(KnownAgent(spec)) => Self::Agent(Box::new(AgentSpec::clone(&spec))),
+            Order::Intake(intake) => Self::Drain { on: intake == Intake::Drained },
         }
     }
 }

@@ -47,6 +47,9 @@ impl Route {
     /// The route of a path.
     #[must_use]
     pub fn of(path: &str) -> Self {
+        if let Some(path) = path.strip_prefix("/api/") {
+            return Self::of_compatible(path);
+        }
         match path.strip_prefix("/v1/").unwrap_or_default() {
             "twilio/voice" => Self::Voice,
             "twilio/status" | "twilio/stream" | "twilio/machine" => Self::Status,
@@ -60,6 +63,19 @@ impl Route {
                 Some("runs") => Self::Runs,
                 Some(_) | None => Self::Other,
             },
+        }
+    }
+
+    /// The route that a compatible one adapts.
+    fn of_compatible(path: &str) -> Self {
+        match path {
+            "twilio/outbound" => Self::Voice,
+            "twilio/status" => Self::Status,
+            "start-calls" => Self::Runs,
+            "start-session" => Self::Sessions,
+            "events" => Self::Events,
+            path if path.starts_with("calls/") => Self::Calls,
+            _ => Self::Other,
         }
     }
 }
@@ -77,6 +93,8 @@ label! {
         Hangup => "hangup",
         /// No node takes the call.
         Busy => "busy",
+        /// The tenant has as many calls as it may have.
+        Crowded => "crowded",
         /// Ask again in a second.
         Wait => "wait",
         /// Nothing helps.
@@ -183,5 +201,7 @@ mod tests {
         assert_eq!(Route::of("/v1/twilio/resume/v4.public.x"), Route::Resume);
         assert_eq!(Route::of("/v1/calls/c_1/hang_up"), Route::Calls);
         assert_eq!(Route::of("/v1/callsx"), Route::Other);
+        assert_eq!(Route::of("/api/calls/c_1.x"), Route::Calls);
+        assert_eq!(Route::of("/api/health"), Route::Other);
     }
 }

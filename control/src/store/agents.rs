@@ -9,12 +9,15 @@ use std::collections::BTreeMap;
 use link::agent::{AgentSpec, Tool};
 use link::id::{AgentName, TenantId, WallTime};
 use link::secret::Secret;
+use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::audit::{self, Deed};
 use super::idempotency::Once;
 use super::revisions::next_revision;
 use super::tx::{Scope, Tx, on};
 use super::{Store, StoreError};
+use crate::access::key::KeyId;
 
 /// One version of an agent.
 #[derive(Debug, Clone)]
@@ -86,6 +89,7 @@ impl Store {
         &self,
         spec: AgentSpec,
         once: Option<&Once>,
+        actor: &KeyId,
         now: WallTime,
     ) -> Result<Changed<Agent>, StoreError> {
         let mut tx = self.db().write(Scope::Tenant(&spec.tenant)).await?;
@@ -104,7 +108,8 @@ impl Store {
         if let Some(once) = once {
             once.hold(&mut tx).await?;
         }
-        self.save_agent(tx, spec, &head, Stamp { revision, now }).await
+        let stamp = Stamp { revision, action: "agent.created", actor, now };
+        self.save_agent(tx, spec, &head, stamp).await
     }
 
     /// Gives an agent a new version.
@@ -115,6 +120,7 @@ impl Store {
         &self,
         spec: AgentSpec,
         expected: Expected,
+        actor: &KeyId,
         now: WallTime,
     ) -> Result<Changed<Agent>, StoreError> {
         let mut tx = self.db().write(Scope::Tenant(&spec.tenant)).await?;
@@ -127,7 +133,8 @@ impl Store {
             return Ok(Changed::Stale(head.version));
         }
         let head = Head { version: head.version + 1, ..head };
-        self.save_agent(tx, spec, &head, Stamp { revision, now }).await
+        let stamp = Stamp { revision, action: "agent.changed", actor, now };
+        self.save_agent(tx, spec, &head, stamp).await
     }
 
     /// Takes an agent away. Calls that it has answered go on, and its versions are kept.
@@ -139,6 +146,7 @@ impl Store {
         tenant: &TenantId,
         name: &AgentName,
         expected: Expected,
+        actor: &KeyId,
         now: WallTime,
     ) -> Result<Changed<()>, StoreError> {
         let mut tx = self.db().write(Scope::Tenant(tenant)).await?;
@@ -166,6 +174,9 @@ impl Store {
             .execute(c)
             .await
             .map(drop))?;
+        let detail = json!({"version": head.version}).to_string();
+        let deed = Deed { actor, action: "agent.deleted", subject: name.as_str(), detail };
+        audit::note(&mut tx, tenant, &deed, now).await?;
         tx.commit().await?;
         Ok(Changed::Done(()))
     }
@@ -218,10 +229,10 @@ impl Store {
         mut tx: Tx,
         mut spec: AgentSpec,
         head: &Head,
-        stamp: Stamp,
+        stamp: Stamp<'_>,
     ) -> Result<Changed<Agent>, StoreError> {
         spec.version = head.version;
-        let Stamp { revision, now } = stamp;
+        let Stamp { revision, action, actor, now } = stamp;
         on!(tx, |c| sqlx::query(SAVE_HEAD)
             .bind(spec.tenant.as_str())
             .bind(spec.name.as_str())
@@ -243,6 +254,9 @@ impl Store {
             .execute(c)
             .await
             .map(drop))?;
+        let detail = json!({"version": head.version}).to_string();
+        let deed = Deed { actor, action, subject: spec.name.as_str(), detail };
+        audit::note(&mut tx, &spec.tenant, &deed, now).await?;
         tx.commit().await?;
         Ok(Changed::Done(Agent { spec, created_at: head.created_at, updated_at: now }))
     }
@@ -294,10 +308,12 @@ impl Store {
     }
 }
 
-/// The place and the time of a change.
+/// The place and the time of a change, what it is called in the audit log, and who asked for it.
 #[derive(Clone, Copy)]
-struct Stamp {
+struct Stamp<'a> {
     revision: i64,
+    action: &'static str,
+    actor: &'a KeyId,
     now: WallTime,
 }
 

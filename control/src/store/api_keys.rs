@@ -5,6 +5,7 @@ use serde_json::json;
 use sqlx::{ColumnIndex, Decode, Error, FromRow, Row, Type};
 
 use super::audit::{self, Deed};
+use super::idempotency::Once;
 use super::rows::parsed;
 use super::tx::{Scope, Sql, Tx, on};
 use super::{Store, StoreError};
@@ -54,6 +55,19 @@ impl Store {
     /// # Errors
     /// When the database fails.
     pub async fn add_api_key(&self, key: &StoredKey, actor: &KeyId) -> Result<Added, StoreError> {
+        self.add_api_key_once(key, None, actor).await
+    }
+
+    /// The same, for a request that may come twice.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn add_api_key_once(
+        &self,
+        key: &StoredKey,
+        once: Option<&Once>,
+        actor: &KeyId,
+    ) -> Result<Added, StoreError> {
         let now = key.created_at;
         let mut tx = self.db().write(Scope::Tenant(&key.tenant)).await?;
         let tenant: Option<String> = on!(tx, |c| sqlx::query_scalar(SELECT_TENANT)
@@ -70,6 +84,9 @@ impl Store {
             .await)?;
         if good >= i64::from(Self::KEYS_MAX) {
             return Ok(Added::TooMany);
+        }
+        if let Some(once) = once {
+            once.hold(&mut tx).await?;
         }
         insert(&mut tx, key).await?;
         let detail = json!({"name": key.name, "scopes": key.scopes.words()}).to_string();

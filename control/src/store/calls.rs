@@ -365,7 +365,12 @@ pub(super) async fn insert(tx: &mut Tx, call: &Call) -> Result<bool, StoreError>
     Ok(rows == 1)
 }
 
-async fn insert_pending(tx: &mut Tx, call: &Call, fact: &Fact) -> Result<(), StoreError> {
+/// Leaves what is said about a call for the sequencer.
+pub(super) async fn insert_pending(
+    tx: &mut Tx,
+    call: &Call,
+    fact: &Fact,
+) -> Result<(), StoreError> {
     on!(*tx, |c| sqlx::query(INSERT_PENDING)
         .bind(call.tenant.as_str())
         .bind(call.id.as_str())

@@ -21,9 +21,10 @@ use link::id::{CallId, TenantId, WallTime};
 use serde_json::json;
 
 use super::call::{Call, CallState, CarrierIds, CarrierWord, NewCall, Number, UnknownWord};
-use super::calls::{Find, insert, lock, save};
+use super::calls::{Find, insert, insert_pending, lock, save};
 use super::idempotency::Once;
 use super::rows::dial_columns;
+use super::runs::{self, Run};
 use super::tx::{Scope, Sql, Tx, on};
 use super::{Store, StoreError};
 use crate::dialer::plan::{Missed, Plan};
@@ -119,30 +120,45 @@ impl Store {
         once: Option<&Once>,
         now: WallTime,
     ) -> Result<Call, StoreError> {
-        let call = new.begin_life(now);
-        let plan = plan_text(&dial.plan);
-        let mut tx = self.db().write(Scope::Tenant(&call.tenant)).await?;
-        if !insert(&mut tx, &call).await? {
-            return Err(StoreError::Row { what: "call id" });
-        }
+        let mut tx = self.db().write(Scope::Tenant(&new.tenant)).await?;
         if let Some(once) = once {
             once.hold(&mut tx).await?;
         }
-        on!(tx, |c| sqlx::query(INSERT)
-            .bind(call.id.as_str())
-            .bind(call.tenant.as_str())
-            .bind(dial.account)
-            .bind(call.from.as_str())
-            .bind(call.to.as_str())
-            .bind(dial.not_before.0)
-            .bind(dial.until.0)
-            .bind(plan)
-            .execute(c)
-            .await
-            .map(drop))?;
-        let fact = Fact { kind: "call.queued", at: now, data: call.introduction().to_string() };
-        self.say(tx, &call, Some(fact)).await?;
+        let call = put(&mut tx, new, dial, now).await?;
+        self.commit_queued(tx).await?;
         Ok(call)
+    }
+
+    /// Makes a run and all of its calls, and puts them into the queue, in one: all of them wait
+    /// for their turn, or there is no run. With `once`, for a request that may come twice.
+    ///
+    /// # Errors
+    /// When the database fails; nothing was made then, as far as anybody knows.
+    pub async fn start_run(
+        &self,
+        tenant: &TenantId,
+        run: &Run,
+        calls: Vec<(NewCall, NewDial)>,
+        once: Option<&Once>,
+    ) -> Result<Vec<Call>, StoreError> {
+        let mut tx = self.db().write(Scope::Tenant(tenant)).await?;
+        if let Some(once) = once {
+            once.hold(&mut tx).await?;
+        }
+        runs::insert(&mut tx, tenant, run).await?;
+        let mut queued = Vec::with_capacity(calls.len());
+        for (new, dial) in calls {
+            queued.push(put(&mut tx, new, dial, run.created_at).await?);
+        }
+        self.commit_queued(tx).await?;
+        Ok(queued)
+    }
+
+    /// Commits calls that were put into the queue; what they begin with waits for its place.
+    async fn commit_queued(&self, tx: Tx) -> Result<(), StoreError> {
+        tx.commit().await?;
+        self.inner.pending.notify_one();
+        Ok(())
     }
 
     /// Says how the carrier names an outbound call, as it was asked for the `attempt`th time; none
@@ -254,6 +270,31 @@ impl Store {
             .fetch_optional(c)
             .await)?)
     }
+}
+
+/// Makes a call, puts it into the queue, and leaves the event that it begins with.
+async fn put(tx: &mut Tx, new: NewCall, dial: NewDial, now: WallTime) -> Result<Call, StoreError> {
+    let call = new.begin_life(now);
+    if !insert(tx, &call).await? {
+        return Err(StoreError::Row { what: "call id" });
+    }
+    let NewDial { account, plan, not_before, until } = dial;
+    let plan = plan_text(&plan);
+    on!(*tx, |c| sqlx::query(INSERT)
+        .bind(call.id.as_str())
+        .bind(call.tenant.as_str())
+        .bind(account)
+        .bind(call.from.as_str())
+        .bind(call.to.as_str())
+        .bind(not_before.0)
+        .bind(until.0)
+        .bind(plan)
+        .execute(c)
+        .await
+        .map(drop))?;
+    let fact = Fact { kind: "call.queued", at: now, data: call.introduction().to_string() };
+    insert_pending(tx, &call, &fact).await?;
+    Ok(call)
 }
 
 /// Puts a missed call into the queue again, if its plan says so; what is said about it.

@@ -2,14 +2,17 @@
 //! still gets.
 
 use link::id::{AgentName, TenantId, WallTime};
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::agents::{CHANGES_PAGE, Changed, Expected};
+use super::audit::{self, Deed};
 use super::call::Number;
 use super::idempotency::Once;
 use super::revisions::next_revision;
 use super::tx::{Scope, Tx, on};
 use super::{Store, StoreError};
+use crate::access::key::KeyId;
 
 /// A number of a tenant. No two tenants have the same one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +84,7 @@ impl Store {
         tenant: &TenantId,
         wish: (Number, Route),
         once: Option<&Once>,
+        actor: &KeyId,
         now: WallTime,
     ) -> Result<Changed<Line>, StoreError> {
         let (number, route) = wish;
@@ -120,9 +124,10 @@ impl Store {
         if let Some(once) = once {
             once.hold(&mut tx).await?;
         }
-        tx.commit().await?;
         let tenant = tenant.clone();
         let line = Line { number, tenant, route, version: 1, created_at: now, updated_at: now };
+        note(&mut tx, &line, ("number.created", actor), now).await?;
+        tx.commit().await?;
         Ok(Changed::Done(line))
     }
 
@@ -135,6 +140,7 @@ impl Store {
         tenant: &TenantId,
         number: &Number,
         change: (Route, Expected),
+        actor: &KeyId,
         now: WallTime,
     ) -> Result<Changed<Line>, StoreError> {
         let (route, expected) = change;
@@ -158,6 +164,7 @@ impl Store {
             .execute(c)
             .await
             .map(drop))?;
+        note(&mut tx, &line, ("number.changed", actor), now).await?;
         tx.commit().await?;
         Ok(Changed::Done(line))
     }
@@ -171,6 +178,7 @@ impl Store {
         tenant: &TenantId,
         number: &Number,
         expected: Expected,
+        actor: &KeyId,
         now: WallTime,
     ) -> Result<Changed<()>, StoreError> {
         let mut tx = self.db().write(Scope::Tenant(tenant)).await?;
@@ -187,6 +195,7 @@ impl Store {
             .execute(c)
             .await
             .map(drop))?;
+        note(&mut tx, &line, ("number.deleted", actor), now).await?;
         tx.commit().await?;
         Ok(Changed::Done(()))
     }
@@ -241,6 +250,24 @@ type LineRow = (String, String, Option<String>, Option<String>, i64, i64, i64, i
 /// The same, the revision, and when it was given back.
 type ChangeRow =
     (String, String, Option<String>, Option<String>, i64, i64, i64, i64, i64, Option<i64>);
+
+/// Says in the audit log what was done to a number. The old backend's address stays out of it: it may
+/// hold a secret.
+async fn note(
+    tx: &mut Tx,
+    line: &Line,
+    (action, actor): (&'static str, &KeyId),
+    now: WallTime,
+) -> Result<(), StoreError> {
+    let Route { agent, legacy } = &line.route;
+    let detail = json!({
+        "version": line.version,
+        "agent": agent.as_ref().map(AgentName::as_str),
+        "legacy_percent": legacy.as_ref().map_or(0, |legacy| legacy.percent),
+    });
+    let (subject, detail) = (line.number.as_str(), detail.to_string());
+    audit::note(tx, &line.tenant, &Deed { actor, action, subject, detail }, now).await
+}
 
 async fn live(tx: &mut Tx, tenant: &TenantId, number: &Number) -> Result<Option<Line>, StoreError> {
     let row: Option<LineRow> = on!(*tx, |c| sqlx::query_as(SELECT_ONE)

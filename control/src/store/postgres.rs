@@ -116,6 +116,11 @@ async fn migrate(options: &PgConnectOptions) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// The number of the last migration.
+pub(super) fn newest() -> i64 {
+    migrator().iter().map(|step| step.version).max().unwrap_or_default()
+}
+
 /// Every migration, oldest first. One that was released is never changed: databases keep its sum.
 fn migrator() -> Migrator {
     let step = |version, name: &'static str, sql| {
@@ -129,7 +134,8 @@ fn migrator() -> Migrator {
         step(4, "agents", include_str!("migrations/postgres/0004_agents.sql")),
         step(5, "dials", include_str!("migrations/postgres/0005_dials.sql")),
         step(6, "event days", include_str!("migrations/postgres/0006_event_days.sql")),
-        step(8, "webhooks", include_str!("migrations/postgres/0008_webhooks.sql")),
+        step(7, "webhooks", include_str!("migrations/postgres/0007_webhooks.sql")),
+        step(8, "nodes", include_str!("migrations/postgres/0008_nodes.sql")),
     ])
 }
 
@@ -184,7 +190,7 @@ const DIALLER_CONNECTIONS_MAX: u32 = 2;
 /// A carrier waits 15 s for a webhook's answer; it is told of a database that is away long before.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
-const MALFORMED: &str = "the postgres:// address cannot be read";
-const UNREACHABLE: &str = "the PostgreSQL server cannot be reached or refuses this user";
+pub(super) const MALFORMED: &str = "the postgres:// address cannot be read";
+pub(super) const UNREACHABLE: &str = "the PostgreSQL server cannot be reached or refuses this user";
 const NO_ROLE: &str =
     "this PostgreSQL user cannot become linecard_app, linecard_sequencer and linecard_dialler";

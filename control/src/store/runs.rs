@@ -1,13 +1,13 @@
-//! Runs: calls that were started together, and are followed together.
+//! Runs: calls that were started together, and are followed together. They are made in one with
+//! their calls, in `dials.rs`.
 
 use std::collections::BTreeSet;
 
 use link::id::{CallId, RunId, TenantId, WallTime};
 
 use super::call::Cursor;
-use super::idempotency::Once;
 use super::rows::EventRow;
-use super::tx::{Scope, on};
+use super::tx::{Scope, Tx, on};
 use super::{Store, StoreError};
 use crate::events::{Record, Seq};
 
@@ -23,31 +23,6 @@ pub struct Run {
 }
 
 impl Store {
-    /// Makes a run, before its first call.
-    ///
-    /// # Errors
-    /// When the database fails.
-    pub async fn create_run(
-        &self,
-        tenant: &TenantId,
-        run: &Run,
-        once: Option<&Once>,
-    ) -> Result<(), StoreError> {
-        let mut tx = self.db().write(Scope::Tenant(tenant)).await?;
-        if let Some(once) = once {
-            once.hold(&mut tx).await?;
-        }
-        on!(tx, |c| sqlx::query(INSERT)
-            .bind(run.id.as_str())
-            .bind(tenant.as_str())
-            .bind(i64::from(run.calls))
-            .bind(run.created_at.0)
-            .execute(c)
-            .await
-            .map(drop))?;
-        tx.commit().await
-    }
-
     /// One run.
     ///
     /// # Errors
@@ -128,6 +103,19 @@ impl Store {
         let next = runs.last().filter(|_| has_more).and_then(cursor_of);
         Ok((runs, next))
     }
+}
+
+/// Makes a run, in the transaction that makes its calls ([`Store::start_run`]).
+pub(super) async fn insert(tx: &mut Tx, tenant: &TenantId, run: &Run) -> Result<(), StoreError> {
+    on!(*tx, |c| sqlx::query(INSERT)
+        .bind(run.id.as_str())
+        .bind(tenant.as_str())
+        .bind(i64::from(run.calls))
+        .bind(run.created_at.0)
+        .execute(c)
+        .await
+        .map(drop))?;
+    Ok(())
 }
 
 /// A place in a list is a moment and an id, of whatever kind.

@@ -2,11 +2,14 @@
 
 use std::str::FromStr;
 
-use link::id::WallTime;
+use link::id::{TenantId, WallTime};
+use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::audit::{self, Deed};
 use super::tx::{Scope, on};
 use super::{Store, StoreError};
+use crate::access::key::KeyId;
 
 /// What keys are for. Each ring turns by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,6 +111,46 @@ impl Store {
             .await
             .map(drop))?;
         tx.commit().await
+    }
+
+    /// Puts a key into the place of all that its ring had, for good, and says so in the audit log;
+    /// false when another instance has added the one of this number: then nothing was done.
+    ///
+    /// # Errors
+    /// When the database fails, or nothing can be sealed.
+    pub async fn replace_signing_keys(
+        &self,
+        place: RingPlace,
+        key: &[u8],
+        actor: &KeyId,
+    ) -> Result<bool, StoreError> {
+        let sealed = self.inner.sealing.seal(&seal_name(place), key)?;
+        // Rings belong to nobody; who changed them stands in the log of the operator's tenant.
+        let tenant = TenantId::default();
+        let mut tx = self.db().write(Scope::Tenant(&tenant)).await?;
+        let ring = place.ring.as_str();
+        let made = on!(tx, |c| sqlx::query(INSERT)
+            .bind(ring)
+            .bind(place.number)
+            .bind(sealed.as_slice())
+            .bind(place.signs_at.0)
+            .execute(c)
+            .await
+            .map(|done| done.rows_affected()))?;
+        if made == 0 {
+            return Ok(false);
+        }
+        on!(tx, |c| sqlx::query(DELETE)
+            .bind(ring)
+            .bind(place.number - 1)
+            .execute(c)
+            .await
+            .map(drop))?;
+        let detail = json!({"number": place.number}).to_string();
+        let deed = Deed { actor, action: "signing_key.rotated", subject: ring, detail };
+        audit::note(&mut tx, &tenant, &deed, place.signs_at).await?;
+        tx.commit().await?;
+        Ok(true)
     }
 
     /// Takes away the keys of a ring up to a number, for good.

@@ -87,6 +87,11 @@ async fn migrate(pool: &SqlitePool) -> Result<(), StoreError> {
     }
 }
 
+/// The number of the last migration.
+pub(super) fn newest() -> i64 {
+    migrator().iter().map(|step| step.version).max().unwrap_or_default()
+}
+
 /// Every migration, oldest first. One that was released is never changed: databases keep its sum.
 fn migrator() -> Migrator {
     let step = |version, name: &'static str, sql| {
@@ -100,7 +105,8 @@ fn migrator() -> Migrator {
         step(4, "agents", include_str!("migrations/sqlite/0004_agents.sql")),
         step(5, "dials", include_str!("migrations/sqlite/0005_dials.sql")),
         step(6, "event days", include_str!("migrations/sqlite/0006_event_days.sql")),
-        step(8, "webhooks", include_str!("migrations/sqlite/0008_webhooks.sql")),
+        step(7, "webhooks", include_str!("migrations/sqlite/0007_webhooks.sql")),
+        step(8, "nodes", include_str!("migrations/sqlite/0008_nodes.sql")),
     ])
 }
 
@@ -134,5 +140,6 @@ const OPEN_ATTEMPTS: u32 = 100;
 /// Making a WAL file takes a few milliseconds.
 const OPEN_PAUSE: Duration = Duration::from_millis(50);
 
-const MALFORMED: &str = "the sqlite:// address cannot be read";
-const UNREACHABLE: &str = "the SQLite file cannot be opened or made; is its folder there?";
+pub(super) const MALFORMED: &str = "the sqlite:// address cannot be read";
+pub(super) const UNREACHABLE: &str =
+    "the SQLite file cannot be opened or made; is its folder there?";

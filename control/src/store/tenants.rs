@@ -48,6 +48,13 @@ impl TenantLimits {
         let Some(countries) = &self.countries else { return true };
         countries.iter().any(|code| number.starts_with(code.as_str()))
     }
+
+    /// How many calls there may be at once; `None` when as many as come.
+    #[must_use]
+    pub fn at_once(&self) -> Option<u32> {
+        // None at all a minute is none at once, too.
+        if self.calls_minute_max == Some(0) { Some(0) } else { self.calls_max }
+    }
 }
 
 /// What became of a wish to change a tenant.
@@ -213,6 +220,13 @@ const UPDATE: &str = "UPDATE tenants SET origins = $2, countries = $3, calls_min
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_may_begin_no_call_in_a_minute_may_have_none_at_once() {
+        let limits = TenantLimits { calls_max: Some(3), ..TenantLimits::default() };
+        assert_eq!((limits.at_once(), TenantLimits::default().at_once()), (Some(3), None));
+        assert_eq!(TenantLimits { calls_minute_max: Some(0), ..limits }.at_once(), Some(0));
+    }
 
     #[test]
     fn a_number_is_called_in_the_countries_that_are_listed() {

@@ -13,6 +13,7 @@ use sqlx::{ColumnIndex, Decode, Error, FromRow, Row, Type};
 use zeroize::Zeroizing;
 
 use super::audit::{self, Deed};
+use super::revisions::renew_agents;
 use super::tx::{Scope, Tx, on};
 use super::{Store, StoreError};
 use crate::access::key::KeyId;
@@ -119,6 +120,10 @@ impl Store {
             .execute(c)
             .await
             .map(drop))?;
+        // In the same transaction, so that whoever reads an agent again finds its new key.
+        if new.kind != CARRIER {
+            renew_agents(&mut tx, tenant).await?;
+        }
         let detail = json!({"hint": new.hint, "version": version}).to_string();
         let (action, subject) = ("credential.set", new.kind);
         audit::note(&mut tx, tenant, &Deed { actor, action, subject, detail }, now).await?;
@@ -145,6 +150,9 @@ impl Store {
             .execute(c)
             .await
             .map(|done| done.rows_affected()))?;
+        if dropped > 0 && kind != CARRIER {
+            renew_agents(&mut tx, tenant).await?;
+        }
         if dropped > 0 {
             let (action, detail) = ("credential.dropped", "{}".to_owned());
             let deed = Deed { actor, action, subject: kind, detail };

@@ -7,6 +7,7 @@ use link::id::{TenantId, WallTime};
 use link::secret::Secret;
 use sqlx::{ColumnIndex, Decode, Error, FromRow, Row, Type};
 
+use super::idempotency::Once;
 use super::tx::{Scope, on};
 use super::{Store, StoreError};
 use crate::events::Seq;
@@ -88,19 +89,24 @@ pub(crate) enum Told {
 }
 
 impl Store {
-    /// Makes a webhook that is told what happens from this moment on.
+    /// Makes a webhook that is told what happens from this moment on; with `once`, for a request
+    /// that may come twice.
     ///
     /// # Errors
     /// When the database fails, or the secret cannot be sealed.
     pub async fn make_webhook(
         &self,
         new: &NewWebhook,
+        once: Option<&Once>,
         now: WallTime,
     ) -> Result<Webhook, StoreError> {
         let sealing = &self.inner.sealing;
         let secret = sealing.seal(&secret_name(&new.id), new.secret.reveal().as_bytes())?;
         let types = serde_json::to_string(&new.types).expect("texts are JSON");
         let mut tx = self.db().write(Scope::Tenant(&new.tenant)).await?;
+        if let Some(once) = once {
+            once.hold(&mut tx).await?;
+        }
         let made = on!(tx, |c| sqlx::query_as(INSERT)
             .bind(&new.id)
             .bind(new.tenant.as_str())

@@ -4,7 +4,7 @@
 //! expires; a connection that was lost comes back with the same one. It ends with the key that
 //! asked for it.
 
-use link::id::{CallId, TenantId};
+use link::id::{CallId, RunId, TenantId};
 use serde::{Deserialize, Serialize};
 
 /// What a ticket of an event stream says.
@@ -35,7 +35,7 @@ pub enum Watched {
     Call(CallId),
     /// The calls that were started together under one id.
     #[serde(rename = "r")]
-    Run(String),
+    Run(RunId),
 }
 
 /// What keeps a ticket from being taken for any other token.

@@ -44,7 +44,9 @@ async fn end(plane: &Plane, call: &Call, words: Option<String>) -> Result<(), Pr
     let end = Ending { reason: CallEnd::Machine, detail: None };
     plane.store.end_call(&call.tenant, &call.id, end, clock::wall()).await?;
     let Some(carrier) = &call.carrier else { return Ok(()) };
-    let message = words.and_then(|words| Twiml(vec![Verb::Say(words), Verb::Hangup]).to_xml().ok());
+    let voice = plane.carrier_voice.as_deref();
+    let message =
+        words.and_then(|words| Twiml(vec![Verb::Say(words), Verb::Hangup]).to_xml_in(voice).ok());
     let done = match message {
         Some(message) => plane.carrier.say_and_end(carrier, &message).await,
         None => plane.carrier.complete(carrier).await,

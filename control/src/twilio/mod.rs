@@ -23,6 +23,7 @@ use warp::{Filter, Rejection, Reply};
 use self::hook::{Hook, signed};
 use self::resume::After;
 use self::twiml::{Dial, Stream, Target, Twiml, Verb};
+use crate::api::compat;
 use crate::error::Problem;
 use crate::fleet::orders::Order;
 use crate::fleet::told::AgentKey;
@@ -42,6 +43,7 @@ pub mod status;
 pub mod voice;
 
 pub mod rest;
+pub(crate) mod visit;
 
 /// The carrier's hooks.
 pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
@@ -68,7 +70,25 @@ pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
             },
         );
     let told = status.or(stream).unify().or(machine).unify();
-    voice.or(resume).unify().or(told).unify().boxed()
+    voice.or(resume).unify().or(told).unify().or(compatible(plane)).unify().boxed()
+}
+
+/// Two hooks under the paths at which apps from other hosts have them: what the carrier asks when an
+/// outbound call is answered, and what it tells of calls. It signs the path that it asks.
+fn compatible(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
+    let voice = warp::path!("api" / "twilio" / "outbound")
+        .and(compat::on(plane))
+        .and(signed(plane))
+        .and_then(|plane: Arc<Plane>, hook: Hook| async move {
+            answer(voice::answer(&plane, &hook).await)
+        });
+    let status = warp::path!("api" / "twilio" / "status")
+        .and(compat::on(plane))
+        .and(signed(plane))
+        .and_then(|plane: Arc<Plane>, hook: Hook| async move {
+            noted(status::on_call(&plane, &hook).await)
+        });
+    voice.or(status).unify().boxed()
 }
 
 /// What the carrier is told, and what that is called in the metrics.
@@ -117,7 +137,7 @@ fn noted(noted: Result<(), Problem>) -> Result<Response, Rejection> {
 
 /// Writes an answer; one that cannot be written is a fault of ours that the caller hears of.
 fn say(plane: &Plane, (twiml, told): (Twiml, Told)) -> Result<Response, Problem> {
-    let xml = twiml.to_xml().map_err(|error| {
+    let xml = twiml.to_xml_in(plane.carrier_voice.as_deref()).map_err(|error| {
         tracing::error!(%error, "an answer to the carrier cannot be written");
         unwritable()
     })?;

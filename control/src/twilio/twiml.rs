@@ -98,12 +98,21 @@ pub enum TwimlError {
 const PARAMETER_CHARS: usize = 500;
 
 impl Twiml {
-    /// Writes the document.
+    /// Writes the document, whose sentences the carrier's standard voice reads.
     ///
     /// # Errors
     /// What the carrier would refuse, or misunderstand.
     pub fn to_xml(&self) -> Result<String, TwimlError> {
-        let mut document = Document(Writer::new(Vec::new()));
+        self.to_xml_in(None)
+    }
+
+    /// Writes the document, whose sentences this voice of the carrier's reads; `None` is its
+    /// standard one.
+    ///
+    /// # Errors
+    /// What the carrier would refuse, or misunderstand.
+    pub fn to_xml_in(&self, voice: Option<&str>) -> Result<String, TwimlError> {
+        let mut document = Document { writer: Writer::new(Vec::new()), voice };
         document.put(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)));
         document.open("Response", &[]);
         for (place, verb) in self.0.iter().enumerate() {
@@ -114,14 +123,18 @@ impl Twiml {
             document.verb(verb)?;
         }
         document.close("Response");
-        Ok(String::from_utf8(document.0.into_inner()).expect("only text was written"))
+        Ok(String::from_utf8(document.writer.into_inner()).expect("only text was written"))
     }
 }
 
 /// A document under way. Escaping is quick-xml's; what XML cannot carry is refused here.
-struct Document(Writer<Vec<u8>>);
+struct Document<'v> {
+    writer: Writer<Vec<u8>>,
+    /// Who reads sentences.
+    voice: Option<&'v str>,
+}
 
-impl Document {
+impl Document<'_> {
     fn verb(&mut self, verb: &Verb) -> Result<(), TwimlError> {
         match verb {
             Verb::Connect(stream) => self.connect(stream)?,
@@ -129,7 +142,10 @@ impl Document {
                 self.text("Redirect", &[("method", "POST")], webhook(url)?)?;
             }
             Verb::Dial(dial) => self.dial(dial)?,
-            Verb::Say(sentence) => self.text("Say", &[], sentence)?,
+            Verb::Say(sentence) => {
+                let voice: Vec<_> = self.voice.map(|voice| ("voice", voice)).into_iter().collect();
+                self.text("Say", &voice, sentence)?;
+            }
             Verb::Pause(seconds) => self.empty("Pause", &[("length", &seconds.to_string())])?,
             Verb::Hangup => self.empty("Hangup", &[])?,
             Verb::RejectBusy => self.empty("Reject", &[("reason", "busy")])?,
@@ -184,6 +200,7 @@ impl Document {
         attributes: &[(&str, &str)],
         text: &str,
     ) -> Result<(), TwimlError> {
+        attributes.iter().try_for_each(|(_, value)| writable(value))?;
         writable(text)?;
         self.open(name, attributes);
         self.put(Event::Text(BytesText::new(text)));
@@ -208,7 +225,7 @@ impl Document {
     }
 
     fn put(&mut self, event: Event<'_>) {
-        self.0.write_event(event).expect("a vector takes every write");
+        self.writer.write_event(event).expect("a vector takes every write");
     }
 }
 
@@ -276,6 +293,15 @@ mod tests {
         assert_eq!(written(Verb::Pause(1)), r#"<Pause length="1"/>"#);
         assert_eq!(written(Verb::Hangup), "<Hangup/>");
         assert_eq!(written(Verb::RejectBusy), r#"<Reject reason="busy"/>"#);
+    }
+
+    #[test]
+    fn every_sentence_is_read_by_the_voice_that_was_chosen() {
+        let document = Twiml(vec![Verb::Say("Hello.".into()), Verb::Hangup]);
+        let text = document.to_xml_in(Some("Polly.Joanna-Neural")).unwrap();
+        let said = r#"<Response><Say voice="Polly.Joanna-Neural">Hello.</Say><Hangup/></Response>"#;
+        assert!(text.ends_with(said), "{text}");
+        assert_eq!(document.to_xml_in(Some("\u{1}")), Err(TwimlError::Text));
     }
 
     #[test]

@@ -19,7 +19,9 @@ use super::twiml::{Twiml, Verb};
 use super::{
     Answer, Hook, TRY_HARD, Undecided, again, apology, connect, hang_up, in_time, say, transfer,
 };
+use crate::access::crowd;
 use crate::clock;
+use crate::directory::can_answer;
 use crate::error::Problem;
 use crate::fleet::nodes::Unplaced;
 use crate::metrics::Told;
@@ -72,7 +74,7 @@ async fn arrived(plane: &Plane, hook: &Hook) -> Answer {
         return Ok(elsewhere(legacy));
     }
     match here(plane, hook, Some(&**line)).await {
-        Ok((_, Told::Busy | Told::Apology)) | Err(_) => {
+        Ok((_, Told::Busy | Told::Crowded | Told::Apology)) | Err(_) => {
             tracing::warn!("the old backend gets a call that cannot be answered here");
             Ok(elsewhere(legacy))
         }
@@ -83,9 +85,20 @@ async fn arrived(plane: &Plane, hook: &Hook) -> Answer {
 /// Begins a call that came in, with the agent of its number.
 async fn here(plane: &Plane, hook: &Hook, line: Option<&Line>) -> Answer {
     match inbound(plane, hook, line).await? {
-        Some(call) => begin(plane, hook, call).await,
-        None => Ok(apology()),
+        Arrived::Call(call) => begin(plane, hook, *call).await,
+        Arrived::Crowded => Ok(crowded()),
+        Arrived::Nobody => Ok(apology()),
     }
+}
+
+/// What becomes of a call that came in.
+enum Arrived {
+    /// It is there.
+    Call(Box<Call>),
+    /// Its tenant has as many calls as it may have.
+    Crowded,
+    /// Nobody is there who could answer it.
+    Nobody,
 }
 
 /// The old backend answers. It is asked as if it had been asked first: the carrier signs for the
@@ -100,8 +113,7 @@ pub(crate) fn new_call_id() -> CallId {
 }
 
 /// The call of the carrier's ids, made if it is new: before any TwiML, so that the stream finds it.
-/// `None` when nobody is there who could answer it.
-async fn inbound(plane: &Plane, hook: &Hook, line: Option<&Line>) -> Result<Option<Call>, Problem> {
+async fn inbound(plane: &Plane, hook: &Hook, line: Option<&Line>) -> Result<Arrived, Problem> {
     let carrier = hook.carrier()?;
     let tenant = line.map_or_else(tenant, |line| line.tenant.clone());
     let name = match hook.query("agent") {
@@ -116,7 +128,22 @@ async fn inbound(plane: &Plane, hook: &Hook, line: Option<&Line>) -> Result<Opti
             "?agent= names no agent, or nobody is the default one; correct the number's address, \
              or make an agent with POST /v1/agents"
         );
-        return Ok(None);
+        return Ok(Arrived::Nobody);
+    };
+    if !can_answer(&spec) {
+        let (agent, provider) = (&spec.name, spec.provider.key_name());
+        tracing::error!(
+            %tenant, %agent, provider,
+            "an agent has no key for its service; PUT /v1/keys/providers/{{provider}} with a key of \
+             its tenant"
+        );
+        return Ok(Arrived::Nobody);
+    }
+    // From memory: whoever has too many calls costs the database nothing. Held until it is written
+    // down.
+    let Ok(_place) = crowd::admit(plane, &tenant, &carrier.call_sid).await else {
+        tracing::warn!(%tenant, "a tenant has as many calls as it may have; one is refused");
+        return Ok(Arrived::Crowded);
     };
     let number = |name| Number(hook.field(name).unwrap_or_default().to_owned());
     let new = NewCall {
@@ -130,7 +157,8 @@ async fn inbound(plane: &Plane, hook: &Hook, line: Option<&Line>) -> Result<Opti
         agent_version: spec.version,
         run: None,
     };
-    Ok(Some(plane.store.create_call(new, clock::wall()).await?.into_call()))
+    let call = plane.store.create_call(new, clock::wall()).await?.into_call();
+    Ok(Arrived::Call(Box::new(call)))
 }
 
 /// The call that the API made; `None` when there is none, or it is another of the carrier's.
@@ -197,6 +225,12 @@ fn busy(unanswered: Unanswered) -> (Twiml, Told) {
         Unanswered::No => vec![Verb::Say(BUSY.to_owned()), Verb::Hangup],
     };
     (Twiml(verbs), Told::Busy)
+}
+
+/// Says that the tenant takes no more calls. It is spoken, whether or not somebody has picked up: the
+/// busy tone says nothing of trying again.
+fn crowded() -> (Twiml, Told) {
+    (Twiml(vec![Verb::Say(BUSY.to_owned()), Verb::Hangup]), Told::Crowded)
 }
 
 /// Lets the carrier ask the same again in a second.

@@ -177,7 +177,12 @@ async fn a_command_goes_to_the_stream_that_carries_the_call_now() {
     let (old, _orders) = web.node("fra-1", 0);
     let (call, target) = web.begun("CA1").await;
     web.says("fra-1", 1, &call, stream_started()).await;
-    old.set_load(link::message::Load { calls: 0, calls_max: 10, ready: false });
+    old.set_load(link::message::Load {
+        calls: 0,
+        calls_max: 10,
+        ready: false,
+        ..Default::default()
+    });
     let (_stay, mut orders) = web.node("fra-2", 0);
     web.hook(&target, &super::web::inbound("CA1")).await;
     let call = web.call_by_id(call.id.as_str()).await;

@@ -6,7 +6,7 @@ use link::id::TenantId;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, SqliteConnection};
 
-use super::db::{TestDb, at, key as sealing, on_both, tenant};
+use super::db::{TestDb, actor, at, key as sealing, on_both, tenant};
 use super::web::Web;
 
 const KEY: &str = "sk-0123456789abcdef0123";
@@ -20,10 +20,6 @@ on_both!(
 
 fn new(kind: &'static str) -> NewCredential<'static> {
     NewCredential { kind, hint: "0123", secret: KEY.as_bytes() }
-}
-
-fn actor() -> control::access::key::KeyId {
-    control::access::key::KeyId::new("operator-1").unwrap()
 }
 
 async fn a_secret_opens_for_its_tenant_and_its_use_only(db: &TestDb) {

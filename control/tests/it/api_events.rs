@@ -9,13 +9,13 @@ use super::db::{ending, stream_started};
 use super::web::{API_KEY, Web};
 
 /// Reads messages of an event stream.
-struct Reader {
+pub(crate) struct Reader {
     response: Response,
     text: String,
 }
 
 impl Reader {
-    async fn open(web: &Web, target: &str, last: Option<&str>) -> Self {
+    pub(crate) async fn open(web: &Web, target: &str, last: Option<&str>) -> Self {
         let mut request = web.http.get(web.url(target)).bearer_auth(API_KEY);
         if let Some(last) = last {
             request = request.header("Last-Event-ID", last);
@@ -30,7 +30,7 @@ impl Reader {
     }
 
     /// The next message; `None` at the end.
-    async fn message(&mut self) -> Option<String> {
+    pub(crate) async fn message(&mut self) -> Option<String> {
         loop {
             if let Some((message, rest)) = self.text.split_once("\n\n") {
                 let (message, rest) = (message.to_owned(), rest.to_owned());
@@ -43,7 +43,7 @@ impl Reader {
     }
 
     /// The next event's id, type and data.
-    async fn event(&mut self) -> (u64, String, Value) {
+    pub(crate) async fn event(&mut self) -> (u64, String, Value) {
         let message = self.message().await.unwrap();
         let line = |name: &str| {
             let line = message.lines().find_map(|line| line.strip_prefix(name));
@@ -106,6 +106,8 @@ async fn an_id_that_is_none_is_a_problem() {
     let request = web.http.get(web.url("/v1/events")).header("Last-Event-ID", "yesterday");
     let (status, problem) = web.api(request).await;
     assert_eq!((status, problem["code"].as_str()), (400, Some("event_id_malformed")));
+    let (status, problem) = web.get("/v1/events?ephemeral=perhaps").await;
+    assert_eq!((status, problem["code"].as_str()), (400, Some("ephemeral_malformed")));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
 use super::carrier::Carrier;
+use super::db::actor;
 use super::web::{API_KEY, Web, json as read};
 use control::store::call::Number;
 use control::store::numbers::Route;
@@ -92,7 +93,8 @@ async fn a_number_of_somebody_else_cannot_be_taken_seen_or_changed() {
     let now = control::clock::wall();
     store.ensure_tenant(&other, now).await.unwrap();
     let theirs = Number("+15550102".into());
-    store.create_number(&other, (theirs.clone(), Route::default()), None, now).await.unwrap();
+    let wish = (theirs.clone(), Route::default());
+    store.create_number(&other, wish, None, &actor(), now).await.unwrap();
     let (status, problem) = web.post("/v1/numbers", &json!({"number": "+15550102"})).await;
     assert_eq!((status, code(&problem)), (409, "number_taken"));
     let one = web.url("/v1/numbers/15550102");

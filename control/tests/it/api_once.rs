@@ -62,6 +62,68 @@ async fn whatever_is_created_is_created_once() {
 }
 
 #[tokio::test]
+async fn what_has_a_secret_is_made_once_and_shows_it_once() {
+    let web = Web::start().await;
+    let _node = web.node("fra-1", 0);
+    web.key_for("acme", &["calls:read"]).await;
+    for (n, (target, body, secret)) in [
+        ("/v1/keys", json!({"name": "web"}), "key"),
+        // Another tenant's, which only the operator makes.
+        ("/v1/keys", json!({"name": "web", "tenant": "acme"}), "key"),
+        ("/v1/webhooks", json!({"url": "https://app.example/hook"}), "secret"),
+        ("/v1/sessions", json!({"agent": "sales"}), "token"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let key = format!("key-{n}");
+        let (status, _, first) = asked(post(&web, target, &key, &body)).await;
+        assert_eq!(status, 201, "{target}: {first}");
+        let shown = first[secret].as_str().unwrap();
+        let (status, is_repeated, again) = asked(post(&web, target, &key, &body)).await;
+        assert_eq!((status, code(&again)), (409, "already_created"), "{target}");
+        assert_eq!((&again["id"], is_repeated), (&first["id"], false), "{target}");
+        assert!(!again.to_string().contains(shown), "{target}");
+        let other = json!({"name": "other", "tenant": body["tenant"]});
+        if target == "/v1/keys" {
+            let (status, _, problem) = asked(post(&web, target, &key, &other)).await;
+            assert_eq!((status, code(&problem)), (422, "idempotency_key_reused"), "{target}");
+        }
+    }
+    let (_, keys) = web.get("/v1/keys").await;
+    assert_eq!(keys["keys"].as_array().unwrap().len(), 1);
+    let (_, hooks) = web.get("/v1/webhooks").await;
+    assert_eq!(hooks["webhooks"].as_array().unwrap().len(), 1);
+    let (_, calls) = web.get("/v1/calls").await;
+    assert_eq!(calls["calls"].as_array().unwrap().len(), 1, "one session");
+}
+
+#[tokio::test]
+async fn a_secret_that_was_refused_frees_its_key() {
+    let web = Web::start().await;
+    for (target, wrong, status, right) in [
+        ("/v1/keys", json!({"name": " "}), 422, json!({"name": "web"})),
+        ("/v1/keys", json!({"name": "web", "tenant": "nobody"}), 422, json!({"name": "more"})),
+        (
+            "/v1/webhooks",
+            json!({"url": "http://a.example/"}),
+            422,
+            json!({"url": "https://a.example/"}),
+        ),
+    ] {
+        let key = format!("{target} {right}");
+        let (answered, _, problem) = asked(post(&web, target, &key, &wrong)).await;
+        assert_eq!(answered, status, "{target}: {problem}");
+        assert_eq!(asked(post(&web, target, &key, &right)).await.0, 201, "{target}");
+    }
+    let (wish, key) = (json!({"agent": "sales"}), "session");
+    let (answered, _, problem) = asked(post(&web, "/v1/sessions", key, &wish)).await;
+    assert_eq!((answered, code(&problem)), (503, "no_node"));
+    let _node = web.node("fra-1", 0);
+    assert_eq!(asked(post(&web, "/v1/sessions", key, &wish)).await.0, 201);
+}
+
+#[tokio::test]
 async fn requests_at_once_with_one_key_place_one_call() {
     let carrier = Carrier::start().await;
     let web = Web::with_carrier(&carrier.url()).await;

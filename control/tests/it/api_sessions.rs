@@ -15,9 +15,18 @@ async fn post(web: &Web, body: &'static str) -> (u16, Value) {
 
 const WISH: &str = r#"{"agent": "sales", "origin": "https://app.example"}"#;
 
+/// A control plane whose operator has the page of the wish.
+async fn with_page() -> Web {
+    let web = Web::start().await;
+    let origins = json!({"origins": ["https://app.example"]});
+    let (status, _) = web.api(web.http.patch(web.url("/v1/tenant")).json(&origins)).await;
+    assert_eq!(status, 200);
+    web
+}
+
 #[tokio::test]
 async fn a_session_is_a_token_for_one_page_on_one_node() {
-    let web = Web::start().await;
+    let web = with_page().await;
     let _node = web.node("fra-1", 0);
     let (status, session) = post(&web, WISH).await;
     assert_eq!(status, 201, "{session}");
@@ -56,8 +65,26 @@ async fn a_program_that_is_no_page_names_no_origin() {
 }
 
 #[tokio::test]
-async fn a_session_that_cannot_be_made_is_a_problem_and_leaves_nothing_behind() {
+async fn a_page_gets_a_token_when_its_tenant_has_it_and_not_before() {
     let web = Web::start().await;
+    let _node = web.node("fra-1", 0);
+    let acme = web.key_for("acme", &["*"]).await;
+    let theirs = web.http.patch(web.url("/v1/tenant"));
+    let theirs = theirs.json(&json!({"origins": ["https://app.example"]}));
+    assert_eq!(web.api_as(&acme, theirs).await.0, 200);
+    let (status, problem) = post(&web, WISH).await;
+    assert_eq!((status, &problem["code"]), (422, &json!("origin_not_allowed")));
+    assert!(problem["detail"].as_str().unwrap().contains("PATCH /v1/tenant"), "{problem}");
+    let ours = json!({"origins": ["https://app.example"]});
+    assert_eq!(web.api(web.http.patch(web.url("/v1/tenant")).json(&ours)).await.0, 200);
+    assert_eq!(post(&web, WISH).await.0, 201);
+    // As a browser says it, however it is written here.
+    assert_eq!(post(&web, r#"{"origin": "https://APP.example:443/"}"#).await.0, 201);
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_made_is_a_problem_and_leaves_nothing_behind() {
+    let web = with_page().await;
     let _node = web.node("fra-1", 10);
     for (body, status, code) in [
         ("{", 400, "body_malformed"),
@@ -81,7 +108,7 @@ async fn a_session_that_cannot_be_made_is_a_problem_and_leaves_nothing_behind() 
 
 #[tokio::test]
 async fn a_session_begins_with_its_stream_and_is_over_with_it() {
-    let web = Web::start().await;
+    let web = with_page().await;
     let (_stay, mut orders) = web.node("fra-1", 0);
     let (_, session) = post(&web, WISH).await;
     let id = session["id"].as_str().unwrap();

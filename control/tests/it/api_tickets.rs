@@ -63,6 +63,38 @@ async fn a_page_watches_one_call_by_its_ticket_and_comes_back_with_it() {
     }
 }
 
+#[tokio::test]
+async fn a_page_watches_one_run_by_its_ticket_and_comes_back_with_it() {
+    let web = Web::start().await;
+    allow_page(&web).await;
+    let run = async |to: [&str; 2]| {
+        let wish = json!({"calls": [{"to": to[0]}, {"to": to[1]}]});
+        let (status, run) = web.post("/v1/runs", &wish).await;
+        assert_eq!(status, 201, "{run}");
+        run
+    };
+    let other = run(["+15550177", "+15550178"]).await;
+    let run = run(["+15550188", "+15550189"]).await;
+    let (code, made) = ticket(&web, API_KEY, json!({"run": run["id"], "origin": PAGE})).await;
+    assert_eq!(code, 201, "{made}");
+    let text = made["ticket"].as_str().unwrap();
+    for _ in 0..2 {
+        let stream = watch(&web, text, "&after=0", Some(PAGE)).await;
+        assert_eq!(stream.status(), 200);
+        let said = in_time_of(events(stream, 2)).await;
+        assert!(said.contains("+15550188") && said.contains("+15550189"), "{said}");
+        assert!(!said.contains("+1555017"), "{said}");
+    }
+    // One call of the run is part of what it shows; another run is not.
+    let call = run["calls"][1]["id"].as_str().unwrap();
+    let stream = watch(&web, text, &format!("&after=0&call={call}"), Some(PAGE)).await;
+    let said = in_time_of(events(stream, 1)).await;
+    assert!(said.contains("+15550189") && !said.contains("+15550188"), "{said}");
+    let wider = format!("&run={}", other["id"].as_str().unwrap());
+    let (code, problem) = read(watch(&web, text, &wider, Some(PAGE)).await).await;
+    assert_eq!((code, &problem["code"]), (404, &json!("run_not_found")));
+}
+
 async fn in_time_of(said: impl Future<Output = String>) -> String {
     tokio::time::timeout(std::time::Duration::from_secs(30), said).await.expect("events come")
 }
@@ -155,6 +187,9 @@ async fn a_wish_for_a_ticket_that_cannot_be_granted_is_a_problem() {
         (json!({"call": id, "origin": "*"}), 422, "`origin`"),
         (json!({"call": id, "origin": PAGE, "expires_in_seconds": 1}), 422, "`expires_in_seconds`"),
         (json!({"call": "c_none", "origin": PAGE}), 404, "call"),
+        (json!({"call": id, "run": "run_1", "origin": PAGE}), 400, "`run`"),
+        (json!({"run": "run_none", "origin": PAGE}), 404, "run"),
+        (json!({"run": "a b", "origin": PAGE}), 400, "`run`"),
     ] {
         let (answered, problem) = ticket(&web, API_KEY, body.clone()).await;
         assert_eq!(answered, code, "{body}: {problem}");

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use control::access::key::KeyId;
 use control::keys::SealingKey;
 use control::store::call::{Call, CarrierIds, Created, Direction, NewCall, Number};
 use control::store::{AtOnce, Ledger, Source, Store, Times};
-use link::event::{CallEvent, EndReason, NodeEvent, Role, Turn};
+use link::ephemeral::{Ephemeral, Passing, TranscriptDelta};
+use link::event::{CallEvent, CallRef, EndReason, NodeEvent, Role, Turn};
 use link::id::{AgentName, CallId, Epoch, EventNumber, Gen, NodeId, TenantId, WallTime};
 use link::tool::Address;
 use sqlx::{Connection as _, SqliteConnection};
@@ -93,6 +95,11 @@ pub(crate) fn tenant() -> TenantId {
     TenantId::new("default").unwrap()
 }
 
+/// Who has changed something, as the audit log names them.
+pub(crate) fn actor() -> KeyId {
+    KeyId::new("operator-1").unwrap()
+}
+
 pub(crate) fn node() -> NodeId {
     NodeId::new("n1").unwrap()
 }
@@ -143,11 +150,8 @@ pub(crate) async fn ledger(store: &Store, times: Times) -> Ledger {
 }
 
 pub(crate) fn event(n: u64, call: &Call, generation: u32, event: CallEvent) -> NodeEvent {
-    let call = link::event::CallRef {
-        id: call.id.clone(),
-        tenant: call.tenant.clone(),
-        generation: Gen(generation),
-    };
+    let call =
+        CallRef { id: call.id.clone(), tenant: call.tenant.clone(), generation: Gen(generation) };
     NodeEvent { n: EventNumber(n), at: at(2), call: Some(call), event }
 }
 
@@ -167,6 +171,14 @@ pub(crate) fn turn(n: u64, call: &Call) -> NodeEvent {
 
 pub(crate) fn turns(numbers: std::ops::RangeInclusive<u64>, call: &Call) -> Vec<NodeEvent> {
     numbers.map(|n| turn(n, call)).collect()
+}
+
+/// Words of the caller that a relay tells for the moment.
+pub(crate) fn said(call: &Call, text: &str) -> Ephemeral {
+    let delta = TranscriptDelta { role: Role::Caller, item: "item-1".into(), text: text.into() };
+    let call =
+        CallRef { id: call.id.clone(), tenant: call.tenant.clone(), generation: call.generation };
+    Ephemeral { at: at(2), call, event: Passing::TranscriptDelta(delta) }
 }
 
 pub(crate) fn stream_started() -> CallEvent {

@@ -4,12 +4,14 @@
 use std::pin::pin;
 use std::time::Duration;
 
+use control::access::key::KeyId;
 use control::events::Seq;
 use control::hub::Hub;
 use control::sequencer::{LeaseState, Refused, Sequencer, Settings, sequencer};
 use control::sse::{Item, Watch, stream};
 use control::store::call::Call;
-use control::store::{Store, Times};
+use control::store::{RingName, Store, Times};
+use control::tokens::rotation::rotate;
 use futures_util::{Stream, StreamExt as _};
 use link::event::{CallEvent, CallRef, NodeEvent};
 use link::id::{EventNumber, Gen};
@@ -56,7 +58,13 @@ impl Instance {
     }
 
     fn watch(&self, after: u64) -> impl Stream<Item = Item> + use<> {
-        let watch = Watch { tenant: tenant(), after: Some(Seq(after)), call: None, run: None };
+        let watch = Watch {
+            tenant: tenant(),
+            after: Some(Seq(after)),
+            call: None,
+            run: None,
+            ephemeral: false,
+        };
         stream(self.store.clone(), &self.hub, watch, CancellationToken::new())
     }
 }
@@ -65,7 +73,7 @@ async fn next_seq(stream: &mut (impl Stream<Item = Item> + Unpin)) -> u64 {
     loop {
         match stream.next().await.unwrap() {
             Item::Record(record) => return record.seq.0,
-            Item::Ping => {}
+            Item::Passing(_) | Item::Ping => {}
             other @ (Item::Reset(_) | Item::End(_)) => panic!("{other:?}"),
         }
     }
@@ -163,6 +171,37 @@ async fn what_a_former_holder_was_offered_is_given_back_to_its_relay() {
     let mut terms = holder.sequencer.term();
     let term = *in_time_for(terms.wait_for(Option::is_some)).await.unwrap();
     assert!(term.unwrap() > first + 1, "a new term, so that relays send again");
+}
+
+#[tokio::test]
+async fn a_rotation_at_once_reaches_every_instance_and_its_relays_within_five_seconds() {
+    in_time(async {
+        let url = TestDb::postgres().await.url();
+        let doors =
+            [door_of(Web::one_of(&url).await).await, door_of(Web::one_of(&url).await).await];
+        let mut relays = Vec::new();
+        for door in &doors {
+            relays.push(Relay::join_any(&door.token).await.0);
+        }
+        let plane = &doors[0].web.plane;
+        let (before, now) = (plane.tokens.verifying(), control::clock::wall());
+        let actor = KeyId::new("command-line").unwrap();
+        rotate(&plane.store, RingName::Ticket, &actor, now).await.unwrap();
+        let told = async {
+            for relay in &mut relays {
+                let keys = loop {
+                    if let ToRelay::TicketKeys { keys } = relay.hear().await {
+                        break keys;
+                    }
+                };
+                assert_eq!(keys.len(), 1);
+                assert!(!before.contains(&keys[0]), "the key before is dropped");
+            }
+        };
+        let within = Duration::from_secs(5);
+        tokio::time::timeout(within, told).await.expect("it holds within five seconds");
+    })
+    .await;
 }
 
 /// Two whole instances and one relay that is linked to both.

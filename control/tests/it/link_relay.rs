@@ -158,6 +158,7 @@ fn hello(token: &JoinToken) -> Hello {
         epoch: Epoch(7),
         public_url: "wss://media.example".into(),
         software: "test".into(),
+        region: Some("fra".into()),
     }
 }
 
@@ -169,7 +170,8 @@ fn refused(n: u64) -> NodeEvent {
     event(n, CallEvent::StreamRefused { why: format!("reason {n}") })
 }
 
-pub(crate) const READY: Load = Load { calls: 0, calls_max: 10, ready: true };
+pub(crate) const READY: Load =
+    Load { calls: 0, calls_max: 10, ready: true, draining: false, late_us: Some(250) };
 
 #[tokio::test]
 async fn a_relay_is_told_everything_that_a_call_needs_in_order() {

@@ -19,6 +19,7 @@ mod store_numbers;
 mod store_once;
 mod store_open;
 mod store_rings;
+mod store_runs;
 mod store_tenants;
 
 mod sequencer_lease;
@@ -32,6 +33,8 @@ mod webhooks;
 mod carrier;
 mod web;
 
+mod described;
+
 mod twilio_numbers;
 mod twilio_resume;
 mod twilio_status;
@@ -40,9 +43,12 @@ mod twilio_voice;
 mod api_agents;
 mod api_calls;
 mod api_commands;
+mod api_compat;
+mod api_compat_search;
 mod api_credentials;
 mod api_events;
 mod api_keys;
+mod api_nodes;
 mod api_rates;
 mod api_sessions;
 mod api_tenant;
@@ -54,9 +60,15 @@ mod dialer_rules;
 mod api_numbers;
 mod api_once;
 mod api_runs;
+mod api_scopes;
 mod instances;
+mod limits;
+
+mod other_host;
 
 mod link_agents;
+mod link_ephemeral;
 mod link_relay;
 
+mod process_doctor;
 mod process_serve;

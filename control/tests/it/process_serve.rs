@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use link::join::JoinToken;
 use reqwest::Client;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -194,6 +195,33 @@ async fn printed(folder: &Path, words: &[&str]) -> String {
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{words:?}: {said}");
     String::from_utf8(output.stdout).unwrap()
+}
+
+#[tokio::test]
+async fn the_operator_changes_signing_keys_at_once_beside_a_control_that_runs() {
+    let folder = TempDir::new().unwrap();
+    let served = serve(folder.path()).await;
+    let folder = folder.path();
+    let listed = async || {
+        let lines = printed(folder, &["signing-key", "list"]).await;
+        let keys = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        keys.map(|key| (key["ring"].clone(), key["number"].clone())).collect::<Vec<_>>()
+    };
+    let key = |ring: &str, number: u32| (json!(ring), json!(number));
+    assert_eq!(listed().await, [key("ticket", 1), key("pass", 1)]);
+    printed(folder, &["signing-key", "rotate", "--ring", "ticket"]).await;
+    assert_eq!(listed().await, [key("ticket", 2), key("pass", 1)]);
+    let said = printed(folder, &["signing-key", "rotate"]).await;
+    assert_eq!(said.lines().count(), 2, "{said}");
+    assert_eq!(listed().await, [key("ticket", 3), key("pass", 2)]);
+    let wrong =
+        control(folder).args(["signing-key", "rotate", "--ring", "gold"]).output().await.unwrap();
+    assert!(!wrong.status.success() && !wrong.stderr.is_empty());
+    let url = format!("http://{}/v1/audit", served.http);
+    let log = Client::new().get(url).bearer_auth(API_KEY).send().await.unwrap();
+    let log = log.text().await.unwrap();
+    assert_eq!(log.matches("signing_key.rotated").count(), 3, "{log}");
+    assert_eq!(served.stop().await, 0);
 }
 
 #[tokio::test]

@@ -61,14 +61,17 @@ async fn kept(store: &Store) -> Vec<u64> {
 
 fn watch(store: &Store, after: u64, call: Option<&Call>) -> impl Stream<Item = Item> + use<> {
     let call = call.map(|call| call.id.clone());
-    let watch = Watch { tenant: tenant(), after: Some(Seq(after)), call, run: None };
+    let watch =
+        Watch { tenant: tenant(), after: Some(Seq(after)), call, run: None, ephemeral: false };
     stream(store.clone(), &Hub::new(), watch, CancellationToken::new())
 }
 
 async fn next_seq(stream: &mut (impl Stream<Item = Item> + Unpin)) -> u64 {
     match stream.next().await.unwrap() {
         Item::Record(record) => record.seq.0,
-        other @ (Item::Reset(_) | Item::Ping | Item::End(_)) => panic!("{other:?}"),
+        other @ (Item::Passing(_) | Item::Reset(_) | Item::Ping | Item::End(_)) => {
+            panic!("{other:?}")
+        }
     }
 }
 

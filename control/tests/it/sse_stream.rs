@@ -13,7 +13,7 @@ use link::id::RunId;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::db::{TestDb, at, fresh_call, new_call, node, on_both, source, tenant, turns};
+use super::db::{TestDb, at, fresh_call, new_call, node, on_both, said, source, tenant, turns};
 
 on_both!(
     a_client_without_an_id_begins_with_what_happens_next,
@@ -24,6 +24,7 @@ on_both!(
     a_client_that_falls_behind_is_sent_away_and_resumes,
     an_id_from_another_database_is_a_break,
     an_instance_without_the_lease_streams_what_the_holder_commits,
+    words_for_the_moment_are_for_who_wants_them_and_come_after_records,
     silence_is_broken_by_pings,
     a_stop_ends_every_stream,
 );
@@ -55,7 +56,8 @@ impl Instance {
 
     fn watch(&self, after: Option<u64>, call: Option<&Call>) -> impl Stream<Item = Item> + use<> {
         let call = call.map(|call| call.id.clone());
-        let watch = Watch { tenant: tenant(), after: after.map(Seq), call, run: None };
+        let watch =
+            Watch { tenant: tenant(), after: after.map(Seq), call, run: None, ephemeral: false };
         stream(self.store.clone(), &self.hub, watch, self.shutdown.clone())
     }
 
@@ -75,7 +77,7 @@ async fn next_seq(stream: &mut (impl Stream<Item = Item> + Unpin)) -> Option<u64
     loop {
         match stream.next().await? {
             Item::Record(record) => return Some(record.seq.0),
-            Item::Ping => {}
+            Item::Passing(_) | Item::Ping => {}
             Item::Reset(reset) => panic!("{reset:?}"),
             Item::End(_) => return None,
         }
@@ -210,7 +212,8 @@ async fn a_run_is_followed_on_one_stream_from_memory_and_from_the_database(db: &
     let run = RunId::new("run_1").unwrap();
     let of_run = |id: &str| NewCall { run: Some(run.clone()), ..new_call(id) };
     let watch = |after| {
-        let watch = Watch { tenant: tenant(), after, call: None, run: Some(run.clone()) };
+        let watch =
+            Watch { tenant: tenant(), after, call: None, run: Some(run.clone()), ephemeral: false };
         Box::pin(stream(instance.store.clone(), &instance.hub, watch, CancellationToken::new()))
     };
     let first = instance.store.create_call(of_run("c_1"), at(0)).await.unwrap().into_call();
@@ -298,10 +301,36 @@ async fn an_instance_without_the_lease_streams_what_the_holder_commits(db: &Test
     holder.stop().await;
 }
 
+async fn words_for_the_moment_are_for_who_wants_them_and_come_after_records(db: &TestDb) {
+    let instance = Instance::start(db).await;
+    let call = fresh_call(&instance.store, "c_1").await;
+    let other = fresh_call(&instance.store, "c_2").await;
+    let (after, of_call) = (Some(Seq(0)), Some(call.id.clone()));
+    let watch = Watch { tenant: tenant(), after, call: of_call, run: None, ephemeral: true };
+    let forever = CancellationToken::new();
+    let mut wanting = Box::pin(stream(instance.store.clone(), &instance.hub, watch, forever));
+    let mut plain = pin!(instance.watch(Some(0), None));
+    go_live(&instance, &call, &mut wanting).await;
+    instance.hub.pass(&[said(&other, "Not asked for."), said(&call, "Are you open?")]);
+    instance.send("n1", &call, 2..=2).await;
+    let Some(Item::Record(record)) = wanting.next().await else { panic!("records go first") };
+    assert_eq!(record.seq, Seq(2));
+    let Some(Item::Passing(words)) = wanting.next().await else { panic!("then the rest") };
+    assert!(words.call == call.id && words.json.contains("Are you open?"), "{}", words.json);
+    assert_eq!(wanting.next().now_or_never(), None);
+    for expected in 1..=2 {
+        let Some(Item::Record(record)) = plain.next().await else { panic!("only records") };
+        assert_eq!(record.seq, Seq(expected));
+    }
+    assert_eq!(plain.next().now_or_never(), None);
+    instance.stop().await;
+}
+
 async fn silence_is_broken_by_pings(db: &TestDb) {
     let instance = Instance::start(db).await;
     let call = fresh_call(&instance.store, "c_1").await;
-    let watch = Watch { tenant: tenant(), after: Some(Seq(0)), call: None, run: None };
+    let watch =
+        Watch { tenant: tenant(), after: Some(Seq(0)), call: None, run: None, ephemeral: false };
     let forever = CancellationToken::new();
     let mut stream = Box::pin(stream(instance.store.clone(), &instance.hub, watch, forever));
     go_live(&instance, &call, &mut stream).await;

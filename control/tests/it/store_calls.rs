@@ -6,8 +6,8 @@ use control::store::call::{
 };
 use control::store::{Ending, Times};
 use futures_util::future::join_all;
-use link::event::EndReason;
-use link::id::{AgentName, CallId, Gen, NodeId, RunId};
+use link::event::{CallEvent, EndReason};
+use link::id::{AgentName, CallId, Gen, NodeId, RunId, TenantId, WallTime};
 
 use super::db::{
     TestDb, at, carrier, event, fresh_call, ledger, new_call, node, on_both, source, started_call,
@@ -28,6 +28,7 @@ on_both!(
     the_list_shows_each_call_once_newest_first,
     a_filter_lets_through_what_it_names_and_nothing_else,
     a_stored_call_comes_back_whole,
+    usage_is_counted_by_day_and_direction,
 );
 
 async fn the_same_webhook_twice_gives_the_same_call(db: &TestDb) {
@@ -264,4 +265,31 @@ async fn a_stored_call_comes_back_whole(db: &TestDb) {
         panic!("a queued call can be resumed")
     };
     assert_eq!(store.call(&tenant(), &made.id).await.unwrap(), Some(*changed));
+}
+
+async fn usage_is_counted_by_day_and_direction(db: &TestDb) {
+    let store = db.open().await;
+    let day = 24 * 3_600 * 1_000_000;
+    let on = |number: i64| WallTime(number * day);
+    store.create_call(new_call("c_1"), on(20_785)).await.unwrap();
+    store.create_call(new_call("c_2"), on(20_784)).await.unwrap();
+    let outbound = NewCall { direction: Direction::Outbound, ..new_call("c_3") };
+    store.create_call(outbound, on(20_784)).await.unwrap();
+    let call = started_call(&store, "c_4").await;
+    let mut ledger = ledger(&store, Times::default()).await;
+    let said = [event(1, &call, 0, CallEvent::StreamStarted { stream_sid: "MZ1".into() })];
+    ledger.write(&[(source("n1"), said.into())]).await.unwrap();
+
+    // The events of `db.rs` happen at 10:00 on day 20781; that call is still talking at noon.
+    let noon = WallTime(20_781 * day + day / 2);
+    let usage = store.usage(&tenant(), (20_781, 20_781), noon).await.unwrap();
+    let [talking] = &usage[..] else { panic!("{usage:?}") };
+    assert_eq!((talking.calls, talking.answered), (1, 1));
+    assert!(talking.talk_us > 3_600_000_000 && talking.talk_us < day.unsigned_abs(), "{usage:?}");
+
+    let usage = store.usage(&tenant(), (20_784, 20_785), noon).await.unwrap();
+    let days: Vec<_> = usage.iter().map(|it| (it.day, it.inbound, it.calls, it.talk_us)).collect();
+    assert_eq!(days, [(20_784, true, 1, 0), (20_784, false, 1, 0), (20_785, true, 1, 0)]);
+    let nobody = TenantId::new("nobody").unwrap();
+    assert!(store.usage(&nobody, (0, 30_000), noon).await.unwrap().is_empty());
 }

@@ -10,12 +10,13 @@ use control::store::numbers::{Legacy, Line, Route};
 use futures_util::future::join_all;
 use link::id::{AgentName, TenantId};
 
-use super::db::{TestDb, at, on_both, tenant};
+use super::db::{TestDb, actor, at, on_both, tenant};
 
 on_both!(
     a_number_is_taken_changed_by_its_version_and_given_back,
     of_two_tenants_that_want_a_number_one_gets_it,
     an_instance_learns_who_has_a_number,
+    who_has_changed_a_number_stands_in_the_log_of_its_tenant,
 );
 
 fn number() -> Number {
@@ -40,7 +41,7 @@ fn done<T: std::fmt::Debug>(changed: Changed<T>) -> T {
 }
 
 async fn take(store: &Store, tenant: &TenantId) -> Changed<Line> {
-    store.create_number(tenant, (number(), Route::default()), None, at(1)).await.unwrap()
+    store.create_number(tenant, (number(), Route::default()), None, &actor(), at(1)).await.unwrap()
 }
 
 async fn a_number_is_taken_changed_by_its_version_and_given_back(db: &TestDb) {
@@ -52,16 +53,24 @@ async fn a_number_is_taken_changed_by_its_version_and_given_back(db: &TestDb) {
     let legacy = Some(Legacy { url: "https://old.example/voice".into(), percent: 30 });
     let route = Route { agent, legacy };
     let change = |version| (route.clone(), Expected::Version(version));
-    let stale = store.update_number(&tenant(), &number(), change(2), at(2)).await.unwrap();
+    let stale =
+        store.update_number(&tenant(), &number(), change(2), &actor(), at(2)).await.unwrap();
     assert!(matches!(stale, Changed::Stale(1)));
-    let changed = done(store.update_number(&tenant(), &number(), change(1), at(2)).await.unwrap());
+    let changed =
+        done(store.update_number(&tenant(), &number(), change(1), &actor(), at(2)).await.unwrap());
     assert_eq!((changed.version, &changed.route), (2, &route));
     assert_eq!((changed.created_at, changed.updated_at), (at(1), at(2)));
     assert_eq!(store.numbers(&tenant()).await.unwrap(), [changed]);
-    done(store.delete_number(&tenant(), &number(), Expected::Version(2), at(3)).await.unwrap());
+    done(
+        store
+            .delete_number(&tenant(), &number(), Expected::Version(2), &actor(), at(3))
+            .await
+            .unwrap(),
+    );
     assert_eq!(store.number(&tenant(), &number()).await.unwrap(), None);
     assert_eq!(store.numbers(&tenant()).await.unwrap(), []);
-    let gone = store.delete_number(&tenant(), &number(), Expected::Any, at(3)).await.unwrap();
+    let gone =
+        store.delete_number(&tenant(), &number(), Expected::Any, &actor(), at(3)).await.unwrap();
     assert!(matches!(gone, Changed::Absent));
     assert_eq!(done(take(&store, &tenant()).await).version, 1);
 }
@@ -85,12 +94,13 @@ async fn of_two_tenants_that_want_a_number_one_gets_it(db: &TestDb) {
     let (owner, store) = (&got[0], &stores[0]);
     let loser = tenants.iter().find(|tenant| *tenant != owner).unwrap();
     assert_eq!(store.number(loser, &number()).await.unwrap(), None);
-    let foreign = store.delete_number(loser, &number(), Expected::Any, at(2)).await.unwrap();
+    let foreign =
+        store.delete_number(loser, &number(), Expected::Any, &actor(), at(2)).await.unwrap();
     assert!(matches!(foreign, Changed::Absent));
     let change = (Route::default(), Expected::Any);
-    let foreign = store.update_number(loser, &number(), change, at(2)).await.unwrap();
+    let foreign = store.update_number(loser, &number(), change, &actor(), at(2)).await.unwrap();
     assert!(matches!(foreign, Changed::Absent));
-    done(store.delete_number(owner, &number(), Expected::Any, at(2)).await.unwrap());
+    done(store.delete_number(owner, &number(), Expected::Any, &actor(), at(2)).await.unwrap());
     assert_eq!(done(take(store, loser).await).tenant, *loser);
 }
 
@@ -103,10 +113,32 @@ async fn an_instance_learns_who_has_a_number(db: &TestDb) {
     assert_eq!(owner(), None);
     here.refresh(&ours, &nodes).await.unwrap();
     assert_eq!(owner(), Some(tenant()));
-    done(theirs.delete_number(&tenant(), &number(), Expected::Any, at(2)).await.unwrap());
+    done(theirs.delete_number(&tenant(), &number(), Expected::Any, &actor(), at(2)).await.unwrap());
     here.refresh(&ours, &nodes).await.unwrap();
     assert_eq!(owner(), None);
     done(take(&theirs, &other).await);
     here.refresh(&ours, &nodes).await.unwrap();
     assert_eq!(owner(), Some(other));
+}
+
+async fn who_has_changed_a_number_stands_in_the_log_of_its_tenant(db: &TestDb) {
+    let store = db.open().await;
+    done(take(&store, &tenant()).await);
+    assert!(matches!(take(&store, &tenant()).await, Changed::Exists), "nothing was done");
+    let agent = Some(AgentName::new("sales").unwrap());
+    let legacy = Some(Legacy { url: "https://old.example/?token=hush".into(), percent: 30 });
+    let change = (Route { agent, legacy }, Expected::Any);
+    let changed = store.update_number(&tenant(), &number(), change, &actor(), at(2)).await;
+    done(changed.unwrap());
+    let any = Expected::Any;
+    done(store.delete_number(&tenant(), &number(), any, &actor(), at(3)).await.unwrap());
+    let log = store.audit(&tenant(), 0, 10).await.unwrap();
+    let actions: Vec<_> = log.iter().map(|line| line.action.as_str()).collect();
+    assert_eq!(actions, ["number.created", "number.changed", "number.deleted"]);
+    let is_ours = |actor_of: &str, subject: &str| {
+        actor_of == actor().as_str() && subject == number().as_str()
+    };
+    assert!(log.iter().all(|line| is_ours(&line.actor, &line.subject)));
+    assert_eq!(log[1].detail, r#"{"agent":"sales","legacy_percent":30,"version":2}"#);
+    assert!(!format!("{log:?}").contains("hush"), "an address may hold a secret");
 }

@@ -8,7 +8,7 @@ use link::agent::AgentSpec;
 use link::id::{AgentName, TenantId};
 use serde_json::json;
 
-use super::db::{TestDb, at, on_both, tenant};
+use super::db::{TestDb, actor, at, on_both, tenant};
 
 on_both!(
     an_answer_is_given_again_to_the_same_request_only,
@@ -34,7 +34,7 @@ async fn make(store: &Store, once: &Once) -> Result<(), String> {
         "name": "desk", "instructions": "x", "provider": {"kind": "openai_realtime"},
     }))
     .unwrap();
-    match store.create_agent(spec, Some(once), at(1)).await {
+    match store.create_agent(spec, Some(once), &actor(), at(1)).await {
         Ok(Changed::Done(_)) => Ok(()),
         other => Err(format!("{other:?}")),
     }

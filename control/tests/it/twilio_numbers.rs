@@ -7,7 +7,7 @@ use link::agent::AgentSpec;
 use link::id::{AgentName, TenantId};
 use serde_json::json;
 
-use super::db::tenant;
+use super::db::{actor, tenant};
 use super::web::{ACCOUNT, Web, between, inbound, resume_target};
 
 const OLD: &str = "https://old.example/voice?x=1&y=2";
@@ -25,9 +25,10 @@ async fn foreign_number(web: &Web) {
         "provider": {"kind": "openai_realtime", "url": "ws://127.0.0.1:9"},
     }))
     .unwrap();
-    store.create_agent(spec, None, now).await.unwrap();
+    store.create_agent(spec, None, &actor(), now).await.unwrap();
     let route = Route { agent: Some(AgentName::new("desk").unwrap()), legacy: None };
-    store.create_number(&other(), (Number("+15550102".into()), route), None, now).await.unwrap();
+    let wish = (Number("+15550102".into()), route);
+    store.create_number(&other(), wish, None, &actor(), now).await.unwrap();
     web.plane.directory.refresh(store, &web.plane.nodes).await.unwrap();
 }
 
@@ -39,9 +40,9 @@ async fn moving(web: &Web, percent: u8) {
     let route = Route { agent: None, legacy };
     let any = control::store::agents::Expected::Any;
     if store.number(&tenant(), &number).await.unwrap().is_some() {
-        store.update_number(&tenant(), &number, (route, any), now).await.unwrap();
+        store.update_number(&tenant(), &number, (route, any), &actor(), now).await.unwrap();
     } else {
-        store.create_number(&tenant(), (number, route), None, now).await.unwrap();
+        store.create_number(&tenant(), (number, route), None, &actor(), now).await.unwrap();
     }
     web.plane.directory.refresh(store, &web.plane.nodes).await.unwrap();
 }

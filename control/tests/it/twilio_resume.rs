@@ -52,8 +52,18 @@ async fn a_question_whose_answer_was_lost_gets_the_same_generation_on_the_same_n
         let claims = keys.verify(&ticket(&twiml), control::clock::wall()).unwrap();
         claimed.push((claims.generation.0, claims.node.to_string()));
         // Were it asked anew, the other node would be the emptier one.
-        nodes[1].0.set_load(link::message::Load { calls: 0, calls_max: 10, ready: true });
-        nodes[0].0.set_load(link::message::Load { calls: 5, calls_max: 10, ready: true });
+        nodes[1].0.set_load(link::message::Load {
+            calls: 0,
+            calls_max: 10,
+            ready: true,
+            ..Default::default()
+        });
+        nodes[0].0.set_load(link::message::Load {
+            calls: 5,
+            calls_max: 10,
+            ready: true,
+            ..Default::default()
+        });
     }
     let generations: Vec<_> = claimed.iter().map(|(generation, _)| *generation).collect();
     assert_eq!(generations, [1, 1, 1, 1, 1, 2]);
@@ -228,17 +238,32 @@ async fn while_no_node_takes_the_call_the_carrier_asks_again_but_not_for_ever() 
     let web = Web::start().await;
     let (node, _orders) = web.node("fra-1", 0);
     let (_, target) = web.begun("CA1").await;
-    node.set_load(link::message::Load { calls: 10, calls_max: 10, ready: true });
+    node.set_load(link::message::Load {
+        calls: 10,
+        calls_max: 10,
+        ready: true,
+        ..Default::default()
+    });
     let (_, twiml) = web.hook(&target, &in_progress("CA1")).await;
     assert!(twiml.contains(r#"<Pause length="1"/><Redirect"#), "{twiml}");
     let again = resume_target(&twiml);
     assert_eq!(again, format!("{target}?try=1"));
     assert_eq!(web.call("CA1").await.unwrap().generation, Gen(0), "nothing was counted");
 
-    node.set_load(link::message::Load { calls: 9, calls_max: 10, ready: true });
+    node.set_load(link::message::Load {
+        calls: 9,
+        calls_max: 10,
+        ready: true,
+        ..Default::default()
+    });
     let (_, twiml) = web.hook(&again, &in_progress("CA1")).await;
     assert!(twiml.contains("<Connect>"), "{twiml}");
-    node.set_load(link::message::Load { calls: 10, calls_max: 10, ready: true });
+    node.set_load(link::message::Load {
+        calls: 10,
+        calls_max: 10,
+        ready: true,
+        ..Default::default()
+    });
     let (_, twiml) = web.hook(&format!("{target}?try=15"), &in_progress("CA1")).await;
     assert!(twiml.contains("<Say>We are sorry"), "{twiml}");
     assert_eq!(web.call("CA1").await.unwrap().end_reason.as_deref(), Some("no_node"));

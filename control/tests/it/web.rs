@@ -7,13 +7,18 @@ use std::time::Duration;
 
 use base64_simd::STANDARD;
 use control::access::address::Proxies;
+use control::access::crowd::Crowd;
 use control::access::key::{ApiKey, KeyId};
 use control::access::known::KnownKeys;
+use control::access::origin::Origin;
 use control::access::rates::Rates;
 use control::access::scope::Scopes;
 use control::access::tenants::Tenants;
 use control::api::auth::OperatorKeys;
-use control::config::{Account, agents};
+use control::api::compat::Compat;
+use control::api::compat::search::Search;
+use control::config::agents::{Agents, ProviderKeys};
+use control::config::{Account, PlacesAccount, agents};
 use control::dialer::rules::Rules;
 use control::dialer::waiting::Dialler;
 use control::directory::Directory;
@@ -46,6 +51,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::db::{key, tenant};
+use super::described;
 
 pub(crate) const ORIGIN: &str = "https://hooks.example";
 pub(crate) const TOKEN: &str = "auth-token-of-the-account";
@@ -65,6 +71,32 @@ instructions = "You sell."
 machine = { do = "continue" }
 provider = { kind = "openai_realtime", url = "ws://127.0.0.1:9/v1/realtime" }
 "#;
+
+/// What of its settings a test may choose.
+pub(crate) struct Chosen {
+    pub(crate) agents: Agents,
+    pub(crate) provider_keys: ProviderKeys,
+    pub(crate) operators: OperatorKeys,
+    pub(crate) pages: Vec<Origin>,
+    pub(crate) compat_origins: Vec<Origin>,
+    pub(crate) places: Option<PlacesAccount>,
+    pub(crate) carrier_voice: Option<String>,
+}
+
+impl Default for Chosen {
+    fn default() -> Self {
+        let provider_keys = [("OPENAI_API_KEY".to_owned(), Secret::new("sk-environment"))];
+        Self {
+            agents: agents::read(AGENTS, |_| None).unwrap(),
+            provider_keys: provider_keys.into_iter().collect(),
+            operators: OperatorKeys::parse(API_KEY).unwrap(),
+            pages: Vec::new(),
+            compat_origins: Vec::new(),
+            places: None,
+            carrier_voice: None,
+        }
+    }
+}
 
 /// A control plane that serves HTTP.
 pub(crate) struct Web {
@@ -112,11 +144,32 @@ impl Web {
         Self::on(url, folder, "http://127.0.0.1:1", (quick(), Some(from))).await
     }
 
+    /// With settings of its own, and the carrier's API at an address.
+    pub(crate) async fn with(
+        api_url: &str,
+        dialling: (Rules, Option<Number>),
+        chosen: Chosen,
+    ) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let url = format!("sqlite://{}/linecard.db", folder.path().display());
+        Self::on_with(&url, folder, api_url, dialling, chosen).await
+    }
+
     async fn on(
         url: &str,
         folder: Arc<TempDir>,
         api_url: &str,
+        dialling: (Rules, Option<Number>),
+    ) -> Self {
+        Self::on_with(url, folder, api_url, dialling, Chosen::default()).await
+    }
+
+    async fn on_with(
+        url: &str,
+        folder: Arc<TempDir>,
+        api_url: &str,
         (rules, from): (Rules, Option<Number>),
+        chosen: Chosen,
     ) -> Self {
         let store = control::store::Store::open(url, key()).await.unwrap();
         let (hub, stop, nodes) = (Hub::new(), CancellationToken::new(), Nodes::new());
@@ -124,7 +177,9 @@ impl Web {
             sequencer(store.clone(), hub.clone(), Settings::default(), stop.clone());
         tokio::spawn(numbering);
         let keys = KnownKeys::load(store.clone()).await.unwrap();
-        let tenants = Tenants::load(store.clone()).await.unwrap();
+        let tenants = Tenants::load(store.clone()).await.unwrap().with_pages(chosen.pages);
+        let search = chosen.places.map(|places| Search::new(places).unwrap());
+        let compat = Compat::load(&store, chosen.compat_origins, search).await.unwrap();
         let carrier = Account {
             sid: ACCOUNT.into(),
             auth_tokens: AuthTokens {
@@ -134,10 +189,7 @@ impl Web {
             api_url: api_url.into(),
         };
         let post = Post::new(Allowed::parse("127.0.0.1").unwrap()).unwrap();
-        let seeds = agents::read(AGENTS, |_| None).unwrap();
-        let provider_keys = [("OPENAI_API_KEY".to_owned(), Secret::new("sk-environment"))];
-        let directory =
-            Directory::load(seeds, provider_keys.into_iter().collect(), &store).await.unwrap();
+        let directory = Directory::load(chosen.agents, chosen.provider_keys, &store).await.unwrap();
         let plane = Arc::new(Plane {
             metrics: Metrics::new(nodes.clone(), sequencer.clone(), hub.clone()),
             tokens: Tokens::load(&store, control::clock::wall()).await.unwrap(),
@@ -150,14 +202,17 @@ impl Web {
             carrier: Rest::new(carrier).unwrap(),
             post: post.clone(),
             public: PublicOrigin::parse(ORIGIN).unwrap(),
-            operators: OperatorKeys::parse(API_KEY).unwrap(),
+            operators: chosen.operators,
             keys,
             tenants,
+            crowd: Crowd::default(),
             rates: Rates::default(),
             proxies: Proxies::parse("127.0.0.1").unwrap(),
             rules,
             dialler: Dialler::default(),
             from,
+            carrier_voice: chosen.carrier_voice,
+            compat,
             shutdown: CancellationToken::new(),
         });
         let fresh = Arc::clone(&plane);
@@ -187,8 +242,10 @@ impl Web {
             epoch: Epoch(1),
             public_url: "wss://media.example".into(),
             software: "test".into(),
+            region: None,
+            version: link::message::VERSION,
         });
-        stay.set_load(Load { calls, calls_max: 10, ready: true });
+        stay.set_load(Load { calls, calls_max: 10, ready: true, ..Load::default() });
         (stay, orders)
     }
 
@@ -223,8 +280,20 @@ impl Web {
 
     /// The web application asks.
     pub(crate) async fn api(&self, request: RequestBuilder) -> (u16, Value) {
-        let response = request.bearer_auth(API_KEY).send().await.unwrap();
-        json(response).await
+        self.api_as(API_KEY, request).await
+    }
+
+    /// Another web application asks, with its own key.
+    pub(crate) async fn api_as(&self, key: &str, request: RequestBuilder) -> (u16, Value) {
+        let request = request.bearer_auth(key).build().unwrap();
+        let (method, path) = (request.method().to_string(), request.url().path().to_owned());
+        let response = self.http.execute(request).await.unwrap();
+        // An answer without a body has no type.
+        let kind = response.headers().get("content-type");
+        let kind = kind.map_or("", |kind| kind.to_str().unwrap()).to_owned();
+        let (status, body) = json(response).await;
+        described::check(&method, &path, status, &kind, &body);
+        (status, body)
     }
 
     /// A key of a tenant, which is made when it is not there.
@@ -232,11 +301,6 @@ impl Web {
         let tenant = TenantId::new(name).unwrap();
         self.plane.store.ensure_tenant(&tenant, control::clock::wall()).await.unwrap();
         add_key(&self.plane, &tenant, scopes).await
-    }
-
-    /// Another web application asks, with its own key.
-    pub(crate) async fn api_as(&self, key: &str, request: RequestBuilder) -> (u16, Value) {
-        json(request.bearer_auth(key).send().await.unwrap()).await
     }
 
     /// The web application sends JSON.
@@ -289,14 +353,20 @@ impl Web {
         let mut stream = std::pin::pin!(control::sse::stream(
             self.plane.store.clone(),
             &self.plane.hub,
-            control::sse::Watch { tenant, after: Some(Seq(0)), call: None, run: None },
+            control::sse::Watch {
+                tenant,
+                after: Some(Seq(0)),
+                call: None,
+                run: None,
+                ephemeral: false
+            },
             CancellationToken::new(),
         ));
         let mut records = Vec::new();
         while records.len() < many {
             match futures_util::StreamExt::next(&mut stream).await.unwrap() {
                 control::sse::Item::Record(record) => records.push((*record).clone()),
-                control::sse::Item::Ping => {}
+                control::sse::Item::Passing(_) | control::sse::Item::Ping => {}
                 control::sse::Item::Reset(reset) => panic!("{reset:?}"),
                 control::sse::Item::End(end) => panic!("{end:?}"),
             }
@@ -336,7 +406,7 @@ pub(crate) fn quick() -> Rules {
 pub(crate) async fn next_command(orders: &mut mpsc::Receiver<Order>) -> Order {
     loop {
         match orders.recv().await.expect("the node is in") {
-            Order::Announce(_) | Order::Agent(_) => {}
+            Order::Announce(_) | Order::Agent(_) | Order::Intake(_) => {}
             order @ Order::Do { .. } => return order,
         }
     }

@@ -45,9 +45,9 @@ mod playback;
 mod record;
 mod report;
 mod rest;
-mod sign;
+pub(crate) mod sign;
 mod stream;
-mod twiml;
+pub(crate) mod twiml;
 mod whim;
 mod xml;
 

@@ -15,6 +15,15 @@ use crate::run::process::{Usage, usage};
 /// The key of the API that readers use.
 pub(super) const API_KEY: &str = "events-0123456789abcdef01234567";
 
+/// The account that hooks are asked for.
+pub(super) const ACCOUNT: &str = "AC00000000000000000000000000000001";
+
+/// What the carrier signs with.
+pub(super) const AUTH_TOKEN: &str = "events";
+
+/// What the carrier believes to ask.
+pub(super) const PUBLIC_URL: &str = "https://linecard.test";
+
 /// One control: a place that a process may have.
 pub(super) struct Control {
     program: PathBuf,
@@ -53,12 +62,12 @@ pub(super) fn places(
             ("CONTROL_LINK_LISTEN", link.to_string()),
             ("CONTROL_LINK_ADDRESS", addresses.join(",")),
             ("CONTROL_JOIN_TOKEN_FILE", own.with_extension("token").display().to_string()),
-            ("CONTROL_PUBLIC_URL", "https://linecard.test".to_owned()),
+            ("CONTROL_PUBLIC_URL", PUBLIC_URL.to_owned()),
             ("CONTROL_API_KEYS", API_KEY.to_owned()),
             ("CONTROL_AGENT_FILE", folder.join("agents.toml").display().to_string()),
             ("CONTROL_LOG", "warn".to_owned()),
-            ("TWILIO_ACCOUNT_SID", "AC00000000000000000000000000000001".to_owned()),
-            ("TWILIO_AUTH_TOKEN", "events".to_owned()),
+            ("TWILIO_ACCOUNT_SID", ACCOUNT.to_owned()),
+            ("TWILIO_AUTH_TOKEN", AUTH_TOKEN.to_owned()),
         ];
         let environment =
             environment.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();

@@ -12,7 +12,7 @@ use link::frame::Decoder;
 use link::id::{CallId, Epoch, EventNumber, Gen, NodeId, TenantId, WallTime};
 use link::join::JoinToken;
 use link::message::{
-    ALPN, BATCH_EVENTS_MAX, Hello, Load, SERVER_NAME, ToControl, ToRelay, VERSION,
+    ALPN, Announcement, BATCH_EVENTS_MAX, Hello, Load, SERVER_NAME, ToControl, ToRelay, VERSION,
 };
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig};
@@ -45,6 +45,16 @@ struct State {
     last: u64,
     terms: BTreeMap<usize, u64>,
     taker: Option<(usize, u64)>,
+}
+
+impl State {
+    /// Something happens in a call.
+    fn push(&mut self, call: CallRef, now_us: u64, event: CallEvent) {
+        self.last += 1;
+        let at = WallTime(i64::try_from(now_us).unwrap_or(i64::MAX));
+        let n = EventNumber(self.last);
+        self.waiting.push_back(NodeEvent { n, at, call: Some(call), event });
+    }
 }
 
 impl Relay {
@@ -81,7 +91,6 @@ impl Relay {
     pub(super) fn note(&self, call: &str, count: u64) {
         let now = wall_us();
         let mut state = self.shared.state();
-        state.last += 1;
         let turn = Turn {
             role: Role::Caller,
             item: format!("{call}-{count}-{now}"),
@@ -94,13 +103,7 @@ impl Relay {
         };
         let id = CallId::new(call).expect("a call of ours is an id");
         let call = CallRef { id, tenant: TenantId::default(), generation: Gen(0) };
-        let event = NodeEvent {
-            n: EventNumber(state.last),
-            at: WallTime(i64::try_from(now).unwrap_or(i64::MAX)),
-            call: Some(call),
-            event: CallEvent::Turn(turn),
-        };
-        state.waiting.push_back(event);
+        state.push(call, now, CallEvent::Turn(turn));
     }
 
     /// Lets what was noted go out.
@@ -113,6 +116,11 @@ impl Relay {
         let state = self.shared.state();
         let made = state.waiting.front().map(|event| event.at.0.unsigned_abs());
         made.map_or(0, |made| wall_us().saturating_sub(made))
+    }
+
+    /// Whether a control that numbers events has let it in.
+    pub(super) fn is_in(&self) -> bool {
+        self.shared.state().taker.is_some()
     }
 
     /// Events that are not acknowledged.
@@ -177,6 +185,7 @@ impl Shared {
             epoch: self.epoch,
             public_url: "wss://media.test".to_owned(),
             software: "events".to_owned(),
+            region: None,
         };
         say(&mut sender, &ToControl::Hello(hello)).await?;
         let ToRelay::Welcome { acked, .. } = reader.next().await? else { bail!("no welcome") };
@@ -193,16 +202,26 @@ impl Shared {
                 ToRelay::Lease { term } => self.set_term(line, term),
                 ToRelay::Ack { through } => self.acknowledge(through),
                 ToRelay::Refused { why } => bail!(why),
+                ToRelay::Announce(announcement) => self.begin(announcement),
                 ToRelay::Welcome { .. }
                 | ToRelay::TicketKeys { .. }
                 | ToRelay::Signatures { .. }
                 | ToRelay::Agent(_)
                 | ToRelay::Synced
                 | ToRelay::Command { .. }
-                | ToRelay::Announce(_)
+                | ToRelay::Drain { .. }
                 | ToRelay::Unknown => {}
             }
         }
+    }
+
+    /// A call is on its way here: its stream begins at once, as a quick carrier's does.
+    fn begin(&self, announcement: Announcement) {
+        let Announcement { call: id, generation, tenant, .. } = announcement;
+        let stream_sid = format!("MZ{id}");
+        let call = CallRef { id, tenant, generation };
+        self.state().push(call, wall_us(), CallEvent::StreamStarted { stream_sid });
+        self.news.send_replace(());
     }
 
     async fn tell(&self, line: usize, sender: &mut SendStream) -> anyhow::Result<()> {
@@ -212,7 +231,7 @@ impl Shared {
             tokio::select! {
                 changed = news.changed() => changed?,
                 _ = load.tick() => {
-                    let load = Load { calls: 0, calls_max: 1_000, ready: true };
+                    let load = Load { calls_max: 1_000, ready: true, ..Load::default() };
                     say(sender, &ToControl::Load(load)).await?;
                 }
             }

@@ -16,6 +16,22 @@ use super::reader::{Board, Plan, Reader};
 use super::relay::Relay;
 use crate::clock::Stopwatch;
 
+/// Who plays beside the readers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cast {
+    /// Controls, on one database.
+    pub(super) controls: usize,
+    /// Relays that share the events.
+    pub(super) relays: usize,
+}
+
+impl Cast {
+    /// So many controls, and the relays that most scenes have.
+    pub(super) fn controls(controls: usize) -> Self {
+        Self { controls, relays: RELAYS }
+    }
+}
+
 /// Everything. Dropped, everything ends.
 pub(super) struct Stage {
     /// The controls' places.
@@ -32,11 +48,11 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    /// A fresh database, and so many controls that serve.
+    /// A fresh database, controls that serve, and relays that join them.
     ///
     /// # Errors
     /// When one of them does not come up.
-    pub(super) async fn start(args: &EventsArgs, controls: usize) -> anyhow::Result<Self> {
+    pub(super) async fn start(args: &EventsArgs, cast: Cast) -> anyhow::Result<Self> {
         let folder = std::env::temp_dir().join(format!("linecard-controls-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         let program = match &args.bin_dir {
@@ -47,13 +63,13 @@ impl Stage {
             bail!("{} is missing; build it, or say where it is with --bin-dir", program.display());
         }
         let cluster = Cluster::start().await?;
-        let mut controls = places(&program, &folder, &cluster.url(), controls)?;
+        let mut controls = places(&program, &folder, &cluster.url(), cast.controls)?;
         for control in &mut controls {
             control.start().await?;
         }
         cluster.execute(MAKE_CALLS).await?;
         let token = controls[0].join_token()?;
-        let relays: Vec<Relay> = (0..RELAYS)
+        let relays: Vec<Relay> = (0..cast.relays)
             .map(|number| Relay::start(number, token.clone()))
             .collect::<anyhow::Result<_>>()?;
         Ok(Self {
@@ -93,7 +109,7 @@ impl Stage {
                 for event in made.load(Ordering::Relaxed)..due {
                     let (call, count) = (event % CALLS, event / CALLS + 1);
                     // A call stays on its relay.
-                    let relay = &relays[(call % RELAYS as u64) as usize];
+                    let relay = &relays[(call % relays.len() as u64) as usize];
                     relay.note(&names[call as usize], count);
                 }
                 made.store(due, Ordering::Relaxed);
@@ -111,6 +127,22 @@ impl Stage {
     /// Events that relays have and control has not acknowledged.
     pub(super) fn waiting(&self) -> usize {
         self.relays.iter().map(Relay::waiting).sum()
+    }
+
+    /// Waits until every relay has been let in.
+    ///
+    /// # Errors
+    /// When that takes longer than a control needs to come up.
+    pub(super) async fn until_joined(&self) -> anyhow::Result<()> {
+        let watch = Stopwatch::start();
+        while !self.relays.iter().all(Relay::is_in) {
+            if watch.millis() > JOIN_MS_MAX {
+                let log: Vec<String> = self.controls.iter().map(Control::log).collect();
+                bail!("a relay is not let in; control says:\n{}", log.join("\n"));
+            }
+            tokio::time::sleep(TICK).await;
+        }
+        Ok(())
     }
 
     /// Lets time pass; the longest that an event waited meanwhile to be acknowledged, in seconds.
@@ -175,7 +207,7 @@ pub(super) async fn until(
     Ok(watch.micros() as f64 / 1_000_000.0)
 }
 
-/// Relays that share the events.
+/// Relays in most scenes.
 const RELAYS: usize = 4;
 
 /// Calls that the events belong to.
@@ -186,6 +218,9 @@ const MAKE_CALLS: &str = "INSERT INTO calls (id, tenant, direction, from_number,
      agent_version, generation, state, resumes, created_us) \
      SELECT 'c' || n, 'default', 'inbound', '+15550100', '+15550101', 'front-desk', \
      1, 0, 'active', '', 0 FROM generate_series(0, 49) AS n";
+
+/// How long relays may take to be let in.
+const JOIN_MS_MAX: u64 = 20_000;
 
 /// How often events are made.
 const TICK: Duration = Duration::from_millis(5);

@@ -10,7 +10,7 @@ mod flat;
 pub(crate) mod knee_page;
 mod lines;
 pub(crate) mod live;
-mod machine;
+pub(crate) mod machine;
 mod page;
 mod page_text;
 pub(crate) mod record;

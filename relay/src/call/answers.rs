@@ -8,7 +8,7 @@
 //! | is stopped by a limit or a filter | what there is of it is said; nothing at all is a failure |
 //! | stays silent, and so does its socket | the session is lost |
 
-use ::link::event::EndReason;
+use ::link::event::{EndReason, Role};
 
 use super::agent::{Change, Lost};
 use super::input::{Audio, Outcome, Retry};
@@ -85,6 +85,8 @@ impl Call {
             self.memory.agent_begins(spoken.session, spoken.item, out);
             let at = self.playout.generated(spoken);
             self.turns.on_saying(spoken, text, at, now);
+            let (role, item) = (Role::Agent, spoken.item);
+            out.put(Output::Note(Milestone::Saying { role, item, text }));
         }
     }
 

@@ -1,5 +1,7 @@
 //! What each side says, and which machine hears it.
 
+use ::link::event::Role;
+
 use super::agent::Change;
 use super::input::{AgentEvent, Answering, Audio, Batch, CallerEvent, MarkId, Severity, Slot};
 use super::moment::Moment;
@@ -187,6 +189,7 @@ impl Call {
             | AgentEvent::SpeechStarted
             | AgentEvent::SpeechStopped
             | AgentEvent::CallerTurn { .. }
+            | AgentEvent::CallerSaying { .. }
             | AgentEvent::CallerSaid { .. }
             | AgentEvent::ResponseStarted { .. }
             | AgentEvent::Audio { .. }
@@ -227,6 +230,9 @@ impl Call {
             AgentEvent::SpeechStarted => self.on_speech_started(now, out),
             AgentEvent::SpeechStopped => self.turns.on_speech_stopped(now),
             AgentEvent::CallerTurn { item } => self.on_caller_turn(item, now, out),
+            AgentEvent::CallerSaying { item, text } => {
+                out.put(Output::Note(Milestone::Saying { role: Role::Caller, item, text: &text }));
+            }
             AgentEvent::CallerSaid { item, text } => self.memory.caller_said(item, &text, out),
             AgentEvent::ResponseStarted { response } => {
                 self.on_response_started(response, now, out);

@@ -194,6 +194,13 @@ pub enum AgentEvent<'a> {
         /// The item.
         item: &'a str,
     },
+    /// Words of the caller, as the service makes them out, before their item is complete.
+    CallerSaying {
+        /// The item.
+        item: &'a str,
+        /// The next words.
+        text: Cow<'a, str>,
+    },
     /// What the caller said in an item; may come after the answer to it.
     CallerSaid {
         /// The item.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ::link::event::{EndReason, ReplacedBecause, ToolOutcome};
+use ::link::event::{EndReason, ReplacedBecause, Role, ToolOutcome};
 use ::link::id::CommandId;
 use ::link::tool::Address;
 
@@ -221,6 +221,15 @@ pub enum Milestone<'a> {
         id: &'a CommandId,
         /// Why it was not carried out; `None` when it was.
         refused: Option<&'static str>,
+    },
+    /// Words of a turn that is not complete: for whoever listens at this moment.
+    Saying {
+        /// Who says them.
+        role: Role,
+        /// The item.
+        item: &'a str,
+        /// The next words.
+        text: &'a str,
     },
     /// A turn of the caller is complete.
     CallerTurn {

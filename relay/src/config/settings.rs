@@ -96,6 +96,12 @@ pub const SETTINGS: &[Setting] = &[
         "Where the carrier reaches this node. It signs exactly this URL and the node's path.",
     ),
     says(
+        "RELAY_REGION",
+        Default::Absent,
+        Form::Words("1 to 64 of A-Z a-z 0-9 - _ ."),
+        "Where the node stands, for people: `GET /v1/nodes` of control shows it.",
+    ),
+    says(
         "RELAY_CONTROL_HTTP_URL",
         Default::Absent,
         Form::Words("http://host[:port], no path"),

@@ -22,7 +22,6 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use url::{Host, Url};
 
-use super::Finding;
 use super::visits::here;
 use super::web::{self, Answer, Stuck};
 use crate::config::Config;
@@ -30,6 +29,7 @@ use crate::tls;
 use crate::upgrade::{self, PREFIX, Shows};
 use crate::wire::knock::{USER_AGENT, WRONG_SIGNATURE, start};
 use crate::wire::opening::SIGNATURE_HEADER;
+use link::finding::Finding;
 
 const WHAT: &str = "a carrier's handshake";
 

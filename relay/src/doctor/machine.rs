@@ -1,10 +1,10 @@
 //! What the system allows: open files, memory, the kernel's settings.
 
-use super::Finding;
 use crate::config::Config;
 use crate::gate::room::CALL_BYTES;
 use crate::kernel::{Found, Needs, System, Verdict};
 use crate::server::{files_limit, files_needed, memory_bound};
+use link::finding::Finding;
 
 /// Looks at the machine.
 pub(super) fn look(needs: Needs, config: Option<&Config>) -> Vec<Finding> {

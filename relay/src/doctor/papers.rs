@@ -12,9 +12,9 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls_platform_verifier::Verifier;
 use url::Url;
 
-use super::Finding;
 use crate::config::Environment;
 use crate::{clock, dial, tls};
+use link::finding::Finding;
 
 const WHAT: &str = "certificate";
 const DAY: Duration = Duration::from_secs(86_400);
@@ -142,8 +142,8 @@ mod tests {
         BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd,
     };
 
-    use super::super::State;
     use super::*;
+    use link::finding::State;
 
     const NAME: &str = "relay.example.com";
 

@@ -10,13 +10,13 @@ use link::agent::AgentSpec;
 use link::ticket::SKEW_SECONDS;
 use url::Url;
 
-use super::Finding;
 use super::web::{self, Answer, Stuck};
 use crate::config::{Config, Environment, Joined, Mode};
 use crate::dial::{self, DialError, Target};
 use crate::wire::{self, knock};
 use crate::ws::Limits;
 use crate::{clock, node};
+use link::finding::Finding;
 
 /// Whether a relay serves here, and takes calls.
 pub(super) async fn own(config: &Config) -> Vec<Finding> {
@@ -217,8 +217,8 @@ async fn get(url: &Url) -> Result<Answer, Stuck> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::State;
     use super::*;
+    use link::finding::State;
 
     #[test]
     fn clocks_may_be_as_far_apart_as_tickets_allow() {

@@ -202,6 +202,8 @@ pub struct Counters {
     pub oddities: PerLabel<Oddity>,
     /// Events that found no room on their way to control.
     pub events_lost: PerLabel<labels::Lost>,
+    /// Ephemeral events that were dropped.
+    pub ephemeral_dropped: Count,
     /// Attempts to reach control.
     pub link_attempts: PerLabel<labels::Attempt>,
     /// Messages of control that this relay does not know.
@@ -241,6 +243,7 @@ impl Default for Counters {
             barge_ins: Count::default(),
             oddities: PerLabel::default(),
             events_lost: PerLabel::default(),
+            ephemeral_dropped: Count::default(),
             link_attempts: PerLabel::default(),
             link_unknown: Count::default(),
         }

@@ -224,6 +224,12 @@ pub const METRICS: &[Metric] = &[
         read: split::<Lost>(|counters| counters.events_lost.all()),
     },
     Metric {
+        name: "relay_ephemeral_dropped",
+        counts: "Ephemeral events (words of turns that are not complete) that found no room on their way to control; over several links each that missed one counts.",
+        rise: "A stuck house thread, or a link too slow for its node; turns still come whole.",
+        read: Read::Total(|counters| &counters.ephemeral_dropped),
+    },
+    Metric {
         name: "relay_link_attempts",
         counts: "Attempts to reach control, by what became of them.",
         rise: "`failed`: control or the way to it is down; `refused`: a wrong join token or two nodes of one name.",

@@ -43,6 +43,14 @@ impl Link {
             }
             ToRelay::Refused { why } => return Err(Broken::Refused(why)),
             ToRelay::Announce(announcement) => self.announced(announcement),
+            ToRelay::Drain { on } => {
+                if on {
+                    self.around.gate.hold();
+                } else {
+                    self.around.gate.release();
+                }
+                tracing::info!(on, "an operator drains the node, or takes that back");
+            }
             ToRelay::Welcome { .. } | ToRelay::Unknown => self.around.counters.link_unknown.one(),
         }
         Ok(())

@@ -14,6 +14,7 @@ use link::event::NodeEvent;
 use link::frame::FRAME_BYTES_MAX;
 use link::id::EventNumber;
 use link::message::BATCH_EVENTS_MAX;
+use serde::Serialize;
 
 use crate::telemetry::{Noted, Receipt};
 
@@ -23,7 +24,7 @@ pub const RING_EVENTS_MAX: usize = 65_536;
 /// The most bytes of events that wait, as they will be written.
 pub const RING_BYTES_MAX: usize = 32 << 20;
 /// The most bytes of events in one batch; what a frame adds to them fits in the rest.
-const BATCH_BYTES_MAX: usize = FRAME_BYTES_MAX - 1_024;
+pub(super) const BATCH_BYTES_MAX: usize = FRAME_BYTES_MAX - 1_024;
 
 /// Why an event was lost: control has been away for so long that there is no room. Calls go on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -111,6 +112,12 @@ impl Ring {
         self.waiting.len()
     }
 
+    /// How many were not sent on the present connection.
+    #[must_use]
+    pub fn unsent(&self) -> usize {
+        self.waiting.len() - self.sent
+    }
+
     /// Whether control has committed everything.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -119,7 +126,7 @@ impl Ring {
 }
 
 /// The length of an event in JSON.
-fn written_bytes(event: &NodeEvent) -> usize {
+pub(super) fn written_bytes(event: &impl Serialize) -> usize {
     let mut counter = Counter(0);
     serde_json::to_writer(&mut counter, event).expect("an event is JSON, and counting cannot fail");
     counter.0
@@ -172,7 +179,9 @@ mod tests {
         for _ in 0..3 {
             ring.push(noted("x")).unwrap();
         }
+        assert_eq!(ring.unsent(), 3);
         assert_eq!(numbers(&ring.batch()), [1, 2, 3]);
+        assert_eq!(ring.unsent(), 0);
         assert!(ring.batch().is_empty());
         ring.push(noted("x")).unwrap();
         assert_eq!(numbers(&ring.batch()), [4]);

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use link::frame::{Channel, Decoder, Frame, FrameError};
-use link::message::{ALPN, Hello, LEASE_SINCE, Load, SERVER_NAME, ToControl, ToRelay, VERSION};
+use link::message::{
+    ALPN, BATCH_EVENTS_MAX, EPHEMERAL_SINCE, Hello, LEASE_SINCE, Load, SERVER_NAME, ToControl,
+    ToRelay, VERSION,
+};
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, Endpoint, EndpointConfig, RecvStream, SendStream};
 use quinn::{TokioRuntime, TransportConfig};
@@ -19,6 +22,7 @@ use tokio::time::timeout;
 
 use super::Link;
 use super::lines::LineId;
+use super::passing::{Batch, Place};
 use crate::call::moment::Moment;
 use crate::config::Joined;
 use crate::kernel;
@@ -48,6 +52,8 @@ pub(super) struct Ended {
 struct Line<'a> {
     link: &'a Link,
     id: LineId,
+    /// Where it begins with what is told for the moment; `None` when its control is too old for it.
+    seen: Option<Place>,
 }
 
 impl Drop for Line<'_> {
@@ -214,10 +220,11 @@ impl Link {
             Reader { receiver, decoder: Decoder::default(), bytes: vec![0; READ_BYTES] };
         send(&mut sender, &self.hello()).await?;
         let welcome = timeout(WELCOME_WITHIN, reader.frame()).await;
-        let id = line.insert(self.welcomed(&welcome.map_err(|_| LinkError::Silent)??)?).id;
+        let up = line.insert(self.welcomed(&welcome.map_err(|_| LinkError::Silent)??)?);
+        let (id, seen) = (up.id, up.seen);
         tokio::select! {
             read = self.read(id, &mut reader) => read,
-            written = self.write(id, &mut sender) => written,
+            written = self.write(id, seen, &mut sender) => written,
         }
     }
 
@@ -229,6 +236,7 @@ impl Link {
             epoch: self.around.epoch,
             public_url: self.joined.public_url.clone(),
             software: concat!("linecard-relay ", env!("CARGO_PKG_VERSION")).into(),
+            region: self.joined.region.clone(),
         })
     }
 
@@ -245,7 +253,9 @@ impl Link {
                 // An older one is the only one, and takes events without a word.
                 let term = (version.minor < LEASE_SINCE).then_some(0);
                 let begun = self.lines.borrow_mut().begin(control, term);
-                let line = Line { link: self, id: begun.map_err(|_| Broken::Twin)? };
+                let seen = self.passing.borrow().end();
+                let seen = (version.minor >= EPHEMERAL_SINCE).then_some(seen);
+                let line = Line { link: self, id: begun.map_err(|_| Broken::Twin)?, seen };
                 self.committed(acked);
                 self.choose_taker();
                 self.around.counters.link_attempts.of(Attempt::Welcome).one();
@@ -271,14 +281,23 @@ impl Link {
         }
     }
 
-    /// Sends events when there are some and this control takes them, and the load when it changes
-    /// and each second.
-    async fn write(&self, line: LineId, sender: &mut SendStream) -> Result<(), Broken> {
+    /// Sends events when there are some and this control takes them, what is told for the moment, and
+    /// the load when it changes and each second.
+    async fn write(
+        &self,
+        line: LineId,
+        mut seen: Option<Place>,
+        sender: &mut SendStream,
+    ) -> Result<(), Broken> {
         let clock = self.around.clock;
         let mut news = self.news.subscribe();
         let mut occupancy = self.around.gate.watch();
         let mut load_due = Moment::default();
         loop {
+            // Words before the turn that has them all.
+            if let Some(seen) = &mut seen {
+                self.write_passing(line, seen, sender).await?;
+            }
             self.write_events(line, sender).await?;
             let soon = clock.now() + LOAD_GATHER;
             tokio::select! {
@@ -297,9 +316,39 @@ impl Link {
         }
     }
 
+    /// Sends what is told for the moment. Where more than a batch of events waits for this line, it is
+    /// dropped: they go first.
+    async fn write_passing(
+        &self,
+        line: LineId,
+        seen: &mut Place,
+        sender: &mut SendStream,
+    ) -> Result<(), Broken> {
+        loop {
+            let is_behind =
+                self.takes_events(line) && self.ring.borrow().unsent() > BATCH_EVENTS_MAX;
+            if is_behind {
+                let dropped = self.passing.borrow().skip(seen);
+                self.around.counters.ephemeral_dropped.add(dropped);
+                return Ok(());
+            }
+            let Batch { events, missed } = self.passing.borrow().batch(seen);
+            self.around.counters.ephemeral_dropped.add(missed);
+            if events.is_empty() {
+                return Ok(());
+            }
+            send(sender, &ToControl::Ephemeral { events }).await?;
+        }
+    }
+
+    /// Whether this line's control is the one that numbers events.
+    fn takes_events(&self, line: LineId) -> bool {
+        self.taker.get().is_some_and(|(taker, _)| taker == line)
+    }
+
     async fn write_events(&self, line: LineId, sender: &mut SendStream) -> Result<(), Broken> {
         // Asked before each batch: another control may have taken over while one was sent.
-        while self.taker.get().is_some_and(|(taker, _)| taker == line) {
+        while self.takes_events(line) {
             let events = self.ring.borrow_mut().batch();
             if events.is_empty() {
                 break;
@@ -310,11 +359,14 @@ impl Link {
     }
 
     fn load(&self) -> ToControl {
+        let (_, measured) = self.around.gate.usage();
         let occupancy = self.around.gate.occupancy();
         ToControl::Load(Load {
             calls: occupancy.calls,
             calls_max: self.around.gate.calls_max(),
             ready: occupancy.takes_calls(),
+            draining: occupancy.is_draining(),
+            late_us: u64::try_from(measured.lateness.as_micros()).ok(),
         })
     }
 }

@@ -118,6 +118,8 @@ impl Admin {
                 Some(Strain::Files) => (StatusCode::OK, "ready, but out of files for calls\n"),
                 Some(Strain::Lateness) => (StatusCode::OK, "ready, but late with its calls\n"),
             },
+            // Ready for the same reason: its calls go on, and so does what it forwards.
+            Door::Held => (StatusCode::OK, "ready, but drained by an operator\n"),
             Door::NotYetOpen => {
                 (StatusCode::SERVICE_UNAVAILABLE, "Control has not told this node what it needs.\n")
             }
@@ -143,7 +145,7 @@ impl Admin {
             "epoch": self.epoch,
             "version": env!("CARGO_PKG_VERSION"),
             "ready": occupancy.door == Door::Open,
-            "draining": occupancy.door == Door::Draining,
+            "draining": occupancy.is_draining(),
             "calls": occupancy.calls,
             "calls_max": self.gate.calls_max(),
             "calls_carried": remembered.calls,
@@ -192,7 +194,7 @@ pub(super) fn metrics(
             memory_bytes: used.memory,
             memory_bytes_max: bounds.memory_max,
             lateness: used.lateness,
-            draining: occupancy.door == Door::Draining,
+            draining: occupancy.is_draining(),
             link_up: link.phase == Phase::Up,
             controls: link.controls,
             events_waiting: link.events_waiting,

@@ -12,6 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::Shard;
 use crate::call::moment::Moment;
+use crate::gate::Door;
 use crate::known::AgentKey;
 use crate::lobby::WaitId;
 
@@ -57,8 +58,9 @@ impl Shard {
         for id in leaving {
             self.dismiss(id);
         }
-        // Old ones leave also while nothing is opened.
-        if now < self.spare_patience.borrow().until {
+        // Old ones leave also while nothing is opened: after a failure, and while no stream may come.
+        let is_held = self.setup.gate.occupancy().door == Door::Held;
+        if is_held || now < self.spare_patience.borrow().until {
             return;
         }
         let share = self.spare_share();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use link::ephemeral::TranscriptDelta;
 use link::event::{self, Replaced, ReplacedBecause, Role, ToolOutcome, ToolUse, Turn};
 
 use crate::call::output::{AgentTurn, BargeIn};
@@ -28,6 +29,11 @@ pub(super) fn caller_turn(order: u32, item: &str, text: &str) -> Turn {
         interrupted: false,
         reply_after_ms: None,
     }
+}
+
+/// Some words of a turn that is not complete.
+pub(super) fn delta(role: Role, item: &str, text: &str) -> TranscriptDelta {
+    TranscriptDelta { role, item: cut(item, ITEM_BYTES_MAX), text: cut(text, DELTA_BYTES_MAX) }
 }
 
 /// A turn of the agent.
@@ -83,6 +89,9 @@ pub(super) fn tool_use(
 /// The longest text of a turn, in bytes: eight minutes of speech. JSON escapes a byte with six at
 /// worst, so an event with such a text still fits a frame of the link.
 pub const TEXT_BYTES_MAX: usize = 8 * 1024;
+/// The longest text that is told for the moment, in bytes: what joins several words keeps to it,
+/// too. The turn has all of them.
+pub const DELTA_BYTES_MAX: usize = 1_024;
 /// The longest item id, in bytes; a provider's have some thirty.
 const ITEM_BYTES_MAX: usize = 256;
 /// The longest detail for the operator, in bytes.

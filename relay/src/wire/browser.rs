@@ -61,6 +61,7 @@ pub(super) fn told<'a>(milestone: &Milestone<'a>) -> Option<Told<'a>> {
         }
         Milestone::Started
         | Milestone::FirstVoice { .. }
+        | Milestone::Saying { .. }
         | Milestone::AgentLost { .. }
         | Milestone::AgentReplaced { .. }
         | Milestone::Forgotten { .. }

@@ -3,7 +3,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-use link::event::{CallEvent, EndReason};
+use link::ephemeral::Passing;
+use link::event::{CallEvent, EndReason, Role};
 use link::id::{CallId, Gen};
 use link::message::{Command, ToRelay};
 
@@ -22,7 +23,11 @@ struct Pair {
 impl Pair {
     /// Both let the relay in; the first one holds the lease, in term 1.
     async fn start() -> Self {
-        let (one, model) = (Control::start(), Model::start().await);
+        Self::start_with(Model::start().await).await
+    }
+
+    async fn start_with(model: Model) -> Self {
+        let one = Control::start();
         let controls = [Control::start_beside(&one), one];
         let settings = controls[0].settings_with(&controls[1]);
         let (relay, (mut a, _), (mut b, _)) =
@@ -134,6 +139,22 @@ async fn commands_come_from_any_and_their_answer_goes_to_the_holder() {
     let CallEvent::StreamEnded { reason, .. } = last.event else { panic!() };
     assert_eq!(reason, EndReason::OperatorHungUp);
     assert!(pair.b.numbers.is_empty(), "only the holder is told events");
+}
+
+#[tokio::test]
+async fn words_for_the_moment_reach_every_control_once_and_have_no_number() {
+    let mut pair = Pair::start_with(Model::transcribing("Are you open?").await).await;
+    let mut carrier = pair.call("c_1").await;
+    for session in [&mut pair.a, &mut pair.b] {
+        let told = session.passing().await;
+        assert_eq!((told.len(), told[0].call.id.as_str()), (1, "c_1"));
+        let Passing::TranscriptDelta(delta) = &told[0].event else { panic!("{told:?}") };
+        assert_eq!((delta.role, delta.text.as_str()), (Role::Caller, "Are you open?"));
+    }
+    carrier.hang_up().await;
+    let last = pair.a.events_until(is_end).await.pop().unwrap();
+    assert_eq!(pair.a.numbers, all_up_to(last.n.0));
+    assert!(pair.b.numbers.is_empty(), "only the holder is told what is numbered");
 }
 
 #[tokio::test]

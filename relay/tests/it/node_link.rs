@@ -276,3 +276,25 @@ async fn a_stop_waits_for_control_and_not_for_ever() {
     assert_eq!(relay.exit().await.code(), Some(0));
     assert!(relay.log().contains("events are left behind"), "{}", relay.log());
 }
+
+#[tokio::test]
+async fn a_drained_node_takes_no_call_until_that_is_taken_back_and_its_calls_go_on() {
+    let (control, model) = (Control::start(), Model::start().await);
+    let (relay, mut session) = control.relay(model.address).await;
+    let mut carrier = begin(&relay, &control, "c_1").await;
+    until_started(&mut session).await;
+    session.say(&ToRelay::Drain { on: true }).await;
+    session.load_until(|load| load.draining && !load.ready && load.calls == 1).await;
+    assert_eq!(relay.open(Some(SIGNATURE)).await.err(), Some(503));
+    // A platform that would cut off what still runs is not asked to.
+    assert_eq!(relay.ask("/readyz").await.0, 200);
+    // What a control says that comes back does not open the door.
+    session.say(&ToRelay::Synced).await;
+    session.say(&ToRelay::Drain { on: false }).await;
+    session.load_until(|load| load.ready && !load.draining && load.calls == 1).await;
+    assert!(relay.open(Some(SIGNATURE)).await.is_ok());
+    carrier.hang_up().await;
+    let last = session.events_until(is_end).await.pop().unwrap();
+    let CallEvent::StreamEnded { reason, .. } = last.event else { panic!("{:?}", last.event) };
+    assert_eq!(reason, EndReason::CallerHungUp);
+}

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use link::ephemeral::Ephemeral;
 use link::event::{CallEvent, NodeEvent};
 use link::frame::{Decoder, Frame};
 use link::id::{ControlId, EventNumber};
@@ -161,6 +162,15 @@ impl Session {
     pub(crate) async fn events(&mut self) -> Vec<NodeEvent> {
         loop {
             if let ToControl::Events { events } = self.next().await {
+                return events;
+            }
+        }
+    }
+
+    /// What is told for the moment next, whatever comes before it.
+    pub(crate) async fn passing(&mut self) -> Vec<Ephemeral> {
+        loop {
+            if let ToControl::Ephemeral { events } = self.next().await {
                 return events;
             }
         }

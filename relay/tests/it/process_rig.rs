@@ -40,8 +40,17 @@ pub(crate) struct Model {
 }
 
 impl Model {
-    #[expect(clippy::disallowed_methods, reason = "the test's own server, ended with its runtime")]
     pub(crate) async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// One that makes out these words of each caller, and nothing more of them.
+    pub(crate) async fn transcribing(words: &'static str) -> Self {
+        Self::start_with(Some(words)).await
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the test's own server, ended with its runtime")]
+    async fn start_with(words: Option<&'static str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (address, appends) = (listener.local_addr().unwrap(), watch::Sender::new(0));
         let spoken = watch::Sender::new(0);
@@ -49,7 +58,7 @@ impl Model {
         tokio::spawn(async move {
             loop {
                 let (tcp, _) = listener.accept().await.unwrap();
-                tokio::spawn(serve_session(tcp, counted.clone()));
+                tokio::spawn(serve_session(tcp, counted.clone(), words));
             }
         });
         Self { address, appends, spoken }
@@ -74,6 +83,7 @@ impl Model {
 async fn serve_session(
     tcp: TcpStream,
     (appends, spoken): (watch::Sender<u64>, watch::Sender<u64>),
+    words: Option<&'static str>,
 ) {
     let mut socket = tokio_tungstenite::accept_async(tcp).await.unwrap();
     let format = serde_json::json!({"format": {"type": "audio/pcmu"}});
@@ -88,7 +98,16 @@ async fn serve_session(
         let message: serde_json::Value = serde_json::from_str(&text).unwrap();
         match message["type"].as_str().unwrap() {
             // A call may be over before its session is ready.
-            "session.update" => drop(socket.send(Message::text(updated.to_string())).await),
+            "session.update" => {
+                drop(socket.send(Message::text(updated.to_string())).await);
+                if let Some(words) = words {
+                    let said = serde_json::json!({
+                        "type": "conversation.item.input_audio_transcription.delta",
+                        "item_id": "item_1", "content_index": 0, "delta": words,
+                    });
+                    drop(socket.send(Message::text(said.to_string())).await);
+                }
+            }
             "input_audio_buffer.append" => {
                 let mut audio = Vec::new();
                 let payload = message["audio"].as_str().unwrap();

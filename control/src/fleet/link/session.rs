@@ -12,7 +12,9 @@ use link::agent::AgentSpec;
 use link::event::{CallEvent, NodeEvent};
 use link::frame::{Channel, Decoder, Frame, FrameError};
 use link::id::EventNumber;
-use link::message::{BATCH_EVENTS_MAX, Hello, LEASE_SINCE, ToControl, ToRelay, VERSION};
+use link::message::{
+    BATCH_EVENTS_MAX, EPHEMERAL_EVENTS_MAX, Hello, LEASE_SINCE, ToControl, ToRelay, VERSION,
+};
 use quinn::{Incoming, RecvStream, SendStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -119,9 +121,10 @@ impl Session<'_> {
         // finds this control at a second address leaves again without a word.
         let next = timeout(HELLO_WITHIN, reader.frame()).await??;
         let knows_lease = hello.version.minor >= LEASE_SINCE;
-        let Hello { node, epoch, public_url, software, .. } = hello;
+        let Hello { node, epoch, public_url, software, region, version, .. } = hello;
         let source = Source { node: node.clone(), epoch };
-        let (stay, orders) = self.plane.nodes.join(Arrival { node, epoch, public_url, software });
+        let arrival = Arrival { node, epoch, public_url, software, region, version };
+        let (stay, orders) = self.plane.nodes.join(arrival);
         let node = stay.node().clone();
         self.plane.nodes.was_told(&node, &told);
         // What was made while the others were written.
@@ -233,6 +236,11 @@ impl Session<'_> {
                     self.plane.metrics.link_unknown.inc();
                 }
                 (_, Ok(ToControl::Load(load))) => stay.set_load(load),
+                (_, Ok(ToControl::Ephemeral { events })) if events.len() > EPHEMERAL_EVENTS_MAX => {
+                    return Err(Broken::TooMany);
+                }
+                // Shown at once and by every instance: nobody keeps it.
+                (_, Ok(ToControl::Ephemeral { events })) => self.plane.hub.pass(&events),
                 (_, Ok(ToControl::Events { events })) if events.len() > BATCH_EVENTS_MAX => {
                     return Err(Broken::TooMany);
                 }

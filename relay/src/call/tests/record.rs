@@ -17,6 +17,8 @@ pub(super) struct Record {
     pub(super) pings: Vec<Slot>,
     pub(super) first_voice: Option<(Duration, bool)>,
     pub(super) orders: Vec<u32>,
+    /// Words of turns that were not complete, told for the moment.
+    pub(super) saying: Vec<String>,
     pub(super) ends: u32,
 }
 
@@ -33,6 +35,10 @@ impl Outbox for Record {
             Output::ToAgent(Slot::B, message) => format!("B: {}", self.tell_agent(&message)),
             Output::Note(Milestone::FirstVoice { after, prepared }) => {
                 self.first_voice = Some((after, prepared));
+                return;
+            }
+            Output::Note(Milestone::Saying { role, item, text }) => {
+                self.saying.push(format!("{role:?} {item} {text:?}"));
                 return;
             }
             Output::RunTool(id, request) => {
@@ -146,7 +152,9 @@ fn told(milestone: &Milestone<'_>) -> String {
             let to = transfer_to.map(|to| format!(" to {}", to.as_str())).unwrap_or_default();
             format!("ending {}: {}{to}{detail}", record.0, reason.as_str())
         }
-        Milestone::FirstVoice { .. } => unreachable!("kept apart from the lines"),
+        Milestone::FirstVoice { .. } | Milestone::Saying { .. } => {
+            unreachable!("kept apart from the lines")
+        }
         Milestone::AgentLost { detail } => format!("agent lost: {detail}"),
         Milestone::AgentReplaced { because, gap, turns, detail } => {
             format!("agent replaced: {because:?} gap {} turns {turns} {detail}", gap.as_millis())

@@ -157,6 +157,11 @@ impl Script {
         self.lines().into_iter().filter(|line| line.starts_with(start)).collect()
     }
 
+    /// Takes what was told for the moment of turns that are not complete.
+    pub(super) fn told_so_far(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.record.saying)
+    }
+
     /// Lets what the call wanted done so far be.
     pub(super) fn forget(&mut self) -> &mut Self {
         self.record.lines.clear();
@@ -312,6 +317,10 @@ impl Script {
 
     pub(super) fn caller_turn(&mut self, item: &str) -> &mut Self {
         self.agent(AgentEvent::CallerTurn { item })
+    }
+
+    pub(super) fn caller_saying(&mut self, item: &str, text: &str) -> &mut Self {
+        self.agent(AgentEvent::CallerSaying { item, text: text.into() })
     }
 
     pub(super) fn caller_said(&mut self, item: &str, text: &str) -> &mut Self {

@@ -36,6 +36,19 @@ fn words_of_the_caller_make_a_turn_whenever_they_come() {
 }
 
 #[test]
+fn words_are_told_for_the_moment_before_their_turn_is_complete() {
+    let mut t = Script::live();
+    t.speech_started().caller_saying("u1", "Are you").caller_saying("u1", " open?");
+    assert_eq!(t.told_so_far(), ["Caller u1 \"Are you\"", "Caller u1 \" open?\""]);
+    t.speech_stopped().caller_turn("u1").caller_said("u1", "Are you open?");
+    t.response_started("r1").saying("r1", "i1", "Until").saying("r1", "i1", " six.");
+    assert_eq!(t.told_so_far(), ["Agent i1 \"Until\"", "Agent i1 \" six.\""]);
+    t.audio("r1", "i1", &speech(60)).speech_started();
+    t.saying("r1", "i1", " On Sundays until four.");
+    assert_eq!(t.told_so_far(), [""; 0], "what was cut is told to nobody");
+}
+
+#[test]
 fn turns_whose_words_never_come_are_told_at_the_end() {
     let mut t = Script::live();
     t.caller_turn("u1").caller_turn("u2").caller_said("u1", "Hello?").forget();

@@ -70,6 +70,9 @@ fn read_any(text: &str, hear: impl FnOnce(AgentEvent<'_>)) {
         "input_audio_buffer.speech_started" => hear(AgentEvent::SpeechStarted),
         "input_audio_buffer.speech_stopped" => hear(AgentEvent::SpeechStopped),
         "input_audio_buffer.committed" => tell::<Committed<'_>>(text, hear),
+        "conversation.item.input_audio_transcription.delta" => {
+            tell::<Transcribing<'_>>(text, hear);
+        }
         "conversation.item.input_audio_transcription.completed" => {
             tell::<Transcribed<'_>>(text, hear);
         }
@@ -209,6 +212,22 @@ struct Committed<'a> {
 impl Event for Committed<'_> {
     fn event(&self) -> AgentEvent<'_> {
         AgentEvent::CallerTurn { item: &self.item_id }
+    }
+}
+
+/// `conversation.item.input_audio_transcription.delta`: some of the words, while they are made out.
+#[derive(Deserialize)]
+struct Transcribing<'a> {
+    #[serde(borrow)]
+    item_id: Cow<'a, str>,
+    /// The service may leave it out.
+    #[serde(borrow, default)]
+    delta: Cow<'a, str>,
+}
+
+impl Event for Transcribing<'_> {
+    fn event(&self) -> AgentEvent<'_> {
+        AgentEvent::CallerSaying { item: &self.item_id, text: Cow::Borrowed(&self.delta) }
     }
 }
 

@@ -33,6 +33,10 @@ fn events_that_matter_mean_what_they_should() {
         ("input_audio_buffer.speech_stopped", "SpeechStopped".into()),
         ("input_audio_buffer.committed", format!("CallerTurn {{ item: {caller:?} }}")),
         (
+            "conversation.item.input_audio_transcription.delta",
+            format!("CallerSaying {{ item: {caller:?}, text: \"Hi, is\" }}"),
+        ),
+        (
             "conversation.item.input_audio_transcription.completed",
             format!("CallerSaid {{ item: {caller:?}, text: \"Hi, is my bike ready?\" }}"),
         ),
