@@ -11,7 +11,7 @@ RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
 help: ## Show what there is.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-demo: ## One phone call from webhook to goodbye, on this machine, without any account. SCENE=loss and others, ARGS="--save out" and more: see README.
+demo: ## One phone call from webhook to goodbye, on this machine, without any account. SCENE=loss, kill-node, deploy and others, ARGS="--save out" and more: see README.
 	@scripts/setup.sh build
 	@$(CARGO) build --locked --profile $(PROFILE) -p linecard-relay -p linecard-control -p linecard-loadtest
 	@$(BIN)/loadtest demo $(if $(SCENE),--scene $(SCENE)) $(ARGS)
@@ -35,7 +35,7 @@ conformance: ## Check what relay and fakes really sent against the official Open
 	@$(CARGO) build --locked --profile $(PROFILE) -p linecard-relay -p linecard-control -p linecard-loadtest
 	@scripts/conformance.sh $(BIN)
 
-check-long: ## What takes longer than `make test` allows: conformance, every scene, events, the API asked at random, simulation, chaos, fuzz, Autobahn, a browser, instruction counts.
+check-long: ## What takes longer than `make test` allows: conformance, every scene, events, the API asked at random, simulation, chaos, systemd units, fuzz, Autobahn, a browser, instruction counts.
 	@scripts/setup.sh build test conformance python readme browser instructions
 	@scripts/check-long.sh
 
@@ -43,10 +43,10 @@ sim: ## Hostile calls in simulated time, two minutes of new seeds. SIM_SEED=7 pl
 	@scripts/setup.sh build
 	@$(CARGO) run --locked --profile $(PROFILE) -p linecard-sim -- $(ARGS)
 
-chaos: ## Model sockets cut 1,000 times under 40 calls: every one of them goes on.
-	@scripts/setup.sh build
-	@$(CARGO) build --locked --profile $(PROFILE) -p linecard-relay -p linecard-loadtest
-	@$(BIN)/loadtest chaos --cuts 1000 --calls 40 $(ARGS)
+chaos: ## Model sockets cut 1,000 times under 40 calls: every one of them goes on. SCENE=kill-node, vanish, drain, control-down, db-down, partition, storm, mix: a fleet in real processes; ARGS="--calls 300 --times 20" and more: see README.
+	@scripts/setup.sh build test
+	@$(CARGO) build --locked --profile $(PROFILE) -p linecard-relay -p linecard-control -p linecard-loadtest
+	@$(BIN)/loadtest chaos --scene $(or $(SCENE),cuts) --cuts 1000 --calls 40 $(ARGS)
 
 fuzz: ## Ten seconds of new inputs for every decoder and for the call core (installs cargo-fuzz into target/).
 	@scripts/setup.sh build

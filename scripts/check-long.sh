@@ -15,8 +15,13 @@ stage conformance scripts/conformance.sh "$bin"
 stage fuzz-api scripts/fuzz-api.sh "$bin" 10000
 stage load "$bin/loadtest" run --calls 100 --duration 15
 stage chaos "$bin/loadtest" chaos --cuts 60 --calls 20
+# A caller talks on while a relay is killed, and while one takes over from the other.
+stage demo-kill-node "$bin/loadtest" demo --scene kill-node
+stage demo-deploy "$bin/loadtest" demo --scene deploy
 # A small part of every scene: judged by what came, not by when.
 stage events "$bin/loadtest" events --quick
+# systemd units, where systemd is installed; seconds.
+stage units scripts/units.sh
 stage simulation "$bin/sim" --seconds 120
 stage autobahn scripts/autobahn.sh
 stage browser scripts/browser.sh "$bin"

@@ -17,6 +17,7 @@ use link::ticket::{Bearer, Claims, KeySet, SigningKey};
 use relay::admit::Identity;
 use relay::call::input::Batch;
 use relay::clock::{self, Clock};
+use relay::front::Front;
 use relay::gate::Gate;
 use relay::gate::room::Bounds;
 use relay::known::{Known, Signatures};
@@ -248,6 +249,7 @@ fn setup(known: Known, outlet: Outlet, post: Post, uplink: Batch) -> Setup {
         outlet,
         gauge: Arc::<Gauge>::default(),
         tls: None,
+        front: Front::Plain,
         forward: None,
         agent_tls: agent_tls.clone(),
         tools: Tools::new(Allowed::default(), agent_tls),

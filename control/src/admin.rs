@@ -81,7 +81,7 @@ fn health(plane: &Plane, why: Option<&str>) -> Value {
                 "software": node.software,
                 "calls": node.load.map(|load| load.calls),
                 "calls_max": node.load.map(|load| load.calls_max),
-                "ready": node.load.is_some_and(|load| load.ready),
+                "ready": node.free > 0,
             })
         })
         .collect();

@@ -9,8 +9,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use link::agent::Provider;
+use link::credential;
 use link::guard::Allowed;
 use link::secret::Secret;
 use tracing_subscriber::EnvFilter;
@@ -19,12 +21,15 @@ use self::agents::{Agents, ProviderKeys};
 pub use self::carrier::Account;
 pub(crate) use self::carrier::{account_sid, api_url};
 pub use self::pages::PlacesAccount;
-use self::settings::{Default, Form, setting};
+use self::settings::{Default, Form, SETTINGS, setting};
 use crate::access::address::Proxies;
 use crate::access::origin::Origin;
 use crate::api::auth::OperatorKeys;
 use crate::dialer::is_e164;
 use crate::dialer::rules::Rules;
+use crate::fleet::moves::Pace;
+use crate::fleet::openings::Survival;
+use crate::fleet::regions::Regions;
 use crate::keys::SealingKey;
 use crate::store::call::Number;
 use crate::twilio::signature::PublicOrigin;
@@ -35,6 +40,7 @@ pub mod carrier;
 pub mod dialling;
 pub mod pages;
 pub mod settings;
+pub mod survival;
 
 /// Everything that is settled at start.
 #[derive(Debug)]
@@ -65,6 +71,12 @@ pub struct Config {
     pub from: Option<Number>,
     /// What must hold before anybody is dialled.
     pub rules: Rules,
+    /// Which regions of relays are near to which ends of calls.
+    pub regions: Regions,
+    /// What calls survive.
+    pub survival: Survival,
+    /// How calls leave nodes that drain.
+    pub moving: Pace,
     /// What is durable and where relays dial in.
     pub door: Door,
     /// Where webhooks may be told beyond the public internet.
@@ -175,8 +187,8 @@ pub fn environment() -> Environment {
 /// All [`Mistakes`] at once.
 pub fn read(environment: &Environment) -> Result<(Config, Logging), Mistakes> {
     // Both are read before either fails: an operator corrects everything in one round.
-    let (environment, taken) = aliases::filled_in(environment);
-    let mut reader = Reader::new(&environment, taken);
+    let sources = Sources::of(environment);
+    let mut reader = Reader::new(&sources);
     let config = reader.config();
     let logging = reader.logging();
     reader.finish(config.zip(logging))
@@ -187,8 +199,8 @@ pub fn read(environment: &Environment) -> Result<(Config, Logging), Mistakes> {
 /// # Errors
 /// All [`Mistakes`] at once.
 pub fn read_store(environment: &Environment) -> Result<Door, Mistakes> {
-    let (environment, taken) = aliases::filled_in(environment);
-    let mut reader = Reader::new(&environment, taken);
+    let sources = Sources::of(environment);
+    let mut reader = Reader::new(&sources);
     let door = reader.door();
     reader.finish(door)
 }
@@ -198,8 +210,8 @@ pub fn read_store(environment: &Environment) -> Result<Door, Mistakes> {
 /// # Errors
 /// All [`Mistakes`] at once.
 pub fn read_door(environment: &Environment) -> Result<Door, Mistakes> {
-    let (environment, taken) = aliases::filled_in(environment);
-    let mut reader = Reader::new(&environment, taken);
+    let sources = Sources::of(environment);
+    let mut reader = Reader::new(&sources);
     let door = reader.door();
     if let Some(door) = &door
         && door.link_listen.port() == 0
@@ -215,7 +227,7 @@ pub fn read_door(environment: &Environment) -> Result<Door, Mistakes> {
 pub fn unknown(environment: &Environment) -> impl Iterator<Item = &str> {
     let names = environment.keys().map(String::as_str);
     names.filter(|name| {
-        name.starts_with("CONTROL_") && !settings::SETTINGS.iter().any(|known| known.name == *name)
+        name.starts_with("CONTROL_") && !SETTINGS.iter().any(|known| known.name == *name)
     })
 }
 
@@ -229,9 +241,33 @@ struct Reader<'a> {
     warnings: Vec<String>,
 }
 
+/// What settings are read from: the environment, with what stands in for those that are not set.
+struct Sources {
+    environment: Environment,
+    /// Settings whose values were found under another name, and that name.
+    taken: BTreeMap<&'static str, &'static str>,
+    /// What is wrong with what stands in.
+    mistakes: Vec<Mistake>,
+}
+
+impl Sources {
+    /// Credentials first: of a secret's own name and another host's, its own counts.
+    fn of(environment: &Environment) -> Self {
+        let mut environment = environment.clone();
+        let secrets = SETTINGS.iter().filter(|setting| matches!(setting.form, Form::Secret(_)));
+        let names = secrets.map(|setting| setting.name);
+        let unreadable = credential::fill_in(&mut environment, names, std::fs::read_to_string);
+        let mistake = |it: credential::Unreadable| Mistake { name: it.name, problem: it.problem };
+        let (environment, taken) = aliases::filled_in(&environment);
+        Self { environment, taken, mistakes: unreadable.into_iter().map(mistake).collect() }
+    }
+}
+
 impl<'a> Reader<'a> {
-    fn new(environment: &'a Environment, taken: BTreeMap<&'static str, &'static str>) -> Self {
-        Self { environment, taken, mistakes: Vec::new(), warnings: Vec::new() }
+    fn new(sources: &'a Sources) -> Self {
+        let Sources { environment, taken, mistakes } = sources;
+        let (taken, mistakes) = (taken.clone(), mistakes.clone());
+        Self { environment, taken, mistakes, warnings: Vec::new() }
     }
 
     /// What was read, unless anything was wrong.
@@ -257,8 +293,10 @@ impl<'a> Reader<'a> {
         let carrier = self.carrier();
         let from = self
             .parsed("CONTROL_FROM_NUMBER", |text| is_e164(text).then(|| Number(text.to_owned())));
-        let rules = self.rules();
+        let (rules, moving) = (self.rules(), self.moving());
+        let regions = self.regions();
         let door = self.door();
+        let survival = self.survival();
         let webhooks_allow = self.parsed("CONTROL_WEBHOOKS_ALLOW", Allowed::parse);
         let keep_days = self.parsed("CONTROL_EVENTS_KEEP_DAYS", keep_days);
         let join_token_file = self.text("CONTROL_JOIN_TOKEN_FILE").map(PathBuf::from);
@@ -277,6 +315,9 @@ impl<'a> Reader<'a> {
             carrier: carrier?,
             from,
             rules: rules?,
+            regions,
+            survival: survival?,
+            moving: moving?,
             door: door?,
             webhooks_allow: webhooks_allow.unwrap_or_default(),
             keep_days: keep_days?,
@@ -370,6 +411,17 @@ impl<'a> Reader<'a> {
             link_listen: link_listen?,
             link_address,
         })
+    }
+
+    /// How calls leave nodes that drain.
+    fn moving(&mut self) -> Option<Pace> {
+        let seconds = self.parsed("CONTROL_DRAIN_SECONDS", |text| {
+            text.parse().ok().filter(|seconds| (1..=86_400).contains(seconds))
+        });
+        let per_second = self.parsed("CONTROL_DRAIN_CALLS_PER_SECOND", |text| {
+            text.parse().ok().filter(|calls| (1..=1_000).contains(calls))
+        });
+        Some(Pace { per_second: per_second?, deadline: Duration::from_secs(seconds?) })
     }
 
     /// What the environment says; an empty value is none.

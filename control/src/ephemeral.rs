@@ -30,7 +30,8 @@ impl Passing {
     fn of(event: &Ephemeral) -> Option<Self> {
         match &event.event {
             ephemeral::Passing::TranscriptDelta(_) => {}
-            ephemeral::Passing::Unknown => return None,
+            // What was decided is shown when it is committed.
+            ephemeral::Passing::Decided(_) | ephemeral::Passing::Unknown => return None,
         }
         let (kind, data) = split(&event.event);
         let call = event.call.id.clone();

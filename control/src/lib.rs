@@ -7,8 +7,10 @@
 //! - [`twilio`]: the carrier's questions and its answers. `voice` begins a call, `resume` decides
 //!   what follows each stream, `status` hears how it ends, `rest` places calls.
 //! - [`directory`]: who answers. [`fleet`]: the relays. `link` talks to them, `nodes` knows them, `placement` chooses one.
-//! - [`store`]: everything durable; [`sequencer`] gives every event its place; [`hub`] and [`sse`]
+//! - [`store`]: everything durable; [`standby`]: what is known while it is away; [`sequencer`] gives
+//!   every event its place; [`hub`] and [`sse`]
 //!   bring events to clients.
+//! - [`attempts`]: what an agent that goes on is told of its tools.
 //! - [`access`]: who may do what.
 //!   bring events to clients, [`webhooks`] to customers' servers; `retention` forgets them in time.
 //! - [`api`]: what web applications use; [`dialer`] is what the API does to calls, [`commands`] what
@@ -32,6 +34,9 @@ pub mod store;
 
 pub mod events;
 pub mod sequencer;
+pub mod standby;
+
+pub mod attempts;
 
 pub mod ephemeral;
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use control::config::{self, Config, Door, Environment, LogFormat, Logging, Mistakes};
-use control::operator::{self, KeyTask, SigningTask, TenantTask};
+use control::operator::{self, KeyTask, NodeTask, SigningTask, TenantTask};
 use control::{doctor, metrics, server};
 use link::finding::Report;
 
@@ -43,6 +43,9 @@ enum Task {
     /// Makes, lists and revokes API keys; needs the settings of the database.
     #[command(subcommand)]
     Key(KeyTask),
+    /// Revokes relays and lets them in again; needs the settings of the database.
+    #[command(subcommand)]
+    Node(NodeTask),
     /// Lists the keys that tokens are signed with, and changes them at once after a leak; needs the
     /// settings of the database.
     #[command(subcommand)]
@@ -63,6 +66,9 @@ fn main() -> ExitCode {
         }),
         Some(Task::Key(task)) => at_the_door(config::read_store, async move |door: &Door| {
             operator::keys(door, task).await
+        }),
+        Some(Task::Node(task)) => at_the_door(config::read_store, async move |door: &Door| {
+            operator::nodes(door, task).await
         }),
         Some(Task::SigningKey(task)) => {
             at_the_door(config::read_store, async move |door: &Door| {

@@ -1,6 +1,8 @@
 //! Every metric of control, declared once: name, what it counts, what a rise means. Labels come
-//! from enums only, never from an id. `control metrics` prints the table.
+//! from enums only, never from an id; regions, which operators name, are told apart up to a bound.
+//! `control metrics` prints the table.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -14,14 +16,14 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use crate::fleet::nodes::Nodes;
+use crate::fleet::nodes::{NodeState, Nodes};
 use crate::fleet::orders::Unsent;
 use crate::hub::Hub;
 use crate::sequencer::{LeaseState, Sequencer};
 
 mod labels;
 
-pub use self::labels::{Answered, Asked, Dialled, Doing, Hearing, Route, Told};
+pub use self::labels::{Answered, Asked, Dialled, Doing, Hearing, Moving, Route, Told};
 
 /// One declared metric.
 #[derive(Debug)]
@@ -58,6 +60,16 @@ const TWIML: Metric = metric(
     "Answers to the carrier, by what they say.",
     "`busy` or `wait`: no node takes calls; `crowded`: a tenant is at its limit; `apology`: calls that could not be helped.",
 );
+const UNAIDED: Metric = metric(
+    "control_unaided",
+    "Streams that were given out while the database was away; a part of control_twiml's `stream`.",
+    "The database is away or slow; calls are written down when it is back.",
+);
+const RESCUED: Metric = metric(
+    "control_rescued",
+    "Calls that go on elsewhere because their node vanished without closing their streams.",
+    "A machine or its network died; a process that dies alone leaves nothing to rescue.",
+);
 const CARRIER_REQUESTS: Metric = metric(
     "control_carrier_requests",
     "Requests to the carrier's REST API, by what became of them.",
@@ -88,6 +100,11 @@ const COMMANDS: Metric = metric(
     "Commands of the API to running calls, by what they ask for and what became of them.",
     "`silent`: relays that are busy, or a slow database; `unsent`: links that are down.",
 );
+const MOVES: Metric = metric(
+    "control_moves",
+    "Calls that leave nodes which drain, by what became of their move; one that is given up begins again.",
+    "Traffic, while nodes drain; `given_up`: a provider that opens no sessions, or calls in which nobody pauses; `forced`: the drain's deadline is short; `unplaced`: no other node takes calls.",
+);
 const NODES: Metric = metric(
     "control_nodes",
     "Relays whose link is up.",
@@ -95,8 +112,18 @@ const NODES: Metric = metric(
 );
 const NODES_READY: Metric = metric(
     "control_nodes_ready",
-    "Relays that take new calls; the rest of control_nodes is full or draining.",
+    "Relays that take new calls; the rest of control_nodes is full, draining or suspect.",
     "Zero: callers hear the busy tone.",
+);
+const NODES_SUSPECT: Metric = metric(
+    "control_nodes_suspect",
+    "Relays whose link is up and whose heartbeat says that something is wrong: they get no new calls.",
+    "A network that loses one way, a machine without time, or a relay that hangs; /v1/nodes says which.",
+);
+const FREE_SLOTS: Metric = metric(
+    "control_free_slots",
+    "Calls that relays take beside those that they have and those on their way, by region; `none` says no region. Every control sees all relays: take one control's figure, not the sum.",
+    "Relays came, or calls ended. A fall to zero: calls flow over into other regions, then are refused; add relays.",
 );
 const EVENTS: Metric =
     metric("control_events", "Events committed.", "Traffic: about ten a call, and two a turn.");
@@ -148,14 +175,19 @@ pub const METRICS: &[&Metric] = &[
     &HTTP_SECONDS,
     &FORGED,
     &TWIML,
+    &UNAIDED,
+    &RESCUED,
     &CARRIER_REQUESTS,
     &DIALS,
     &HELLOS,
     &LINK_UNKNOWN,
     &ANNOUNCEMENTS,
     &COMMANDS,
+    &MOVES,
     &NODES,
     &NODES_READY,
+    &NODES_SUSPECT,
+    &FREE_SLOTS,
     &EVENTS,
     &EVENT_COMMITS,
     &EVENT_FAILURES,
@@ -194,8 +226,13 @@ pub struct Metrics {
     hellos: Family<One, Counter>,
     announcements: Family<One, Counter>,
     commands: Family<Two, Counter>,
+    moves: Family<One, Counter>,
     /// Messages of relays that were skipped.
     pub link_unknown: Counter,
+    /// Calls that go on elsewhere because their node vanished.
+    pub rescued: Counter,
+    /// Streams that were given out without the database.
+    pub unaided: Counter,
 }
 
 impl Metrics {
@@ -213,7 +250,10 @@ impl Metrics {
             hellos: Family::default(),
             announcements: Family::default(),
             commands: Family::default(),
+            moves: Family::default(),
             link_unknown: Counter::default(),
+            rescued: Counter::default(),
+            unaided: Counter::default(),
         };
         let registry = &mut metrics.registry;
         registry.register(HTTP_REQUESTS.name, HTTP_REQUESTS.counts, metrics.requests.clone());
@@ -226,6 +266,9 @@ impl Metrics {
         let announcements = metrics.announcements.clone();
         registry.register(ANNOUNCEMENTS.name, ANNOUNCEMENTS.counts, announcements);
         registry.register(COMMANDS.name, COMMANDS.counts, metrics.commands.clone());
+        registry.register(RESCUED.name, RESCUED.counts, metrics.rescued.clone());
+        registry.register(UNAIDED.name, UNAIDED.counts, metrics.unaided.clone());
+        registry.register(MOVES.name, MOVES.counts, metrics.moves.clone());
         registry.register(LINK_UNKNOWN.name, LINK_UNKNOWN.counts, metrics.link_unknown.clone());
         // These live where they are used; two counts of one thing would drift apart.
         registry.register_collector(Box::new(Elsewhere { nodes, sequencer, hub }));
@@ -291,6 +334,14 @@ impl Metrics {
         self.commands.get_or_create(&labels).inc();
     }
 
+    /// Counts moves of calls.
+    pub fn moving(&self, moving: Moving, many: u32) {
+        // A series that has never counted is not shown.
+        if many > 0 {
+            self.moves.get_or_create(&[("outcome", moving.value())]).inc_by(many.into());
+        }
+    }
+
     /// The scrape: OpenMetrics text.
     ///
     /// # Errors
@@ -320,12 +371,13 @@ impl Collector for Elsewhere {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         // Read at the scrape: a gauge that is set elsewhere goes stale when its setter stops.
         let nodes = self.nodes.list();
-        let is_ready = |load: link::message::Load| load.ready && load.calls < load.calls_max;
-        let ready = nodes.iter().filter(|node| node.load.is_some_and(is_ready)).count();
+        let ready = nodes.iter().filter(|node| node.free > 0).count();
+        let suspect = nodes.iter().filter(|node| node.suspicion.is_some()).count();
         let is_held = *self.sequencer.state().borrow() == LeaseState::Held;
         let gauges = [
             (&NODES, nodes.len()),
             (&NODES_READY, ready),
+            (&NODES_SUSPECT, suspect),
             (&LEASE_HELD, usize::from(is_held)),
             (&SSE_CLIENTS, self.hub.clients()),
         ];
@@ -335,6 +387,7 @@ impl Collector for Elsewhere {
                 encoder.encode_descriptor(metric.name, metric.counts, None, gauge.metric_type())?;
             gauge.encode(one)?;
         }
+        encode_free_slots(&nodes, &mut encoder)?;
         let (counts, ephemeral) = (self.sequencer.counts(), self.hub.ephemeral());
         let counters = [
             (&EVENTS, &counts.events),
@@ -359,6 +412,28 @@ impl Collector for Elsewhere {
         Ok(())
     }
 }
+
+/// Writes the free slots of each region. A region whose relays are all full or draining is there, with
+/// zero: whoever scales it must see that.
+fn encode_free_slots(nodes: &[NodeState], encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let mut regions = BTreeMap::<&str, i64>::new();
+    for node in nodes {
+        let region = node.region.as_deref().unwrap_or("none");
+        let is_told_apart = regions.contains_key(region) || regions.len() < REGIONS_MAX;
+        let region = if is_told_apart { region } else { "other" };
+        *regions.entry(region).or_default() += i64::from(node.free);
+    }
+    let kind = ConstGauge::new(0_i64).metric_type();
+    let (name, counts) = (FREE_SLOTS.name, FREE_SLOTS.counts);
+    let mut family = encoder.encode_descriptor(name, counts, None, kind)?;
+    for (region, free) in regions {
+        ConstGauge::new(free).encode(family.encode_family(&[("region", region)])?)?;
+    }
+    Ok(())
+}
+
+/// Regions that are told apart; the relays of further ones are counted together.
+const REGIONS_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,9 @@
 //! What the operator does at the command line, beside a control that runs or without one: tenants
-//! and their keys, and keys that tokens are signed with. Everything goes through the store, and so
+//! and their keys, relays, and keys that tokens are signed with. Everything goes through the store, and so
 //! into the audit log.
 
 use clap::{Args, Subcommand};
-use link::id::{BadId, TenantId};
+use link::id::{BadId, NodeId, TenantId};
 use serde_json::{Value, json};
 
 use crate::access::key::{ApiKey, KeyId, Pepper};
@@ -12,8 +12,11 @@ use crate::access::scope::Scopes;
 use crate::clock;
 use crate::config::Door;
 use crate::events::rfc3339;
+use crate::plane;
 use crate::server;
-use crate::store::{Added, BadRing, Changed, RingName, RingPlace, Store, StoredKey, Tenant};
+use crate::store::{
+    Added, Admission, BadRing, Changed, RingName, RingPlace, Store, StoredKey, Tenant,
+};
 use crate::tokens::rotation::rotate;
 
 /// What is done to tenants.
@@ -91,6 +94,24 @@ pub enum KeyTask {
     },
 }
 
+/// What is done to relays.
+#[derive(Debug, Subcommand)]
+pub enum NodeTask {
+    /// Revokes a relay: its link is cut and it is not let in again, everywhere within five seconds.
+    /// Calls that it carries go on there.
+    Revoke {
+        /// Its name (RELAY_NODE).
+        #[arg(value_parser = node)]
+        node: NodeId,
+    },
+    /// Lets a revoked relay in again.
+    Admit {
+        /// Its name (RELAY_NODE).
+        #[arg(value_parser = node)]
+        node: NodeId,
+    },
+}
+
 /// What is done to the keys that control signs tokens with.
 #[derive(Debug, Subcommand)]
 pub enum SigningTask {
@@ -143,6 +164,27 @@ pub async fn signing_keys(door: &Door, task: SigningTask) -> anyhow::Result<Stri
     let done = on_signing_keys(&store, task).await;
     store.close().await;
     done
+}
+
+/// Does something to relays and says what became of it.
+///
+/// # Errors
+/// What kept it from being done, in a sentence.
+pub async fn nodes(door: &Door, task: NodeTask) -> anyhow::Result<String> {
+    let store = server::open_store(door).await?;
+    let done = on_nodes(&store, task).await;
+    store.close().await;
+    done
+}
+
+async fn on_nodes(store: &Store, task: NodeTask) -> anyhow::Result<String> {
+    let (node, admission, said) = match task {
+        NodeTask::Revoke { node } => (node, Admission::Revoked, "is revoked"),
+        NodeTask::Admit { node } => (node, Admission::Admitted, "may join"),
+    };
+    let (tenant, now) = (plane::tenant(), clock::wall());
+    store.set_admission(&tenant, (&node, admission), &actor(), now).await?;
+    Ok(format!("node {node} {said}\n"))
 }
 
 async fn on_tenants(store: &Store, task: TenantTask) -> anyhow::Result<String> {
@@ -308,6 +350,10 @@ pub fn is_calling_code(text: &str) -> bool {
     let digits = text.strip_prefix('+').unwrap_or_default();
     let is_long_enough = (1..=7).contains(&digits.len());
     is_long_enough && !digits.starts_with('0') && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn node(text: &str) -> Result<NodeId, BadId> {
+    NodeId::new(text)
 }
 
 fn tenant(text: &str) -> Result<TenantId, BadId> {

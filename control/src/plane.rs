@@ -13,10 +13,13 @@ use crate::api::compat::Compat;
 use crate::dialer::rules::Rules;
 use crate::dialer::waiting::Dialler;
 use crate::directory::Directory;
+use crate::fleet::moves::Moves;
 use crate::fleet::nodes::Nodes;
+use crate::fleet::openings::{Openings, Survival};
 use crate::hub::Hub;
 use crate::metrics::Metrics;
 use crate::sequencer::Sequencer;
+use crate::standby::Standby;
 use crate::store::Store;
 use crate::store::call::Number;
 use crate::tokens::Tokens;
@@ -35,6 +38,14 @@ pub struct Plane {
     pub hub: Hub,
     /// The relays that are there.
     pub nodes: Nodes,
+    /// The calls that this instance knows, for as long as the database is away.
+    pub standby: Standby,
+    /// How many calls may come back at once.
+    pub openings: Openings,
+    /// What a call may survive.
+    pub survival: Survival,
+    /// The calls that leave nodes which drain.
+    pub moves: Moves,
     /// Who answers.
     pub directory: Directory,
     /// What is signed.

@@ -10,12 +10,14 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use futures_util::future::BoxFuture;
+use listenfd::ListenFd;
 use sd_notify::NotifyState;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::access::crowd::Crowd;
+use crate::access::key::KeyId;
 use crate::access::known::KnownKeys;
 use crate::access::rates::Rates;
 use crate::access::tenants::Tenants;
@@ -26,18 +28,26 @@ use crate::dialer::{queue, waiting::Dialler};
 use crate::directory::Directory;
 use crate::fleet::authority::Authority;
 use crate::fleet::link::Link;
+use crate::fleet::mover;
+use crate::fleet::moves::Moves;
 use crate::fleet::nodes::Nodes;
+use crate::fleet::openings::Openings;
 use crate::http::serve::{raise_files_limit, serve};
 use crate::hub::Hub;
 use crate::keys::SealingKey;
 use crate::metrics::Metrics;
 use crate::plane::Plane;
 use crate::sequencer::{Settings, sequencer};
+use crate::standby::{self, Standby};
 use crate::store::Store;
+use crate::store::agents::Changed;
+use crate::store::call::Number;
+use crate::store::numbers::Route;
 use crate::tokens::Tokens;
+use crate::twilio::rescue;
 use crate::twilio::rest::Rest;
 use crate::webhooks::Post;
-use crate::{access, admin, clock, http};
+use crate::{access, admin, clock, http, plane};
 
 /// Where the process listens.
 #[derive(Debug, Clone, Copy)]
@@ -56,12 +66,14 @@ pub struct Listening {
 /// # Errors
 /// What keeps it from starting.
 pub async fn run(config: Config, announce: impl FnOnce(Listening)) -> anyhow::Result<()> {
+    // First of all: it changes the environment, and there are no threads yet.
+    let passed_on = passed_on()?;
     raise_files_limit();
     let stop = CancellationToken::new();
     let signals = stop_on_signal(stop.clone())?;
     let work = async {
         let started = tokio::select! {
-            started = start(config, &stop) => started?,
+            started = start(config, passed_on, &stop) => started?,
             // A database that does not answer must not keep the process from stopping.
             () = stop.cancelled() => return Ok(()),
         };
@@ -90,7 +102,11 @@ struct Started {
 
 /// Opens, binds and puts together, in the order in which one needs the other. When it returns,
 /// every address is taken: whoever connects waits in a queue and is not refused.
-async fn start(config: Config, stop: &CancellationToken) -> anyhow::Result<Started> {
+async fn start(
+    config: Config,
+    passed_on: Option<TcpListener>,
+    stop: &CancellationToken,
+) -> anyhow::Result<Started> {
     // Migrated before anything listens: a request never meets the tables of another version.
     let store = open_store(&config.door).await?;
     let authority = Arc::new(Authority::load(&store).await?);
@@ -100,9 +116,12 @@ async fn start(config: Config, stop: &CancellationToken) -> anyhow::Result<Start
     let search = config.places.map(Search::new).transpose();
     let search = search.context("the service that looks businesses up cannot be used")?;
     let compat = Compat::load(&store, config.compat_origins, search).await?;
+    if let Some(from) = &config.from {
+        first_number(&store, from).await?;
+    }
     let directory = Directory::load(config.agents, config.provider_keys, &store).await?;
     let numbering_stop = CancellationToken::new();
-    let (hub, nodes) = (Hub::new(), Nodes::new());
+    let (hub, nodes) = (Hub::new(), Nodes::in_regions(config.regions));
     // Before the first relay is there: one of no weight must not get a call meanwhile.
     nodes.weigh(&store).await?;
     let settings = Settings { keep_days: config.keep_days, ..Settings::default() };
@@ -110,7 +129,7 @@ async fn start(config: Config, stop: &CancellationToken) -> anyhow::Result<Start
         sequencer(store.clone(), hub.clone(), settings, numbering_stop.clone());
     // All addresses before the join token is written: whoever finds the file may dial at once.
     let link = Link::bind(config.door.link_listen, Arc::clone(&authority))?;
-    let public = listen(config.listen).await?;
+    let public = or_listen(passed_on, config.listen).await?;
     let probes = listen(config.admin_listen).await?;
     let listening = Listening {
         http: public.local_addr()?,
@@ -129,6 +148,10 @@ async fn start(config: Config, stop: &CancellationToken) -> anyhow::Result<Start
         sequencer,
         hub,
         nodes,
+        standby: Standby::default(),
+        openings: Openings::new(config.survival.openings_per_second),
+        survival: config.survival,
+        moves: Moves::new(config.moving),
         directory,
         tokens,
         auth_tokens: config.carrier.auth_tokens.clone(),
@@ -158,6 +181,26 @@ async fn start(config: Config, stop: &CancellationToken) -> anyhow::Result<Start
     Ok(Started { listening, plane, public, probes, link, numbering, numbering_stop })
 }
 
+/// The number of the settings is one like those that were made with the API, so that it is listed
+/// and a share of its calls can go to an old backend. Once it is there, it stays as it is.
+async fn first_number(store: &Store, from: &Number) -> anyhow::Result<()> {
+    let actor = KeyId::new(SETTINGS_KEY).context("the word is no id")?;
+    let wish = (from.clone(), Route { agent: None, legacy: None });
+    match store.create_number(&plane::tenant(), wish, None, &actor, clock::wall()).await? {
+        Changed::InUse => {
+            tracing::warn!("another tenant has the number of CONTROL_FROM_NUMBER and its calls");
+        }
+        Changed::TooMany => {
+            tracing::warn!("the number of CONTROL_FROM_NUMBER is one too many; it is not listed");
+        }
+        Changed::Done(_) | Changed::Exists | Changed::Absent | Changed::Stale(_) => {}
+    }
+    Ok(())
+}
+
+/// Who has made the first number, in the audit log.
+const SETTINGS_KEY: &str = "settings";
+
 impl Started {
     /// Serves until the plane stops, then ends one after the other: requests, relays, numbers,
     /// probes, the database.
@@ -180,9 +223,13 @@ impl Started {
         };
         let probed = serve(probes, admin::routes(&plane), admin_stop.clone());
         let dialling = queue::run(Arc::clone(&plane));
+        let moving = mover::run(Arc::clone(&plane));
         let fresh = access::keep_fresh(&plane);
         let followed = plane.directory.follow(&plane.store, &plane.nodes, plane.shutdown.clone());
-        tokio::join!(requests, relays, numbers, probed, dialling, fresh, followed);
+        let survival = async { tokio::join!(standby::keep_up(&plane), rescue::keep_watch(&plane)) };
+        tokio::join!(
+            requests, relays, numbers, probed, dialling, moving, fresh, followed, survival
+        );
         // Last of all: everything above may still have written.
         plane.store.close().await;
     }
@@ -240,6 +287,32 @@ fn write_private(path: &Path, line: &str) -> std::io::Result<()> {
     // Before the rename, or a power cut could leave an empty file under the final name.
     file.sync_all()?;
     std::fs::rename(beside, path)
+}
+
+/// The port of webhooks and the API when a service manager holds it (socket activation): connections
+/// wait there while the process is started again, and nobody is refused.
+fn passed_on() -> anyhow::Result<Option<TcpListener>> {
+    let mut sockets = ListenFd::from_env();
+    if sockets.len() > 1 {
+        tracing::warn!(sockets = sockets.len(), "of the sockets passed on only the first is used");
+    }
+    let taken = sockets.take_tcp_listener(0).and_then(|socket| {
+        let Some(socket) = socket else { return Ok(None) };
+        socket.set_nonblocking(true)?;
+        TcpListener::from_std(socket).map(Some)
+    });
+    taken.context("the socket that was passed on is no TCP socket")
+}
+
+/// What was passed on, or else an address.
+async fn or_listen(
+    passed_on: Option<TcpListener>,
+    address: SocketAddr,
+) -> anyhow::Result<TcpListener> {
+    match passed_on {
+        Some(listener) => Ok(listener),
+        None => listen(address).await,
+    }
 }
 
 /// Takes an address, and names it when it cannot.

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use link::id::{CallId, NodeId, TenantId, WallTime};
+use link::id::{AgentName, CallId, Gen, NodeId, TenantId, WallTime};
 use link::ticket::{
     Bearer, Claims, KeyError, LIFETIME_SECONDS, SESSION_SECONDS, SigningKey, VerifyingKey,
 };
@@ -64,6 +64,42 @@ pub struct Pass {
     /// When it ends, in seconds since 1970.
     #[serde(rename = "e")]
     pub expires_at: i64,
+    /// The stream that it was given out with; `None` in the pass of an older release. With it the
+    /// call goes on although nobody can be asked about it.
+    #[serde(rename = "l", default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastStream>,
+}
+
+impl Pass {
+    /// The generation that was given out with it; `None` in the pass of an older release.
+    #[must_use]
+    pub fn generation(&self) -> Option<Gen> {
+        self.last.as_ref().map(|last| last.generation)
+    }
+
+    /// The node whose stream it was given out with.
+    #[must_use]
+    pub fn node(&self) -> Option<&NodeId> {
+        self.last.as_ref().and_then(|last| last.node.as_ref())
+    }
+}
+
+/// The stream that a pass was given out with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastStream {
+    /// Its generation.
+    #[serde(rename = "g")]
+    pub generation: Gen,
+    /// The agent that answers the call.
+    #[serde(rename = "a")]
+    pub agent: AgentName,
+    /// The version of its spec.
+    #[serde(rename = "v")]
+    pub version: u32,
+    /// The node that it was opened at: where the call comes from when it asks, and is not sent to
+    /// again while there is another.
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeId>,
 }
 
 /// What a pass opens.
@@ -197,6 +233,12 @@ impl Tokens {
             call_sid: carrier.call_sid.clone(),
             tenant: call.tenant.clone(),
             expires_at: now.seconds() + PASS_SECONDS,
+            last: Some(LastStream {
+                generation: call.generation,
+                agent: call.agent.clone(),
+                version: call.agent_version,
+                node: call.node.clone(),
+            }),
         };
         self.sign(&pass, IMPLICIT, now)
     }

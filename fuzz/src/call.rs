@@ -87,7 +87,9 @@ impl Outbox for Sent {
             Output::CloseAgent(slot) => self.dialled[slot as usize] = false,
             Output::RunTool(id, _) => self.tools.push_back(id),
             Output::DropTool(id) => self.tools.retain(|other| *other != id),
-            Output::Note(Milestone::Ending { record, .. }) => self.records.push_back(record),
+            Output::Note(
+                Milestone::Ending { record, .. } | Milestone::ToolIntended { record, .. },
+            ) => self.records.push_back(record),
             Output::Note(_) | Output::CloseCaller(..) => {}
             Output::End(_) => self.ended = true,
         }

@@ -26,7 +26,7 @@ const fn target(name: &'static str, run: fn(&[u8])) -> Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 18] = [
     target("ws_frames", ws::frames),
     target("caller_wire", relay_side::caller_wire),
     target("opening", relay_side::opening),
@@ -34,6 +34,7 @@ pub const TARGETS: [Target; 17] = [
     target("agent_wire", relay_side::agent_wire),
     target("agent_file", relay_side::agent_file),
     target("tools_allow", relay_side::tools_allow),
+    target("spool", relay_side::spool),
     target("link_frames", link_side::frames),
     target("ticket", link_side::ticket),
     target("join_token", link_side::join_token),

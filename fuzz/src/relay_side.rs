@@ -9,6 +9,7 @@ use link::guard::{Allowed, is_public};
 use link::secret::Secret;
 use relay::call::input::{AgentEvent, Audio, CallerEvent};
 use relay::call::output::{AgentMessage, Cue, Recalled};
+use relay::node::spool::record;
 use relay::wire::{
     AgentDialect, AgentWire, CallerDialect, browser as wire_page, opening as wire_opening,
 };
@@ -129,6 +130,32 @@ pub fn tools_allow(bytes: &[u8]) {
     assert_eq!(allowed.lists(None, address), allowed.lists(None, other), "{list:?} {address}");
     assert_eq!(is_public(address), is_public(other), "{address}");
     assert!(!allowed.lists(Some(""), address) || allowed.lists(None, address));
+}
+
+/// A file of the spool, as a process that was killed or a disk may have left it.
+///
+/// # Panics
+/// When the pieces in which it is read matter, or an event that was read is another one after it
+/// was written and read again.
+pub fn spool(bytes: &[u8]) {
+    let found = record::read(bytes, usize::MAX);
+    assert!(found.used <= bytes.len(), "no more is used than there is");
+    let mut one_by_one = Vec::new();
+    let mut left = bytes;
+    loop {
+        let one = record::read(left, 1);
+        left = left.get(one.used..).unwrap_or_default();
+        if one.events.is_empty() {
+            assert_eq!(one.rest, found.rest, "what follows is the same");
+            break;
+        }
+        one_by_one.extend(one.events);
+    }
+    assert_eq!(one_by_one, found.events, "pieces do not matter");
+    for event in &found.events {
+        let Ok(record) = record::encode(event) else { continue };
+        assert_eq!(record::read(&record, 1).events, std::slice::from_ref(event));
+    }
 }
 
 /// The same JSON in another form: the cursor takes no white space, so serde reads it.

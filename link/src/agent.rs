@@ -102,6 +102,21 @@ impl Provider {
         }
     }
 
+    /// The host of the service; `None` when its address is none.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Self::OpenaiRealtime { url, .. } => {
+                let (_, rest) = url.split_once("://")?;
+                let authority = rest.split(['/', '?', '#']).next()?;
+                let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+                // An IPv6 address is cut at its first colon: nobody looks one up by this.
+                let name = host.split_once(':').map_or(host, |(name, _)| name);
+                Some(name).filter(|name| !name.is_empty())
+            }
+        }
+    }
+
     /// The provider key; empty when none was given.
     #[must_use]
     pub fn api_key(&self) -> &Secret {
@@ -397,6 +412,23 @@ mod tests {
         }));
         let fields: Vec<_> = spec.problems().iter().map(|p| p.field).collect();
         assert_eq!(fields, ["instructions", "provider.url", "turn_detection.threshold", "machine"]);
+    }
+
+    #[test]
+    fn the_host_of_a_service_is_known_without_its_port_and_path() {
+        for (url, host) in [
+            ("wss://api.example.com/v1/realtime", Some("api.example.com")),
+            ("wss://eu.api.example.com:8443?x=/y", Some("eu.api.example.com")),
+            ("ws://user@127.0.0.1:9/v1", Some("127.0.0.1")),
+            ("wss:///v1", None),
+            ("nowhere", None),
+        ] {
+            let spec = spec(serde_json::json!({
+                "name": "x", "instructions": "y",
+                "provider": {"kind": Provider::KINDS[0], "url": url},
+            }));
+            assert_eq!(spec.provider.host(), host, "{url}");
+        }
     }
 
     #[test]

@@ -6,8 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{CallRef, Role};
+use crate::event::{CallRef, EndReason, Role};
 use crate::id::WallTime;
+use crate::tool::Address;
 
 /// One ephemeral event of one call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,9 +28,23 @@ pub enum Passing {
     /// The next words of a turn that is not complete.
     #[serde(rename = "transcript.delta")]
     TranscriptDelta(TranscriptDelta),
+    /// The node has decided to end the call. An event says so to the control that numbers events;
+    /// this tells all of them, so that each knows what follows the stream without the database.
+    #[serde(rename = "call.decided")]
+    Decided(Decided),
     /// Something that a newer relay says. Shown to nobody.
     #[serde(other, rename = "unknown")]
     Unknown,
+}
+
+/// The node has decided to end the call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decided {
+    /// Why the call ends.
+    pub reason: EndReason,
+    /// Whom the caller is connected to next; only with [`EndReason::Transferred`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer_to: Option<Address>,
 }
 
 /// The next words of a turn that is not complete.

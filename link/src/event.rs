@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{CallId, CommandId, EventNumber, Gen, TenantId, WallTime};
+use crate::id::{CallId, CommandId, EventNumber, Gen, NodeId, TenantId, WallTime};
 use crate::tool::Address;
 
 /// One numbered event of one node's life.
@@ -85,6 +85,10 @@ pub enum CallEvent {
     /// The agent used a tool.
     #[serde(rename = "tool")]
     Tool(ToolUse),
+    /// The agent is about to use a tool that may have an effect. Recorded before it runs, so that
+    /// whoever goes on with the call knows of it; its outcome is a [`CallEvent::Tool`].
+    #[serde(rename = "tool.intended")]
+    ToolIntended(ToolIntent),
     /// A command was carried out, or was not.
     #[serde(rename = "command.done")]
     CommandDone {
@@ -93,6 +97,14 @@ pub enum CallEvent {
         /// Why it was not carried out; `None` when it was.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         refused: Option<String>,
+    },
+    /// The stream is about to be closed here, so that the call goes on at another node. Recorded
+    /// before the caller's socket is closed, so that `resume` finds it.
+    #[serde(rename = "stream.leaving")]
+    StreamLeaving {
+        /// The node that is ready for the call; `None` when nobody has chosen one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<NodeId>,
     },
     /// The stream is over on this node.
     #[serde(rename = "stream.ended")]
@@ -133,6 +145,15 @@ pub enum ReplacedBecause {
     Lost,
     /// It neared the provider's limit.
     RolledOver,
+}
+
+/// The agent is about to use a tool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ToolIntent {
+    /// The tool's name.
+    pub name: String,
+    /// The provider's id of the request.
+    pub request: String,
 }
 
 /// The agent used a tool.

@@ -6,7 +6,7 @@
 //! side cannot say does not compile on the other.
 //!
 //! Suggested reading order: [`id`], [`ticket`], [`agent`], [`tool`], [`event`],
-//! [`ephemeral`], [`message`], [`frame`].
+//! [`ephemeral`], [`message`], [`beat`], [`frame`].
 
 pub mod id;
 pub mod secret;
@@ -22,8 +22,10 @@ pub mod event;
 pub mod strict;
 pub mod tool;
 
+pub mod beat;
 pub mod message;
 
+pub mod credential;
 pub mod finding;
 pub mod frame;
 pub mod join;

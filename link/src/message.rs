@@ -7,15 +7,19 @@
 //! There may be several controls. A relay is linked to each, takes commands from any, and tells its
 //! events to the one that numbers them, which says so with [`ToRelay::Lease`]. Bodies are self-describing JSON:
 //! unknown messages and fields are skipped and counted; only another major version is refused.
+//!
+//! Beats travel on a stream of their own each way, which the side that beats opens once the relay is
+//! in: what waits on the other stream holds none of them up.
 
 use serde::{Deserialize, Serialize};
 
 use crate::agent::AgentSpec;
+use crate::beat::{Beat, NodeBeat};
 use crate::ephemeral::Ephemeral;
-use crate::event::NodeEvent;
+use crate::event::{NodeEvent, Role};
 use crate::frame::{Channel, Frame, FrameError};
 use crate::id::{
-    AgentName, CallId, CommandId, ControlId, Epoch, EventNumber, Gen, NodeId, TenantId,
+    AgentName, CallId, CommandId, ControlId, Epoch, EventNumber, Gen, NodeId, TenantId, WallTime,
 };
 use crate::secret::Secret;
 use crate::ticket::VerifyingKey;
@@ -29,7 +33,7 @@ pub const ALPN: &[u8] = b"linecard-link/1";
 pub const SERVER_NAME: &str = "control.linecard.internal";
 
 /// The version of this protocol.
-pub const VERSION: Version = Version { major: 1, minor: 2 };
+pub const VERSION: Version = Version { major: 1, minor: 3 };
 
 /// The first minor version in which control says whether it takes events. An older control is the
 /// only one and always does; an older relay is linked to one control only and tells it everything.
@@ -40,6 +44,17 @@ pub const DRAIN_SINCE: u16 = 2;
 /// The first minor version in which control takes ephemeral events. An older one would skip them and
 /// count each as unknown, so it is told none.
 pub const EPHEMERAL_SINCE: u16 = 2;
+/// The first minor version in which both sides beat, and control gives relays certificates: a relay
+/// asks and is answered on the streams of beats. An older side is told no beats, and is not judged by
+/// them.
+pub const BEAT_SINCE: u16 = 3;
+/// The first minor version in which control takes [`ToControl::Spooled`]. An older one would skip it,
+/// so it is told nothing of earlier lives, and they stay on file.
+pub const SPOOL_SINCE: u16 = 3;
+
+/// The first minor version in which calls move between nodes while they are live: a relay takes
+/// [`Command::Leave`] and what was said in a call that goes on, and control [`ToControl::Prepared`].
+pub const MOVES_SINCE: u16 = 3;
 
 /// A version of the link's protocol. Another major version is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +63,14 @@ pub struct Version {
     pub major: u16,
     /// Changes when something was added.
     pub minor: u16,
+}
+
+impl Version {
+    /// The minor version that both sides know; `None` when they do not understand each other.
+    #[must_use]
+    pub fn agreed(self, other: Self) -> Option<u16> {
+        (self.major == other.major).then_some(self.minor.min(other.minor))
+    }
 }
 
 /// The most events in one batch: with turns of ordinary length it stays far inside a frame.
@@ -72,6 +95,14 @@ pub enum ToControl {
         /// At most [`BATCH_EVENTS_MAX`], ascending by number.
         events: Vec<NodeEvent>,
     },
+    /// Events that an earlier life of this node left on file: in order, without gaps, sent again from
+    /// the last acknowledged one after a reconnect, and only to the control that numbers events.
+    Spooled {
+        /// Which life.
+        epoch: Epoch,
+        /// At most [`BATCH_EVENTS_MAX`], ascending by number.
+        events: Vec<NodeEvent>,
+    },
     /// What is told once, to every control: without numbers, and never acknowledged.
     Ephemeral {
         /// At most [`EPHEMERAL_EVENTS_MAX`], in the order in which they happened.
@@ -79,6 +110,21 @@ pub enum ToControl {
     },
     /// How the node is doing; sent on change and every second.
     Load(Load),
+    /// A sign of life, on a stream of its own.
+    Beat(NodeBeat),
+    /// The relay, which is in, asks for a certificate of its own.
+    Enrol {
+        /// Its public key: a point of the curve P-256, uncompressed (65 bytes), base64url without
+        /// padding. The private one never leaves the relay.
+        key: String,
+    },
+    /// A session is open for a call that goes on here: its stream may come. Said to every control.
+    Prepared {
+        /// Which call.
+        call: CallId,
+        /// The generation of the stream that is awaited.
+        generation: Gen,
+    },
     /// What a newer relay says.
     #[serde(other)]
     Unknown,
@@ -167,6 +213,14 @@ pub enum ToRelay {
         /// The highest committed number.
         through: EventNumber,
     },
+    /// All events of an earlier life up to this number are committed. Below the first that was sent:
+    /// control lacks those before it.
+    SpoolAck {
+        /// Which life.
+        epoch: Epoch,
+        /// The highest committed number.
+        through: EventNumber,
+    },
     /// Something to do in a call.
     Command {
         /// Which call.
@@ -189,6 +243,16 @@ pub enum ToRelay {
         /// Whether it takes none.
         on: bool,
     },
+    /// A sign of life, on a stream of its own.
+    Beat(Beat),
+    /// The certificate that the relay has asked for: shown in the handshake of later connections, it
+    /// opens the door as the join token does.
+    Certificate {
+        /// The certificate, DER, base64url without padding.
+        certificate: String,
+        /// When it ends.
+        good_until: WallTime,
+    },
     /// What a newer control says.
     #[serde(other)]
     Unknown,
@@ -207,6 +271,23 @@ pub struct Announcement {
     pub agent: AgentName,
     /// Which version of it.
     pub version: u32,
+    /// What was said in the call so far, oldest first, when the stream takes the place of another
+    /// one; `None` for a call that begins. It may be told again, with more in it, until the stream
+    /// is there: the last word counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continues: Option<Vec<Said>>,
+}
+
+/// A turn of a call that goes on elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// Who spoke.
+    pub role: Role,
+    /// The words; of the agent's, those that were heard.
+    pub text: String,
+    /// Whether it was cut short, so that more was to come.
+    #[serde(default)]
+    pub cut: bool,
 }
 
 /// Something to do in a call.
@@ -239,6 +320,17 @@ pub enum Command {
         /// Whether it is silenced.
         on: bool,
     },
+    /// Give the call to another node, which is ready for it: close its stream between two turns, so
+    /// that the carrier asks what follows.
+    Leave {
+        /// How long such a moment is waited for, in milliseconds.
+        within_ms: u32,
+        /// Whether the stream is closed all the same when none has come.
+        anyway: bool,
+        /// The node; `None` when nobody has chosen one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<NodeId>,
+    },
     /// Connect the caller to somebody else and end the agent's part.
     Transfer {
         /// To whom.
@@ -269,8 +361,13 @@ impl ToControl {
     #[must_use]
     pub fn channel(&self) -> Channel {
         match self {
-            Self::Hello(_) | Self::Load(_) | Self::Unknown => Channel::Session,
-            Self::Events { .. } => Channel::Events,
+            Self::Hello(_)
+            | Self::Load(_)
+            | Self::Beat(_)
+            | Self::Enrol { .. }
+            | Self::Prepared { .. }
+            | Self::Unknown => Channel::Session,
+            Self::Events { .. } | Self::Spooled { .. } => Channel::Events,
             Self::Ephemeral { .. } => Channel::Ephemeral,
         }
     }
@@ -297,13 +394,16 @@ impl ToRelay {
     #[must_use]
     pub fn channel(&self) -> Channel {
         match self {
-            Self::Welcome { .. } | Self::Refused { .. } | Self::Lease { .. } | Self::Unknown => {
-                Channel::Session
-            }
+            Self::Welcome { .. }
+            | Self::Refused { .. }
+            | Self::Lease { .. }
+            | Self::Beat(_)
+            | Self::Certificate { .. }
+            | Self::Unknown => Channel::Session,
             Self::TicketKeys { .. } | Self::Signatures { .. } | Self::Agent(_) | Self::Synced => {
                 Channel::Config
             }
-            Self::Ack { .. } => Channel::Events,
+            Self::Ack { .. } | Self::SpoolAck { .. } => Channel::Events,
             Self::Command { .. } | Self::Announce(_) | Self::Drain { .. } => Channel::Commands,
         }
     }
@@ -345,6 +445,42 @@ mod tests {
         let load = r#"{"m": "load", "calls": 1, "calls_max": 2, "ready": true}"#;
         let Ok(ToControl::Load(load)) = serde_json::from_str(load) else { panic!("no load") };
         assert_eq!(load, Load { calls: 1, calls_max: 2, ready: true, ..Load::default() });
+    }
+
+    #[test]
+    fn two_sides_speak_what_both_know() {
+        let version = |major, minor| Version { major, minor };
+        assert_eq!(version(1, 3).agreed(version(1, 2)), Some(2));
+        assert_eq!(version(1, 3).agreed(version(1, 4)), Some(3));
+        assert_eq!(version(1, 3).agreed(version(2, 3)), None);
+    }
+
+    #[test]
+    fn a_beat_is_read_back_and_may_say_more_than_is_known() {
+        let beat = serde_json::json!({
+            "m": "beat", "progress": 9, "load": {"calls": 1, "calls_max": 2, "ready": true},
+            "beat": {"sent_us": u64::MAX, "wall": 5, "mood": "good"}, "temperature": 40,
+        });
+        let Ok(ToControl::Beat(beat)) = serde_json::from_value(beat) else { panic!("no beat") };
+        assert_eq!((beat.progress, beat.load.calls), (9, 1));
+        assert_eq!((beat.beat.sent_us, beat.beat.heard_us), (u64::MAX, None));
+        let written = serde_json::to_string(&ToControl::Beat(beat)).unwrap();
+        let Ok(ToControl::Beat(again)) = serde_json::from_str(&written) else { panic!("no beat") };
+        assert_eq!(again, beat);
+    }
+
+    #[test]
+    fn an_announcement_of_an_older_control_begins_a_call() {
+        let announced = r#"{"m": "announce", "call": "c_1", "generation": 1, "tenant": "default",
+            "agent": "front-desk", "version": 3}"#;
+        let Ok(ToRelay::Announce(announced)) = serde_json::from_str(announced) else {
+            panic!("no announcement")
+        };
+        assert_eq!(announced.continues, None);
+        let goes_on = Announcement { continues: Some(Vec::new()), ..announced };
+        let text = serde_json::to_string(&ToRelay::Announce(goes_on.clone())).unwrap();
+        let Ok(ToRelay::Announce(read)) = serde_json::from_str(&text) else { panic!("{text}") };
+        assert_eq!(read, goes_on);
     }
 
     #[test]

@@ -121,6 +121,10 @@ pub struct HttpTool {
     /// What requests are signed with (HMAC-SHA256); empty signs nothing.
     #[serde(default = "no_secret")]
     pub signing_key: Secret,
+    /// Whether a request changes nothing where it goes, so that it may be made again at will. One
+    /// that may have an effect is recorded before it is made.
+    #[serde(default)]
+    pub read_only: bool,
 }
 
 impl HttpTool {

@@ -50,7 +50,9 @@ enum Task {
     Report(ReportArgs),
     /// Two reports side by side, or several runs of each.
     Compare(CompareArgs),
-    /// Many calls whose model is cut off again and again: each must go on, and forget nothing.
+    /// Many calls that something happens to: models that are cut off again and again, relays that die
+    /// or drain, controls and databases that are away. Each call must go on, and forget nothing.
+    #[command(args_override_self = true)]
     Chaos(ChaosArgs),
     /// Events from pretended relays through real controls to readers that check every one: how late,
     /// and whether all come when databases, controls and readers die.
@@ -102,6 +104,9 @@ struct FakeTwilioArgs {
     /// From `<Connect>` to the handshake of its stream, in milliseconds.
     #[arg(long, default_value_t = 0)]
     stream_delay_ms: u64,
+    /// From `connected` to the caller's first audio, in milliseconds.
+    #[arg(long, default_value_t = 0)]
+    audio_delay_ms: u64,
     /// What whoever is dialled by REST does (JSON list of steps).
     #[arg(long, value_name = "FILE")]
     callee: Option<PathBuf>,
@@ -198,6 +203,7 @@ async fn fake_model(args: FakeModelArgs) -> anyhow::Result<ExitCode> {
         fault: args.fault,
         session_limit: args.session_limit.map(std::time::Duration::from_secs),
         capture: args.capture,
+        ..ModelSettings::default()
     };
     let model = FakeModel::start(settings).await?;
     println!("fake-model listening url={}", model.url());
@@ -227,6 +233,7 @@ async fn fake_twilio(args: FakeTwilioArgs) -> anyhow::Result<ExitCode> {
         token: args.token,
         resolve,
         stream_delay: std::time::Duration::from_millis(args.stream_delay_ms),
+        audio_delay: std::time::Duration::from_millis(args.audio_delay_ms),
         callee,
         answered_by: args.answered_by,
         capture: args.capture,

@@ -3,7 +3,8 @@
 //!
 //! Read [`model`] for the fake OpenAI Realtime server, [`carrier`] for the fake Twilio, [`page`] for a web page, [`proxy`]
 //! for a network that fails on purpose, [`demo`] for one call through all of it, [`run`] for many, [`chaos`] for
-//! many that lose their model again and again, [`events`] for what control does with what relays
+//! many that lose their model again and again, `fleet` for many whose relays, controls and database
+//! come and go, [`events`] for what control does with what relays
 //! tell it, `report` for what is said of a load test.
 
 #![expect(
@@ -17,6 +18,7 @@ pub mod chaos;
 pub mod cli;
 pub mod demo;
 pub mod events;
+pub(crate) mod fleet;
 pub mod model;
 pub mod page;
 pub mod proxy;

@@ -14,6 +14,15 @@ pub(crate) fn ask_to_end(pid: u32) {
     }
 }
 
+/// Stops a process of ours where it stands, as a machine that hangs: its sockets stay open and
+/// nobody reads them. Only a kill ends it then.
+pub(crate) fn freeze(pid: u32) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        let _ = kill_process(pid, Signal::STOP);
+    }
+}
+
 /// Raises the limit of open files as far as the system allows; gives the limit, `None` when there
 /// is none.
 pub(crate) fn raise_files_limit() -> Option<u64> {

@@ -6,6 +6,7 @@ use http::{Response, StatusCode};
 use http_body_util::Full;
 
 use crate::forward::Body;
+use crate::front::REPLAY;
 
 /// A status and a sentence.
 #[must_use]
@@ -29,6 +30,13 @@ pub fn text(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Bod
         headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     }
+    answer
+}
+
+/// An answer that lets the proxy in front ask another machine.
+#[must_use]
+pub fn replayed(mut answer: Response<Body>, to: HeaderValue) -> Response<Body> {
+    answer.headers_mut().insert(REPLAY, to);
     answer
 }
 

@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use link::agent::AgentSpec;
 use link::event::EndReason;
+use link::message::Said;
 use tokio::time::timeout;
 
 use crate::admit::{Admitted, Early};
@@ -75,6 +76,12 @@ impl Bridge {
     pub(crate) fn prepare(&mut self, preparation: Preparation) {
         let shard = self.shard.clone();
         self.handle(Input::Announced(preparation), &mut shard.buffers.borrow_mut());
+    }
+
+    /// Tells a call that goes on here what was said in it so far; its caller is still to come.
+    pub(crate) fn continue_with(&mut self, said: &[Said]) {
+        let shard = self.shard.clone();
+        self.handle(Input::Continues(said), &mut shard.buffers.borrow_mut());
     }
 
     /// Whether a session of the agent's has been ready.

@@ -2,7 +2,7 @@
 //! its name, what is wrong and what to do; a secret is never repeated.
 //!
 //! The only reader of the environment and of the files that it names. The table is in
-//! [`settings`].
+//! [`settings`]; what stands in for a setting that is not set is in `config/sources.rs`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,8 +23,11 @@ use url::Url;
 use self::reader::Reader;
 use crate::call::input::Batch;
 use crate::forward::Forward;
+use crate::front::Front;
 use crate::known::Signatures;
+use crate::node::spool::SpoolSettings;
 use crate::shard::UplinkPace;
+use crate::tls::Own;
 use crate::tools::Tools;
 use crate::{node, tls};
 
@@ -33,6 +36,7 @@ pub mod settings;
 pub mod agents;
 
 mod reader;
+mod sources;
 
 /// Everything that is settled at start.
 #[derive(Debug)]
@@ -46,7 +50,9 @@ pub struct Config {
     /// Whether the node belongs to a fleet.
     pub mode: Mode,
     /// The relay's own certificate; `None` when a proxy in front ends TLS.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<Arc<Own>>,
+    /// What stands in front of the public port.
+    pub front: Front,
     /// Whom this process trusts when it dials agents.
     pub agent_tls: Arc<rustls::ClientConfig>,
     /// Runs what a model asks for.
@@ -91,6 +97,8 @@ pub struct Joined {
     pub public_url: String,
     /// Where it stands, for people.
     pub region: Option<String>,
+    /// Where events wait for control that are to outlive the process; `None` in memory only.
+    pub spool: Option<SpoolSettings>,
 }
 
 /// A node by itself.
@@ -168,7 +176,8 @@ pub fn environment() -> Environment {
 /// # Errors
 /// All [`Mistakes`] at once.
 pub fn read(environment: &Environment) -> Result<(Config, Logging), Mistakes> {
-    let mut reader = Reader { environment, mistakes: Vec::new() };
+    let (environment, mistakes) = sources::filled_in(environment);
+    let mut reader = Reader { environment: &environment, mistakes };
     let config = reader.config();
     let logging = reader.logging();
     match (config, logging) {
@@ -217,6 +226,7 @@ impl Reader<'_> {
             admin_listen: admin_listen?,
             mode: mode?,
             tls,
+            front: sources::front(self.environment),
             tools: Tools::new(tools_allow?, agent_tls.clone()?),
             agent_tls: agent_tls?,
             forward,
@@ -311,8 +321,15 @@ impl Reader<'_> {
         let public_url = self.parsed("RELAY_PUBLIC_URL", origin);
         // It is shown beside the node's name, and may hold the same characters.
         let region = self.parsed("RELAY_REGION", |text| NodeId::new(text).ok().map(String::from));
+        let spool = self.spool();
         let (token, tls) = token?;
-        Some(Joined { token, tls, public_url: public_url?, region })
+        Some(Joined { token, tls, public_url: public_url?, region, spool })
+    }
+
+    fn spool(&mut self) -> Option<SpoolSettings> {
+        let mebibytes = self.number("RELAY_SPOOL_MAX_MIB", || 0);
+        let folder = self.text("RELAY_SPOOL_DIR").map(PathBuf::from);
+        Some(SpoolSettings { folder: folder?, bytes_max: mebibytes? << 20 })
     }
 
     fn alone(&mut self) -> Option<Alone> {
@@ -342,16 +359,14 @@ impl Reader<'_> {
         Some(Alone { keys: keys?, agents: agents?, signatures: signatures? })
     }
 
-    fn tls(&mut self) -> Option<Arc<rustls::ServerConfig>> {
+    fn tls(&mut self) -> Option<Arc<Own>> {
         let (cert, key) = ("RELAY_TLS_CERT_FILE", "RELAY_TLS_KEY_FILE");
         match (self.text(cert), self.text(key)) {
             (None, None) => None,
-            (Some(chain), Some(secret)) => {
-                match tls::server_config(Path::new(&chain), Path::new(&secret)) {
-                    Ok(config) => Some(config),
-                    Err(error) => self.mistake(cert, error.to_string()),
-                }
-            }
+            (Some(chain), Some(secret)) => match Own::read(Path::new(&chain), Path::new(&secret)) {
+                Ok(own) => Some(Arc::new(own)),
+                Err(error) => self.mistake(cert, error.to_string()),
+            },
             (Some(_), None) => self.mistake(key, "missing beside RELAY_TLS_CERT_FILE"),
             (None, Some(_)) => self.mistake(cert, "missing beside RELAY_TLS_KEY_FILE"),
         }

@@ -4,11 +4,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use link::id::{CallId, Gen};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use crate::admit::Register;
 use crate::known::AgentKey;
-use crate::lobby::{Lobby, WaitId};
+use crate::lobby::{Found, Lobby, WaitId};
 use crate::metrics::labels::Announced;
 
 use self::room::{Bounds, Measured, Room, Strain};
@@ -62,6 +62,8 @@ pub struct Gate {
     /// Locked before `occupancy`, by whoever takes a seat and by whoever measures.
     room: Mutex<Room>,
     calls_max: u32,
+    /// Streams of calls that go on here, as their sessions are ready.
+    prepared: broadcast::Sender<(CallId, Gen)>,
 }
 
 /// Why there is no seat.
@@ -76,6 +78,10 @@ pub enum NoSeat {
     /// There are seats, and too little of something else.
     Strained(Strain),
 }
+
+/// Words of sessions that are ready which wait for a line to a control. One that is further behind
+/// misses the oldest, and control goes by its own clock.
+const PREPARED_MAX: usize = 256;
 
 /// A place for one call; given back when it is dropped, also by a panic.
 #[derive(Debug)]
@@ -92,6 +98,7 @@ impl Gate {
             lobby: Mutex::default(),
             room: Mutex::new(Room::new(bounds)),
             calls_max,
+            prepared: broadcast::Sender::new(PREPARED_MAX),
         }
     }
 
@@ -227,6 +234,24 @@ impl Gate {
         Ok(Waits { gate: self.clone(), id, whom: Whom::One(stream) })
     }
 
+    /// Where a stream is awaited, if it is.
+    #[must_use]
+    pub fn awaits(&self, stream: &(CallId, Gen)) -> Option<Found> {
+        self.lobby().announced_as(stream)
+    }
+
+    /// Tells whoever listens that the session of a stream that is awaited is ready.
+    pub fn tell_prepared(&self, stream: (CallId, Gen)) {
+        // Where nobody listens, nobody waits for it.
+        let _ = self.prepared.send(stream);
+    }
+
+    /// Tells of sessions that are ready for streams of calls that go on here.
+    #[must_use]
+    pub fn watch_prepared(&self) -> broadcast::Receiver<(CallId, Gen)> {
+        self.prepared.subscribe()
+    }
+
     /// Makes room for a session that will serve any stream of its agent.
     #[must_use]
     pub fn spare(self: &Arc<Self>, agent: AgentKey, shard: usize) -> Waits {
@@ -269,10 +294,14 @@ impl Waits {
         self.id
     }
 
-    /// Says that a spare is ready; a stream may claim it from here on.
+    /// Says that its session is ready: any stream may claim a spare from here on, and the one that
+    /// is awaited may come.
     pub fn offer(&self) {
-        if let Whom::Any { agent, shard } = &self.whom {
-            self.gate.lobby().offer(self.id, agent.clone(), *shard);
+        match &self.whom {
+            Whom::Any { agent, shard } => {
+                self.gate.lobby().offer(self.id, agent.clone(), *shard);
+            }
+            Whom::One(stream) => self.gate.tell_prepared(stream.clone()),
         }
     }
 }

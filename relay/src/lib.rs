@@ -8,8 +8,9 @@
 //!
 //! - [`bridge`]: one screen, one task per call. [`call`] is what it drives: the rules of a phone
 //!   call, without a socket or a clock. [`wire`] is how each vendor writes and is read.
-//! - [`shard`]: a thread of calls; from a connection's first byte to the bridge. [`upgrade`],
-//!   [`admit`], [`gate`] and [`known`] say who may come in, [`lobby`] who is expected.
+//! - [`shard`]: a thread of calls; from a connection's first byte to the bridge. [`front`] says
+//!   whether a request is for this node, [`upgrade`], [`admit`], [`gate`] and [`known`] who may come
+//!   in, [`lobby`] who is expected.
 //! - [`server`]: the house, from listening to the drain. [`node`] is its link to control,
 //!   [`config`] its environment.
 //! - [`ws`] over [`stream`]: frames in place; [`tls`] and [`dial`] open sockets, [`forward`] passes
@@ -24,6 +25,7 @@ pub mod bridge;
 pub mod call;
 pub mod wire;
 
+pub mod front;
 pub mod shard;
 pub mod upgrade;
 

@@ -75,6 +75,12 @@ impl Lobby {
         Ok(found.id)
     }
 
+    /// What was announced for a stream, if it waits.
+    #[must_use]
+    pub fn announced_as(&self, stream: &(CallId, Gen)) -> Option<Found> {
+        self.announced.get(stream).map(|(found, _)| *found)
+    }
+
     /// Enters a session that is ready for any stream of its agent.
     pub fn offer(&mut self, id: WaitId, agent: AgentKey, shard: usize) {
         self.spares.entry(agent).or_default().push(Found { id, shard, kind: Kind::Spare });

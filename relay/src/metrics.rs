@@ -49,6 +49,8 @@ pub struct Gauges {
     pub controls: usize,
     /// Events that wait for an acknowledgement.
     pub events_waiting: usize,
+    /// Bytes of events on file.
+    pub spool_bytes: u64,
     /// Calls whose agent is here and whose stream is on its way.
     pub announced: usize,
     /// Sessions that are kept open for whoever comes.

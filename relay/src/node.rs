@@ -4,10 +4,12 @@
 //! looked up again and again. Commands come over any of them; events go over the one whose control
 //! numbers them (`lines.rs`), and when that changes, all that is not acknowledged is sent again.
 //!
-//! Control being away changes nothing for calls: events wait in the [`Ring`], keys and agents stay
-//! known, and the node stays ready once it has been synced. What is told for the moment
-//! (`passing.rs`) goes to all controls that are there, and to none later. A node that runs alone has
-//! no link; its events only feed metrics, and what it asks to be recorded is recorded at once.
+//! Control being away changes nothing for calls: events wait in the [`Ring`] and on file
+//! ([`spool`]), keys and agents stay known, and the node stays ready once it has been synced. What
+//! is told for the moment (`passing.rs`) goes to all controls that are there, and to none later.
+//! Each line has its heartbeat (`beat.rs`), which finds out that a control is away before anybody
+//! closes anything. A node that runs alone has no link; its events only feed metrics, and what it
+//! asks to be recorded is recorded at once.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -20,14 +22,17 @@ use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use link::ephemeral::Ephemeral;
 use link::id::Epoch;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use self::lines::{Lines, Taker};
 use self::passing::Recent;
-use self::ring::Ring;
+use self::passport::Passport;
+use self::replay::Replay;
+use self::ring::{Kept, Ring};
 use self::session::Broken;
+use self::spool::Spool;
 use crate::admit::Identity;
 use crate::clock::Clock;
 use crate::config::Joined;
@@ -40,10 +45,14 @@ use crate::shard::{Gauge, Post, ToShard};
 use crate::telemetry::{Noted, Receipt};
 
 pub mod ring;
+pub mod spool;
 
+mod beat;
 mod lines;
 mod orders;
 mod passing;
+mod passport;
+mod replay;
 mod session;
 
 pub use self::session::trust;
@@ -76,6 +85,8 @@ pub struct LinkState {
     pub controls: usize,
     /// Events that control has not committed.
     pub events_waiting: usize,
+    /// Bytes of events on file; 0 without a spool.
+    pub spool_bytes: u64,
 }
 
 /// Whether control is reached.
@@ -120,6 +131,8 @@ pub struct Surroundings {
     pub gauges: Arc<[Arc<Gauge>]>,
     /// The house's counters.
     pub counters: Arc<Counters>,
+    /// What each shard counts, for the progress that beats tell.
+    pub shards_count: Arc<[Arc<Counters>]>,
 }
 
 /// What shards tell the house.
@@ -137,8 +150,17 @@ pub struct Link {
     joined: Joined,
     around: Surroundings,
     ring: RefCell<Ring>,
+    /// `None` when events are in memory only.
+    spool: Option<Spool>,
+    /// What an earlier life has left and is under way.
+    replayed: RefCell<Replay>,
+    /// Control has committed something of it.
+    replay_acks: watch::Sender<()>,
+    /// There is room in the ring, perhaps for what is on file.
+    room: Notify,
     passing: RefCell<Recent>,
     lines: RefCell<Lines>,
+    passport: RefCell<Passport>,
     /// Who was told the events that the ring counts as sent.
     taker: Cell<Option<Taker>>,
     /// Where controls are, as far as their names say.
@@ -169,13 +191,20 @@ impl Link {
     /// A link that is not connected yet.
     #[must_use]
     pub fn new(joined: Joined, around: Surroundings, stop: CancellationToken) -> Rc<Self> {
-        let state = LinkState { phase: Phase::Away, controls: 0, events_waiting: 0 };
+        let state = nothing_waits(Phase::Away);
+        let spool = open_spool(&joined, &around);
+        let ring = spool.clone().map_or_else(Ring::default, Ring::with_spool);
         Rc::new(Self {
             joined,
             around,
-            ring: RefCell::default(),
+            ring: RefCell::new(ring),
+            spool,
+            replayed: RefCell::default(),
+            replay_acks: watch::Sender::default(),
+            room: Notify::new(),
             passing: RefCell::default(),
             lines: RefCell::default(),
+            passport: RefCell::default(),
             taker: Cell::default(),
             addresses: watch::Sender::default(),
             losing: Cell::new(false),
@@ -204,7 +233,12 @@ impl Link {
                     self.pass_on(&mut shards.passing);
                     self.keep(noted);
                 }
-                _ = often.tick() => self.pass_on(&mut shards.passing),
+                _ = often.tick() => {
+                    self.pass_on(&mut shards.passing);
+                    // A spool that was busy may have time.
+                    self.ring.borrow_mut().hand_over();
+                    self.show_waiting();
+                }
             }
         }
     }
@@ -223,19 +257,41 @@ impl Link {
         let kept = self.ring.borrow_mut().push(noted);
         // A control that is away for long loses thousands; one line says so.
         let was_losing = self.losing.replace(kept.is_err());
-        if let Err(full) = kept {
-            self.around.counters.events_lost.of(Lost::Ring).one();
-            if !was_losing {
-                tracing::error!(why = %full, "events are lost; calls go on");
+        match kept {
+            Ok(kept) => {
+                let is_in_trouble = self.spool.as_ref().is_some_and(Spool::is_in_trouble);
+                if kept == Kept::MemoryOnly || is_in_trouble {
+                    self.around.counters.spool_full.one();
+                }
+            }
+            Err(full) => {
+                self.around.counters.events_lost.of(Lost::Ring).one();
+                if !was_losing {
+                    tracing::error!(why = %full, "events are lost; calls go on");
+                }
             }
         }
         self.show_waiting();
         self.news.send_replace(());
     }
 
-    /// Keeps lines to all controls up until the process stops.
+    /// Keeps lines to all controls up until the process stops, and tells what is on file.
     pub async fn keep_up(&self) {
-        tokio::join!(self.look_up(), self.keep_lines());
+        tokio::join!(self.look_up(), self.keep_lines(), self.refill(), self.replay());
+    }
+
+    /// Waits until every event that was told is safe on file, if there is a spool.
+    pub async fn finish_spool(&self) {
+        self.ring.borrow_mut().hand_over();
+        if let Some(spool) = &self.spool {
+            spool.finish().await;
+        }
+    }
+
+    /// Whether events that control has not committed outlive the process.
+    #[must_use]
+    pub fn has_spool(&self) -> bool {
+        self.spool.is_some()
     }
 
     /// Keeps knowing where controls are. What was known stays known while names cannot be looked
@@ -334,6 +390,7 @@ impl Link {
         let taker = self.lines.borrow().taker();
         if self.taker.replace(taker) != taker {
             self.ring.borrow_mut().rewind();
+            self.replayed.borrow_mut().rewind();
             self.news.send_replace(());
         }
     }
@@ -350,10 +407,38 @@ impl Link {
 
     fn show_waiting(&self) {
         let waiting = self.ring.borrow().len();
+        let bytes = self.spool.as_ref().map_or(0, Spool::bytes);
         self.state.send_if_modified(|state| {
-            std::mem::replace(&mut state.events_waiting, waiting) != waiting
+            let shown = (state.events_waiting, state.spool_bytes);
+            (state.events_waiting, state.spool_bytes) = (waiting, bytes);
+            shown != (waiting, bytes)
         });
     }
+}
+
+/// Starts the spool, if there is to be one. Calls go on without it.
+fn open_spool(joined: &Joined, around: &Surroundings) -> Option<Spool> {
+    let Some(settings) = joined.spool.clone() else {
+        tracing::info!(
+            "events that wait for control are in memory only: RELAY_SPOOL_DIR is not set"
+        );
+        return None;
+    };
+    let (spool, desk) = spool::spool(settings, around);
+    // It ends by itself once the link is gone, and the process does not wait for it longer than for
+    // `finish_spool`.
+    match std::thread::Builder::new().name("spool".to_owned()).spawn(move || desk.run()) {
+        Ok(_) => Some(spool),
+        Err(error) => {
+            tracing::error!(%error, "no thread for the spool; events are in memory only");
+            None
+        }
+    }
+}
+
+/// How a link begins.
+fn nothing_waits(phase: Phase) -> LinkState {
+    LinkState { phase, controls: 0, events_waiting: 0, spool_bytes: 0 }
 }
 
 /// The house of a node that runs alone: nobody commits anything, so everything counts as recorded.
@@ -368,7 +453,7 @@ pub async fn gather_alone(events: &mut mpsc::Receiver<Noted>, post: &Post) {
 /// How the "link" of a node that runs alone looks, for ever.
 #[must_use]
 pub fn alone() -> watch::Receiver<LinkState> {
-    watch::channel(LinkState { phase: Phase::Alone, controls: 0, events_waiting: 0 }).1
+    watch::channel(nothing_waits(Phase::Alone)).1
 }
 
 /// What a node that runs alone knows from its files; it is ready at once.

@@ -28,6 +28,7 @@ use self::admin::Admin;
 use crate::admit::Identity;
 use crate::clock::{self, Clock};
 use crate::config::{Config, Mode};
+use crate::front::Front;
 use crate::gate::Gate;
 use crate::gate::room::Bounds;
 use crate::kernel::{self, Needs};
@@ -36,6 +37,7 @@ use crate::metrics::{Counters, Metrics};
 use crate::node::{self, FromShards, Link, LinkState, Phase, Surroundings};
 use crate::shard::{self, Gauge, Post, Setup, ToShard};
 use crate::telemetry::{Noted, Outlet};
+use crate::tls::Own;
 
 mod accept;
 
@@ -43,6 +45,7 @@ pub(crate) use self::files::{limit_raised as files_limit, needed as files_needed
 pub(crate) use self::memory::bound as memory_bound;
 
 mod admin;
+mod certificate;
 mod files;
 mod memory;
 mod room;
@@ -60,6 +63,9 @@ pub enum StartError {
         #[source]
         cause: io::Error,
     },
+    /// What the service manager holds for the public port cannot be listened on.
+    #[error("the socket that was passed on is no TCP socket")]
+    PassedOn(#[source] io::Error),
     /// The system gives no thread, runtime, signal or randomness.
     #[error("the system refuses what every process needs")]
     System(#[from] io::Error),
@@ -81,6 +87,8 @@ const FROM_SHARDS_MAX: usize = 16_384;
 const PASSING_MAX: usize = 2_048;
 /// How long calls that were told to close may take: a close frame, its answer, the last event.
 const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+/// How often a drain says how many calls are left.
+const TELL_EVERY: Duration = Duration::from_secs(5);
 /// How long the last events may take to be committed before the process ends.
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 /// How long threads and the link may take to end when nothing is left to do.
@@ -98,11 +106,16 @@ pub async fn run(
     clock: Clock,
     listening: impl FnOnce(Listening),
 ) -> Result<(), StartError> {
+    // First of all: it changes the environment, and there are no threads yet.
+    let passed_on = accept::passed_on()?;
     let signals = Signals::new()?;
     files::raise_limit(config.calls_max);
     let has_link = matches!(config.mode, Mode::Joined(_));
     kernel::warn(Needs { calls_max: config.calls_max, has_link });
-    let public = accept::listen(config.listen)?;
+    let public = match passed_on {
+        Some(public) => public,
+        None => accept::listen(config.listen)?,
+    };
     let admin = accept::listen(config.admin_listen)?;
     let addresses = Listening { public: public.local_addr()?, admin: admin.local_addr()? };
     let house = House::new(config, clock)?;
@@ -153,6 +166,8 @@ struct House {
     threads: Vec<JoinHandle<()>>,
     drain_max: Duration,
     forwards: bool,
+    certificate: Option<Arc<Own>>,
+    front: Front,
 }
 
 /// Whom the house tells events.
@@ -221,7 +236,8 @@ impl House {
                 post: post.clone(),
                 outlet: ways.outlet(index, own.clone(), clock),
                 gauge: gauge.clone(),
-                tls: config.tls.clone(),
+                tls: config.tls.as_ref().map(|own| own.config()),
+                front: config.front,
                 forward: config.forward.clone(),
                 agent_tls: config.agent_tls.clone(),
                 tools: config.tools.clone(),
@@ -245,6 +261,7 @@ impl House {
             post: post.clone(),
             gauges: Arc::clone(&gauges),
             counters: counters.clone(),
+            shards_count: all_counters.iter().skip(1).cloned().collect(),
         };
         let (tie, link_state) = tie(config.mode, around, &stop);
         Ok(Self {
@@ -263,6 +280,8 @@ impl House {
             threads,
             drain_max: config.drain_max,
             forwards: config.forward.is_some(),
+            certificate: config.tls,
+            front: config.front,
         })
     }
 
@@ -303,8 +322,11 @@ impl House {
                 async move { link.keep_up().await }
             });
         }
-        let (gauges, clock) = (self.gauges.clone(), self.clock);
-        supervise("watchdog", move || watchdog::watch(gauges.clone(), clock));
+        let (gauges, clock, front) = (self.gauges.clone(), self.clock, self.front);
+        supervise("watchdog", move || watchdog::watch(gauges.clone(), clock, front));
+        if let Some(own) = self.certificate.clone() {
+            supervise("certificate", move || certificate::follow(own.clone()));
+        }
         let (gate, gauges) = (self.gate.clone(), self.gauges.clone());
         supervise("room", move || room::measure(gate.clone(), gauges.clone(), clock));
     }
@@ -347,9 +369,21 @@ impl House {
         }
     }
 
+    /// Waits until no call is left, and says every few seconds how many are.
     async fn until_empty(&self) {
-        // The gate lives as long as the house, so the channel cannot close.
-        let _ = self.gate.watch().wait_for(|occupancy| occupancy.calls == 0).await;
+        let mut occupancy = self.gate.watch();
+        let mut often = tokio::time::interval(TELL_EVERY);
+        // The first tick is now.
+        often.tick().await;
+        loop {
+            tokio::select! {
+                // The gate lives as long as the house, so the channel cannot close.
+                _ = occupancy.wait_for(|occupancy| occupancy.calls == 0) => return,
+                _ = often.tick() => {
+                    tracing::info!(calls = self.gate.occupancy().calls, "calls are left");
+                }
+            }
+        }
     }
 
     /// Ends the shards, gives control the last events, and takes leave of it.
@@ -358,7 +392,7 @@ impl House {
         if timeout(STOP_WITHIN, join(self.threads)).await.is_err() {
             tracing::error!("a shard does not end");
         }
-        if let Tie::Link(_) = &self.tie {
+        if let Tie::Link(link) = &self.tie {
             // The shards' ends of the channel are gone, so its reader ends once all of it is in
             // the ring, and gives the channel free.
             let mut state = self.link_state.clone();
@@ -368,11 +402,18 @@ impl House {
             };
             if timeout(FLUSH_WITHIN, flushed).await.is_err() {
                 let events = self.link_state.borrow().events_waiting;
-                tracing::warn!(events, "events are left behind");
+                if link.has_spool() {
+                    tracing::info!(events, "events wait on file for the next start");
+                } else {
+                    tracing::warn!(events, "events are left behind");
+                }
             }
             self.stop.cancel();
             let left = state.wait_for(|state| state.phase != Phase::Up);
             let _ = timeout(STOP_WITHIN, left).await;
+            if timeout(STOP_WITHIN, link.finish_spool()).await.is_err() {
+                tracing::warn!("the spool's disk is too slow: its last events may be lost");
+            }
         }
         tracing::info!("gone");
     }

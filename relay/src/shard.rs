@@ -26,6 +26,7 @@ use crate::admit::{Allowance, Identity};
 use crate::call::input::Batch;
 use crate::clock::Clock;
 use crate::forward::{Forward, Origin, Scheme};
+use crate::front::Front;
 use crate::gate::Gate;
 use crate::known::Known;
 use crate::mailbox::{Letter, Mailbox};
@@ -110,6 +111,8 @@ pub struct Setup {
     pub gauge: Arc<Gauge>,
     /// The relay's own certificate; `None` when a proxy in front ends TLS.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// What stands in front of the public port.
+    pub front: Front,
     /// The way to control for whatever is not a stream.
     pub forward: Option<Forward>,
     /// Whom this process trusts when it dials agents.
@@ -249,7 +252,12 @@ impl Shard {
                 Some(ToShard::Letter { call, generation, letter }) => {
                     self.deliver((call, generation), letter);
                 }
-                Some(ToShard::Prepare { waits, agent }) => self.prepare(waits, &agent),
+                Some(ToShard::Prepare { waits, agent, continues }) => {
+                    self.prepare(waits, &agent, continues);
+                }
+                Some(ToShard::Continue { id, stream, said }) => {
+                    self.continue_with(id, stream, &said);
+                }
                 Some(ToShard::Claim { id, to }) => self.hand_over(id, to),
                 Some(ToShard::Empty) => self.empty_anteroom(),
                 Some(ToShard::Drain) => self.drain(),

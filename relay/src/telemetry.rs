@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use link::ephemeral::{Ephemeral, Passing};
+use link::ephemeral::{Decided, Ephemeral, Passing};
 use link::event::{CallEvent, EndReason, Role};
 use link::id::{CallId, Gen, WallTime};
 use tokio::sync::mpsc;
@@ -121,7 +121,11 @@ impl Outlet {
             }
             Milestone::BargeIn(_) => counters.barge_ins.one(),
             // Counted with the stream's end, which every ending leads to; words with their turn.
-            Milestone::Ending { .. } | Milestone::Saying { .. } => {}
+            // And tools with their outcome.
+            Milestone::Ending { .. }
+            | Milestone::Leaving { .. }
+            | Milestone::Saying { .. }
+            | Milestone::ToolIntended { .. } => {}
             Milestone::Dropped { flow, ms } => {
                 counters.audio_dropped_ms.of(*flow).add(u64::from(*ms));
             }
@@ -153,12 +157,15 @@ impl Outlet {
     /// Tells whoever listens at this moment the next words of a turn. The house looks for them by
     /// itself: it is not woken for each, and where there is no room they are dropped.
     fn pass(&self, call: &CallRef, role: Role, item: &str, text: &str) {
-        let Some(passing) = &self.passing else { return };
         // A service may say that there are words and give none.
         if text.is_empty() {
             return;
         }
-        let event = Passing::TranscriptDelta(words::delta(role, item, text));
+        self.pass_on(call, Passing::TranscriptDelta(words::delta(role, item, text)));
+    }
+
+    fn pass_on(&self, call: &CallRef, event: Passing) {
+        let Some(passing) = &self.passing else { return };
         let told = passing.try_send(Ephemeral { at: clock::wall(), call: call.clone(), event });
         if told.is_err() {
             self.counters.ephemeral_dropped.one();
@@ -319,6 +326,10 @@ impl CallLog {
                 self.tell(CallEvent::AgentReplaced(replaced));
             }
             Milestone::Key(digit) => self.tell(CallEvent::Dtmf { digit: *digit }),
+            Milestone::ToolIntended { record, name, request } => {
+                let intent = words::tool_intent(name, request);
+                self.record(*record, CallEvent::ToolIntended(intent));
+            }
             Milestone::Tool { name, request, outcome, after } => {
                 self.tell(CallEvent::Tool(words::tool_use(name, request, *outcome, *after)));
             }
@@ -329,7 +340,12 @@ impl CallLog {
             Milestone::Ending { record, reason, detail, transfer_to } => {
                 let detail = detail.map(|text| cut(text, DETAIL_BYTES_MAX));
                 let transfer_to = transfer_to.cloned();
-                self.ending(*record, CallEvent::Ending { reason: *reason, detail, transfer_to });
+                let decided = Decided { reason: *reason, transfer_to: transfer_to.clone() };
+                self.outlet.pass_on(&self.call, Passing::Decided(decided));
+                self.record(*record, CallEvent::Ending { reason: *reason, detail, transfer_to });
+            }
+            Milestone::Leaving { record, to } => {
+                self.record(*record, CallEvent::StreamLeaving { to: to.cloned() });
             }
             // For operators, in counters and logs; of no use to a web application.
             Milestone::FirstVoice { .. }
@@ -345,7 +361,8 @@ impl CallLog {
         self.say_end(reason);
     }
 
-    fn ending(&self, record: RecordId, event: CallEvent) {
+    /// Tells what control is to commit before the call goes on.
+    fn record(&self, record: RecordId, event: CallEvent) {
         let receipt = Receipt {
             shard: self.outlet.shard,
             call: self.call.id.clone(),
@@ -398,6 +415,7 @@ fn log(milestone: &Milestone<'_>) {
         Milestone::Saying { .. } => {}
         // Which key is a secret: callers type PINs.
         Milestone::Key(_) => debug!("key pressed"),
+        Milestone::ToolIntended { name, .. } => debug!(name, "tool to be used"),
         Milestone::Tool { name, outcome, after, .. } => {
             debug!(name, ?outcome, after_ms = millis(*after), "tool used");
         }
@@ -413,6 +431,9 @@ fn log(milestone: &Milestone<'_>) {
         // The address of a transfer is a person's number; it is in the event only.
         Milestone::Ending { reason, detail, .. } => {
             info!(reason = reason.as_str(), detail, "call ending");
+        }
+        Milestone::Leaving { to, .. } => {
+            info!(to = to.map(tracing::field::display), "stream leaving");
         }
         Milestone::Dropped { flow, ms } => debug!(?flow, ms, "audio dropped"),
         Milestone::Tolerated(oddity) => debug!(?oddity, "tolerated"),

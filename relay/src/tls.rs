@@ -1,6 +1,7 @@
 //! TLS: the relay's own certificate for callers, and whom it trusts when it dials agents.
 //!
-//! Both speak HTTP/1.1 only, since a WebSocket begins with it.
+//! Both speak HTTP/1.1 only, since a WebSocket begins with it. The relay's own certificate changes
+//! while it serves: `tls/own.rs`.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,14 +10,17 @@ use std::time::Duration;
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ServerConfig};
 use rustls_platform_verifier::Verifier;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+pub use self::own::{Own, Renewal};
 use crate::stream::{Stream, Tcp};
+
+mod own;
 
 /// What is wrong with the files that the operator named.
 #[derive(Debug, thiserror::Error)]
@@ -46,15 +50,7 @@ pub enum TlsError {
 /// # Errors
 /// When a file cannot be used.
 pub fn server_config(cert_pem: &Path, key_pem: &Path) -> Result<Arc<ServerConfig>, TlsError> {
-    let chain = certificates(cert_pem)?;
-    let key = PrivateKeyDer::from_pem_file(key_pem)
-        .map_err(|cause| TlsError::Pem { path: key_pem.into(), cause })?;
-    let mut config = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    config.alpn_protocols = vec![HTTP_1_1.to_vec()];
-    Ok(Arc::new(config))
+    Own::read(cert_pem, key_pem).map(|own| own.config())
 }
 
 /// How agents are dialled: the system's roots, and one more for a private service. Shared by all

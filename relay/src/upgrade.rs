@@ -55,6 +55,19 @@ pub fn asks(path: &str) -> Option<Asks> {
     (rest.is_empty() || rest.starts_with('/')).then_some(Asks::Page)
 }
 
+/// The node whose stream a path asks for; `None` when it names none.
+#[must_use]
+pub fn node_of(asks: Asks, path: &str) -> Option<&str> {
+    let name = match asks {
+        Asks::Carrier => {
+            let name = path.strip_prefix(PREFIX)?;
+            name.strip_suffix('/').unwrap_or(name)
+        }
+        Asks::Page => path.strip_prefix(PAGE_PREFIX)?.trim_matches('/'),
+    };
+    (!name.is_empty()).then_some(name)
+}
+
 /// Judges a request for a stream: node, form, signature.
 ///
 /// # Errors
@@ -66,8 +79,7 @@ pub fn judge(
     node: &NodeId,
     known: &Known,
 ) -> Result<Acceptable, TurnedAway> {
-    let name = path.strip_prefix(PREFIX).unwrap_or_default();
-    if name.strip_suffix('/').unwrap_or(name) != node.as_str() {
+    if node_of(Asks::Carrier, path) != Some(node.as_str()) {
         return Err(away(labels::Upgrade::WrongNode, StatusCode::NOT_FOUND, WRONG_NODE));
     }
     let key = websocket_key(method, headers)?;
@@ -94,8 +106,7 @@ pub fn judge_page(
     node: &NodeId,
     known: &Known,
 ) -> Result<Acceptable, TurnedAway> {
-    let name = path.strip_prefix(PAGE_PREFIX).unwrap_or_default().trim_matches('/');
-    if !name.is_empty() && name != node.as_str() {
+    if node_of(Asks::Page, path).is_some_and(|name| name != node.as_str()) {
         return Err(away(labels::Upgrade::WrongNode, StatusCode::NOT_FOUND, WRONG_NODE));
     }
     let key = websocket_key(method, headers)?;
@@ -150,6 +161,8 @@ fn websocket_key<'h>(method: &Method, headers: &'h HeaderMap) -> Result<&'h [u8]
 }
 
 const WRONG_NODE: &str = "There is no such node here.\n";
+const ELSEWHERE: &str = "Another machine has this node; the proxy in front asks it.\n";
+const UNREACHABLE: &str = "The machine of this node cannot be reached.\n";
 const NOT_UPGRADE: &str = "This is where media streams connect, by WebSocket.\n";
 const UNSIGNED: &str = "The request is not signed.\n";
 const FORGED: &str = "The signature is wrong.\n";
@@ -175,8 +188,10 @@ pub(crate) enum Shows {
 }
 
 /// A relay's refusals by their sentences, for whoever plays a carrier.
-pub(crate) const REFUSALS: [(&str, Shows); 11] = [
+pub(crate) const REFUSALS: [(&str, Shows); 13] = [
     (WRONG_NODE, Shows::WrongNode),
+    (ELSEWHERE, Shows::WrongNode),
+    (UNREACHABLE, Shows::WrongNode),
     (NOT_UPGRADE, Shows::NoUpgrade),
     // A header was lost that no proxy needs to touch; the upgrade itself was not.
     (UNSIGNED, Shows::Way),
@@ -192,6 +207,20 @@ pub(crate) const REFUSALS: [(&str, Shows); 11] = [
 
 fn away(why: labels::Upgrade, status: StatusCode, sentence: &'static str) -> TurnedAway {
     TurnedAway { why, status, sentence }
+}
+
+impl TurnedAway {
+    /// The answer to a request that the proxy in front is to take to another machine.
+    #[must_use]
+    pub fn elsewhere() -> Self {
+        away(labels::Upgrade::Elsewhere, StatusCode::MISDIRECTED_REQUEST, ELSEWHERE)
+    }
+
+    /// The answer to one that the proxy in front could not take there.
+    #[must_use]
+    pub fn unreachable() -> Self {
+        away(labels::Upgrade::Unreachable, StatusCode::SERVICE_UNAVAILABLE, UNREACHABLE)
+    }
 }
 
 impl From<NoSeat> for TurnedAway {

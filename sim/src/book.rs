@@ -185,8 +185,9 @@ fn most_of(ulaw: &[u8]) -> u8 {
     (0..=255_u8).max_by_key(|byte| counts[usize::from(*byte)]).unwrap_or(0)
 }
 
-/// Sounds of mu-law items; those below are the clips', the last is silence.
-const PLAIN_TAGS: usize = 240;
+/// Sounds of mu-law items. Those below are the clips'; from 127 on they are the same levels with the
+/// other sign, and the first of those is silence, which as samples has no sign.
+const PLAIN_TAGS: usize = 119;
 
 /// Levels that stay apart after resampling.
 const STEPS: usize = 10;

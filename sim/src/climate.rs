@@ -276,7 +276,7 @@ fn spec(kind: Kind, is_pcm: bool, chance: &mut Chance) -> CallSpec {
             {"kind": "transfer", "destinations": [{"name": "sales", "to": "+4930123456"}]},
             {"kind": "send_dtmf"},
             {"kind": "http", "name": "find_slot", "description": "", "url": "https://x.example",
-             "timeout_ms": TOOL_TIMEOUT_MS},
+             "timeout_ms": TOOL_TIMEOUT_MS, "read_only": true},
         ],
         "limits": {
             "call_seconds_max": maybe(chance, 150, 5, 90, 3_600),

@@ -111,7 +111,9 @@ impl Outbox for Desk {
                     told.write(&mut text);
                     self.effects.push(Effect::ToPhone(Frame::text(text)));
                 }
-                if let Milestone::Ending { record, .. } = milestone {
+                if let Milestone::Ending { record, .. } | Milestone::ToolIntended { record, .. } =
+                    milestone
+                {
                     self.effects.push(Effect::Record(record.0));
                 }
             }

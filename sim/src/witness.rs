@@ -360,7 +360,9 @@ impl Witness {
             | Milestone::AgentReplaced { .. }
             | Milestone::Saying { .. }
             | Milestone::Key(_)
+            | Milestone::ToolIntended { .. }
             | Milestone::Tool { .. }
+            | Milestone::Leaving { .. }
             | Milestone::Dropped { .. }
             | Milestone::Tolerated(_) => {}
         }

@@ -281,7 +281,7 @@ fn renamed(plane: &Plane, record: Arc<Record>) -> Arc<Record> {
 async fn health(plane: &Plane) -> (StatusCode, Value) {
     let why = admin::why_unready(plane).await;
     let nodes = plane.nodes.list();
-    let takes_calls = nodes.iter().any(|node| node.load.is_some_and(|load| load.ready));
+    let takes_calls = nodes.iter().any(|node| node.free > 0);
     let (status, word) = match (why, takes_calls) {
         (Some(why), _) => (StatusCode::SERVICE_UNAVAILABLE, why),
         (None, true) => (StatusCode::OK, "ok"),

@@ -33,6 +33,7 @@ pub mod transcript;
 pub mod events;
 pub mod tickets;
 
+pub mod canary;
 pub mod nodes;
 
 pub mod audit;
@@ -83,6 +84,8 @@ pub fn routes(plane: &Arc<Plane>) -> BoxedFilter<(Response,)> {
         .or(usage::routes(plane))
         .unify()
         .or(compat::routes(plane))
+        .unify()
+        .or(canary::routes(plane))
         .unify()
         .or(nodes::routes(plane))
         .unify()

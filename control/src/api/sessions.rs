@@ -28,6 +28,7 @@ use crate::dialer::new_call_id;
 use crate::directory::{can_answer, no_key};
 use crate::error::Problem;
 use crate::events::rfc3339;
+use crate::fleet::placement::Wish;
 use crate::http::body;
 use crate::plane::Plane;
 use crate::store::Ending;
@@ -118,7 +119,9 @@ pub(super) async fn begin(
     // Held until it is written down.
     let _place = crowd::admit(plane, tenant, new.id.as_str()).await.map_err(|_| crowded())?;
     // Placed before it exists: a session that no node takes leaves nothing behind.
-    let placed = plane.nodes.place_soon(&new.id, ARRIVE_WITHIN).await;
+    let regions = plane.nodes.regions().order(&[spec.provider.host()]);
+    let wish = Wish { call: &new.id, regions, left: None };
+    let placed = plane.nodes.place_soon(wish, ARRIVE_WITHIN).await;
     let placed = placed.ok().and_then(|node| Some((plane.nodes.page_url(&node)?, node)));
     let Some((ws_url, node)) = placed else {
         let detail = "No relay takes a session at this moment. Try again; GET /readyz of the \
@@ -141,6 +144,7 @@ pub(super) async fn begin(
             return Err(problem);
         }
     };
+    plane.nodes.asked_for(&node, &call.id, now);
     let waiting = plane.store.await_page(&call.tenant, &call.id, &node, until).await?;
     let call = waiting.ok_or_else(Problem::no_call)?;
     tracing::info!(call = %call.id, %node, "a session is made");

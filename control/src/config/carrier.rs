@@ -4,6 +4,7 @@ use link::secret::Secret;
 use url::Url;
 
 use super::Reader;
+use crate::fleet::regions::Regions;
 use crate::twilio::signature::AuthTokens;
 
 /// The account at the carrier.
@@ -28,6 +29,13 @@ impl Reader<'_> {
             auth_tokens: AuthTokens { primary: primary?, next },
             api_url: api_url?,
         })
+    }
+
+    /// Which regions of relays are near to what; calls whose region the carrier does not say are in
+    /// the account's own.
+    pub(super) fn regions(&mut self) -> Regions {
+        let regions = self.parsed("CONTROL_REGIONS", Regions::parse).unwrap_or_default();
+        regions.with_home(self.given("TWILIO_REGION").unwrap_or(FIRST_REGION))
     }
 
     /// The address that was given, or that of the region. Tokens are per region, so nothing here is
@@ -62,6 +70,10 @@ impl Reader<'_> {
         Some(format!("https://api.{edge}.{region}.twilio.com"))
     }
 }
+
+/// Where calls are when nobody says anything else.
+/// Source: Twilio, "Global infrastructure", read 2026-11-20.
+const FIRST_REGION: &str = "us1";
 
 /// `AC` and 32 hexadecimal digits; the example's placeholder is none.
 pub(crate) fn account_sid(text: &str) -> Option<String> {

@@ -56,7 +56,7 @@ pub const SETTINGS: &[Setting] = &[
         "CONTROL_LISTEN",
         Default::Text("0.0.0.0:8081"),
         Form::Open("address:port"),
-        "Webhooks and the API, in clear: a proxy or a relay in front ends TLS.",
+        "Webhooks and the API, in clear: a proxy or a relay in front ends TLS. A socket that a service manager passes on (socket activation) counts instead.",
     ),
     says(
         "CONTROL_ADMIN_LISTEN",
@@ -226,6 +226,24 @@ pub const SETTINGS: &[Setting] = &[
         "What a minute of an outbound call counts for that, agent and carrier together.",
     ),
     says(
+        "CONTROL_RESUMES_MAX",
+        Default::Text("3"),
+        Form::Open("1 to 20"),
+        "How often a call goes on after a lost stream within CONTROL_RESUMES_SECONDS; then it ends with an apology, before it brings down one node after another.",
+    ),
+    says(
+        "CONTROL_RESUMES_SECONDS",
+        Default::Text("60"),
+        Form::Open("seconds, 10 to 3600"),
+        "The window of CONTROL_RESUMES_MAX. A drain of several nodes one after the other counts, too.",
+    ),
+    says(
+        "CONTROL_RESUMES_CPS",
+        Default::Text("150"),
+        Form::Open("a number above 0"),
+        "How many calls go on in a second, at each service of a tenant and at each node; the others wait a few seconds. Below what the service takes at once.",
+    ),
+    says(
         "CONTROL_DATA_DIR",
         Default::Text("./linecard-data"),
         Form::Open("a folder; made when missing, for its owner only"),
@@ -266,6 +284,28 @@ pub const SETTINGS: &[Setting] = &[
         Default::Computed("the address of CONTROL_LINK_LISTEN, loopback when that is any"),
         Form::Open("host:port, or several separated by commas"),
         "Where relays find the links of all controls of one database: a name with an address for each, or a list. Part of the join token.",
+    ),
+    says(
+        "CONTROL_REGIONS",
+        Default::Absent,
+        Form::Open(
+            "END=REGION,REGION;... as us1=iad,ord;ie1=fra,ams: an END is a region of the carrier or \
+             the host of an agent's service, a REGION is a relay's RELAY_REGION, nearest first",
+        ),
+        "Where calls go first, and where they flow over to. Regions that no list names come last, and \
+         a call is refused only when no relay takes it.",
+    ),
+    says(
+        "CONTROL_DRAIN_SECONDS",
+        Default::Text("180"),
+        Form::Open("seconds, 1 to 86400"),
+        "How long calls that leave a draining relay wait for a pause; then they leave in mid-sentence. Keep it below RELAY_DRAIN_SECONDS, when a relay that stops closes what is left.",
+    ),
+    says(
+        "CONTROL_DRAIN_CALLS_PER_SECOND",
+        Default::Text("20"),
+        Form::Open("calls, 1 to 1000"),
+        "How many calls begin to leave one draining relay in a second. Each opens a session at the provider: stay below its limit. Doubled, a relay is empty in half of the time.",
     ),
     says(
         "CONTROL_JOIN_TOKEN_FILE",
@@ -319,12 +359,18 @@ pub fn page() -> String {
         };
         let _ = write!(page, "{name}\n    {}; {default}\n    {why}\n", form.words());
     }
+    page.push_str(CREDENTIALS);
     page.push_str("\nNames of other hosts stand in for settings that are not set:\n");
     for Alias { name, of, .. } in ALIASES {
         let _ = writeln!(page, "    {name} for {of}");
     }
     page
 }
+
+const CREDENTIALS: &str = "
+A secret that is not set is read from the file of its name in CREDENTIALS_DIRECTORY
+(systemd: LoadCredential, LoadCredentialEncrypted).
+";
 
 #[cfg(test)]
 mod tests {

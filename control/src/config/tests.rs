@@ -49,6 +49,9 @@ fn each_wrong_setting_is_named_once_and_no_secret_is_repeated() {
         ("TWILIO_ACCOUNT_SID", "ACxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"),
         ("TWILIO_API_URL", "http://api.twilio.com"),
         ("CONTROL_FROM_NUMBER", "5551230001"),
+        ("CONTROL_RESUMES_MAX", "0"),
+        ("CONTROL_RESUMES_SECONDS", "5"),
+        ("CONTROL_RESUMES_CPS", "0"),
         ("CONTROL_DATABASE_URL", "mysql://user:hunter2@db"),
         ("CONTROL_SECRET_KEY", "hunter2"),
         ("CONTROL_LINK_ADDRESS", "control.internal"),
@@ -186,9 +189,46 @@ fn a_region_has_a_host_of_its_own_with_its_edge() {
 }
 
 #[test]
+fn calls_of_no_known_region_are_near_the_accounts_own() {
+    let near = |changes: &[(&str, &str)], said| {
+        let (config, _) = read(&environment(changes)).unwrap();
+        config.regions.order(&[config.regions.of_carrier(said)])
+    };
+    let lists = ("CONTROL_REGIONS", "us1=iad,ord;ie1=fra");
+    assert_eq!(near(&[lists], None), ["iad", "ord"]);
+    assert_eq!(near(&[lists], Some("ie1")), ["fra"]);
+    assert_eq!(near(&[lists, ("TWILIO_REGION", "ie1")], None), ["fra"]);
+    assert!(near(&[], Some("ie1")).is_empty());
+    assert_eq!(mistakes(&[("CONTROL_REGIONS", "iad,ord")])[0].name, "CONTROL_REGIONS");
+}
+
+#[test]
 fn the_next_token_is_taken_along_and_not_shown() {
     let (config, _) = read(&environment(&[("TWILIO_AUTH_TOKEN_NEXT", "hunter2")])).unwrap();
     let next = config.carrier.auth_tokens.next.as_ref().map(Secret::reveal);
     assert_eq!(next, Some("hunter2"));
     assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn secrets_that_are_not_set_are_read_from_their_credentials() {
+    let folder = tempfile::tempdir().unwrap();
+    let put = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    put("TWILIO_AUTH_TOKEN", "hunter2\n");
+    put("TWILIO_ACCOUNT_SID", "AC00000000000000000000000000000009");
+    put("OPENAI_API_KEY", "sk-other");
+    let mut given = environment(&[(credential::DIRECTORY, folder.path().to_str().unwrap())]);
+    given.remove("TWILIO_AUTH_TOKEN");
+    let (config, _) = read(&given).unwrap();
+    assert_eq!(config.carrier.auth_tokens.primary.reveal(), "hunter2");
+    let key = config.provider_keys.of("OPENAI_API_KEY").map(Secret::reveal);
+    assert_eq!(key, Some("sk-test"), "what is set counts first");
+
+    given.remove("TWILIO_ACCOUNT_SID");
+    let names: Vec<_> = read(&given).unwrap_err().0.iter().map(|mistake| mistake.name).collect();
+    assert_eq!(names, ["TWILIO_ACCOUNT_SID"], "what is no secret is no credential");
+    std::fs::remove_file(folder.path().join("TWILIO_AUTH_TOKEN")).unwrap();
+    std::fs::create_dir(folder.path().join("TWILIO_AUTH_TOKEN")).unwrap();
+    let said = read(&given).unwrap_err().to_string();
+    assert!(said.contains("TWILIO_AUTH_TOKEN: the credential "), "{said}");
 }

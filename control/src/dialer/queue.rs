@@ -192,6 +192,8 @@ async fn placed(plane: &Plane, dial: &Dial, carrier: CarrierIds) -> Done {
     plane.store.account_health(&dial.account, Health::Fine, clock::wall()).await?;
     match named {
         Some(call) if call.carrier.as_ref() == Some(&carrier) => {
+            // Should the database be away when somebody picks up.
+            plane.standby.keep(&call);
             // Somebody hung up before the carrier had a name for the call.
             if call.state == CallState::Ended
                 && let Err(problem) = complete(plane, &call).await

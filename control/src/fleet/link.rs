@@ -122,21 +122,25 @@ fn server_config(authority: &Authority) -> Result<ServerConfig, AuthorityError> 
     let mut config = ServerConfig::with_crypto(authority.quic_config(clock::wall())?);
     let mut transport = TransportConfig::default();
     transport
-        .max_idle_timeout(Some(IDLE_MAX.try_into().expect("a second and a half is a time-out")))
+        .max_idle_timeout(Some(IDLE_MAX.try_into().expect("five seconds are a time-out")))
         .keep_alive_interval(Some(KEEP_ALIVE))
-        // One stream carries the link; a peer that opens more is not a relay of ours.
+        // One stream carries the link and one the relay's beats; a peer that opens more is not a
+        // relay of ours.
         .max_concurrent_bidi_streams(1_u8.into())
-        .max_concurrent_uni_streams(0_u8.into())
+        .max_concurrent_uni_streams(1_u8.into())
         .datagram_receive_buffer_size(None)
-        .receive_window(RECEIVE_BYTES_MAX.into())
+        // Events that wait for the database fill their own window and leave room for beats.
+        .stream_receive_window(RECEIVE_BYTES_MAX.into())
+        .receive_window((RECEIVE_BYTES_MAX + BEATS_BYTES_MAX).into())
         .send_window(SEND_BYTES_MAX);
     config.transport_config(Arc::new(transport));
     Ok(config)
 }
 
-/// Silence after which a connection is given up. Measured with a black hole: 1.8 s both ways,
-/// 3.2 s one way; with quinn's defaults half a minute (2026-11-20).
-const IDLE_MAX: Duration = Duration::from_millis(1_500);
+/// Silence after which a connection is given up. Who is silent is known by beats long before
+/// ([`link::beat`]) and gets no calls; until then it is shown, and may come back. A relay that does
+/// not beat asks for 1.5 s, and the smaller of both counts.
+const IDLE_MAX: Duration = Duration::from_secs(5);
 
 /// How often silence is broken.
 const KEEP_ALIVE: Duration = Duration::from_millis(300);
@@ -149,6 +153,9 @@ const CONNECTIONS_TRUSTED: usize = 128;
 
 /// What a relay may have under way to us: four full frames.
 const RECEIVE_BYTES_MAX: u32 = 256 * 1024;
+
+/// What a relay may have under way of beats: a minute of them.
+const BEATS_BYTES_MAX: u32 = 64 * 1024;
 
 /// What may be under way to a relay: all agents of a large file.
 const SEND_BYTES_MAX: u64 = 1024 * 1024;

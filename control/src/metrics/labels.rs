@@ -153,6 +153,8 @@ label! {
         Version => "version",
         /// A wrong join secret.
         Secret => "secret",
+        /// An operator has revoked the node.
+        Revoked => "revoked",
         /// No public URL.
         Address => "address",
         /// It said something else.
@@ -175,6 +177,24 @@ label! {
         Mute => "mute",
         /// Connect the caller to somebody else.
         Transfer => "transfer",
+    }
+}
+
+label! {
+    /// What became of the move of a call from a node that drains.
+    Moving {
+        /// The other node was asked to open a session.
+        Begun => "begun",
+        /// The call goes on there.
+        Moved => "moved",
+        /// The same, and it had to leave in mid-sentence.
+        Forced => "forced",
+        /// The call ended by itself meanwhile.
+        Ended => "ended",
+        /// No session was open, or no moment found, in time: it is begun again.
+        GivenUp => "given_up",
+        /// No other node takes the call.
+        Unplaced => "unplaced",
     }
 }
 

@@ -220,7 +220,7 @@ pub struct NewCall {
 
 impl NewCall {
     /// The call as it is stored first.
-    pub(super) fn begin_life(self, now: WallTime) -> Call {
+    pub(crate) fn begin_life(self, now: WallTime) -> Call {
         Call {
             id: self.id,
             tenant: self.tenant,
@@ -290,8 +290,30 @@ pub struct Question<'a> {
     pub node: Option<&'a NodeId>,
     /// What names the question, the same however often it comes; `None` when it has no name.
     pub token: Option<&'a str>,
+    /// The generation of the stream that it follows, as the pass says; it may have been given out
+    /// without the database. `None` when nobody says.
+    pub given: Option<Gen>,
+    /// How often streams may end.
+    pub limits: ResumeLimits,
     /// When it was asked.
     pub now: WallTime,
+}
+
+/// How often a call goes on after a stream of it has ended. Beyond that it is given up: whatever ends
+/// its streams would go on for ever, at the caller's cost, and may bring down one node after another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResumeLimits {
+    /// How many times within the window. Doubling it doubles what a call can do to nodes.
+    pub max: usize,
+    /// The window, in microseconds. Only what lies within it counts: a long call may lose a stream
+    /// every few minutes.
+    pub window_us: i64,
+}
+
+impl Default for ResumeLimits {
+    fn default() -> Self {
+        Self { max: 3, window_us: 60_000_000 }
+    }
 }
 
 /// What to tell the carrier when a stream is over.

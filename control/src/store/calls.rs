@@ -8,10 +8,9 @@ use link::id::{AgentName, CallId, NodeId, RunId, TenantId, WallTime};
 
 use super::call::{
     AnsweredBy, Begin, Call, CallEnd, CallState, CarrierIds, Created, Cursor, Direction, Filter,
-    NewCall, Number, Page, Question, Resume,
+    NewCall, Number, Page, Question, Resume, ResumeLimits,
 };
 use super::idempotency::Once;
-use super::life::Decision;
 use super::rows::{call_columns, times_text};
 use super::tx::{Scope, Sql, Tx, on};
 use super::{Store, StoreError, dials};
@@ -175,7 +174,12 @@ impl Store {
         node: Option<&NodeId>,
         now: WallTime,
     ) -> Result<Resume, StoreError> {
-        self.resume_asked(tenant, id, Question { node, token: None, now }).await
+        self.resume_asked(
+            tenant,
+            id,
+            Question { node, token: None, given: None, limits: ResumeLimits::default(), now },
+        )
+        .await
     }
 
     /// The same for a question that may come again: it gets the same answer.
@@ -191,13 +195,7 @@ impl Store {
         let changed =
             self.change(tenant, Find::Id(id), |call| call.resume_asked(&question)).await?;
         let Some((call, decision)) = changed else { return Ok(Resume::Unknown) };
-        Ok(match decision {
-            Decision::Transfer => Resume::Transfer(Box::new(call)),
-            Decision::HangUp => Resume::HangUp,
-            Decision::Reconnect => Resume::Reconnect(Box::new(call)),
-            Decision::NoNode => Resume::NoNode,
-            Decision::TooMany => Resume::TooMany,
-        })
+        Ok(decision.about(call))
     }
 
     /// Ends a call that no stream will end; `None` when there is no such call. A call that has

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use link::event::{CallEvent, EndReason, NodeEvent};
-use link::id::{EventNumber, Gen, TenantId, WallTime};
+use link::id::{EventNumber, Gen, NodeId, TenantId, WallTime};
 
 use super::call::{Call, CallEnd, Number};
 use super::calls::{Find, lock, save};
@@ -89,7 +89,7 @@ impl<'a> Draft<'a> {
             return self.put(tenant, place, record).await;
         };
         let generation = record.generation.unwrap_or_default();
-        let change = apply(&mut call, generation, event, self.now);
+        let change = take(&mut call, &source.node, (generation, event), self.now);
         // State and record are one transaction: nobody ever sees the one without the other.
         save(&mut self.tx, &call).await?;
         match change {
@@ -136,6 +136,7 @@ impl<'a> Draft<'a> {
             event.event,
             CallEvent::StreamStarted { .. }
                 | CallEvent::Ending { .. }
+                | CallEvent::StreamLeaving { .. }
                 | CallEvent::StreamEnded { .. }
         );
         match &event.call {
@@ -239,7 +240,7 @@ impl<'a> Draft<'a> {
 }
 
 /// What a relay's event makes of a call.
-enum Change {
+pub(crate) enum Change {
     /// The event is stored as it is.
     Nothing,
     /// Control says something first.
@@ -248,6 +249,31 @@ enum Change {
     Instead(Fact),
     /// Control says what follows from it.
     After(Fact),
+}
+
+impl Change {
+    /// What control says besides the relay's own words.
+    pub(crate) fn fact(self) -> Option<Fact> {
+        match self {
+            Self::Nothing => None,
+            Self::Before(fact) | Self::Instead(fact) | Self::After(fact) => Some(fact),
+        }
+    }
+}
+
+/// Changes a call by an event of its stream on this node. What an older generation says changes
+/// nothing, and nobody answers it.
+pub(crate) fn take(
+    call: &mut Call,
+    node: &NodeId,
+    (generation, event): (Gen, &NodeEvent),
+    now: WallTime,
+) -> Change {
+    let is_begun = matches!(event.event, CallEvent::StreamStarted { .. });
+    if is_begun && generation > call.generation && !call.is_over_for(generation) {
+        call.node = Some(node.clone());
+    }
+    apply(call, generation, event, now)
 }
 
 fn apply(call: &mut Call, generation: Gen, event: &NodeEvent, now: WallTime) -> Change {
@@ -270,6 +296,10 @@ fn apply(call: &mut Call, generation: Gen, event: &NodeEvent, now: WallTime) -> 
             let said = call.end(CallEnd::Stream(*reason), detail.as_deref(), event.at);
             said.map_or(Change::Nothing, Change::Instead)
         }
+        CallEvent::StreamLeaving { to } => {
+            call.on_stream_leaving(generation, to.as_ref(), now);
+            Change::Nothing
+        }
         // Kept and not acted on: what is said about the conversation, and what comes too late.
         CallEvent::Ending { .. }
         | CallEvent::StreamRefused { .. }
@@ -279,6 +309,7 @@ fn apply(call: &mut Call, generation: Gen, event: &NodeEvent, now: WallTime) -> 
         | CallEvent::AgentReplaced(_)
         | CallEvent::Dtmf { .. }
         | CallEvent::Tool(_)
+        | CallEvent::ToolIntended(_)
         | CallEvent::CommandDone { .. }
         | CallEvent::Unknown => Change::Nothing,
     }

@@ -9,7 +9,10 @@ use link::event::EndReason;
 use link::id::{Gen, NodeId, WallTime};
 use serde_json::json;
 
-use super::call::{AnsweredBy, Call, CallEnd, CallState, CarrierWord, Direction, Number, Question};
+use super::call::{
+    AnsweredBy, Call, CallEnd, CallState, CarrierWord, Direction, Number, Question, Resume,
+    ResumeLimits,
+};
 use crate::events::Fact;
 
 /// What `resume` decided.
@@ -20,6 +23,19 @@ pub(crate) enum Decision {
     HangUp,
     Transfer,
     TooMany,
+}
+
+impl Decision {
+    /// What the carrier is to be told about the call, which has been changed.
+    pub(crate) fn about(self, call: Call) -> Resume {
+        match self {
+            Self::Reconnect => Resume::Reconnect(Box::new(call)),
+            Self::NoNode => Resume::NoNode,
+            Self::HangUp => Resume::HangUp,
+            Self::Transfer => Resume::Transfer(Box::new(call)),
+            Self::TooMany => Resume::TooMany,
+        }
+    }
 }
 
 impl Call {
@@ -62,11 +78,13 @@ impl Call {
         Some(fact("call.started", now, self.introduction()))
     }
 
-    /// A stream with a valid ticket began.
+    /// A stream with a valid ticket began. A newer generation than is known here was given out while
+    /// the database was away: its ticket is control's own word.
     pub(crate) fn on_stream_started(&mut self, generation: Gen, at: WallTime) -> Option<Fact> {
         if self.is_over_for(generation) {
             return None;
         }
+        self.generation = generation;
         self.attach(CallState::Active);
         // A stream that replaces another one does not answer the call again.
         if self.answered_at.is_some() {
@@ -94,6 +112,32 @@ impl Call {
         self.detach_reason = Some(reason.as_str().to_owned());
         self.detached_at = Some(now);
         None
+    }
+
+    /// A stream is about to be closed, so that the call goes on at another node; `now` is the
+    /// database's time. Whoever is asked what follows, on whatever instance, finds the node here.
+    pub(crate) fn on_stream_leaving(
+        &mut self,
+        generation: Gen,
+        to: Option<&NodeId>,
+        now: WallTime,
+    ) {
+        let is_carried = matches!(self.state, CallState::Starting | CallState::Active);
+        if self.is_over_for(generation) || !is_carried || self.is_session() {
+            return;
+        }
+        self.state = CallState::Detached;
+        self.detach_reason = Some(EndReason::Drained.as_str().to_owned());
+        self.detached_at = Some(now);
+        if let Some(to) = to {
+            self.node = Some(to.clone());
+        }
+    }
+
+    /// Whether its last stream was sent away by its node, for another one.
+    pub(crate) fn was_sent_away(&self) -> bool {
+        self.state == CallState::Detached
+            && self.detach_reason.as_deref() == Some(EndReason::Drained.as_str())
     }
 
     /// A stream decided to give the caller to somebody else; `now` is the database's time. The
@@ -124,22 +168,32 @@ impl Call {
     /// The carrier asks what follows a stream, perhaps once more: until a stream has begun, the
     /// same question gets the same generation and counts once.
     pub(crate) fn resume_asked(&mut self, question: &Question<'_>) -> (Decision, Option<Fact>) {
+        if let Some(given) = question.given {
+            self.generation = self.generation.max(given);
+        }
         let is_repeated = question.token.is_some()
             && question.token == self.resume_token.as_deref()
             && self.state == CallState::Starting;
         if is_repeated {
             return (Decision::Reconnect, None);
         }
-        let (decision, fact) = self.resume(question.node, question.now);
+        let Question { node, limits, now, .. } = *question;
+        let (decision, fact) = self.resume_within(limits, node, now);
         if decision == Decision::Reconnect {
             self.resume_token = question.token.map(str::to_owned);
         }
         (decision, fact)
     }
 
+    #[cfg(test)]
+    fn resume(&mut self, node: Option<&NodeId>, now: WallTime) -> (Decision, Option<Fact>) {
+        self.resume_within(ResumeLimits::default(), node, now)
+    }
+
     /// The carrier asks what follows a stream.
-    pub(crate) fn resume(
+    fn resume_within(
         &mut self,
+        limits: ResumeLimits,
         node: Option<&NodeId>,
         now: WallTime,
     ) -> (Decision, Option<Fact>) {
@@ -149,17 +203,43 @@ impl Call {
             CallState::Queued | CallState::Starting | CallState::Active | CallState::Detached => {}
         }
         // Only what lies within the window counts: a long call may lose a stream every few minutes.
-        self.resumes.retain(|at| at.0 > now.0.saturating_sub(RESUME_WINDOW_US));
-        if self.resumes.len() >= RESUMES_MAX {
+        self.resumes.retain(|at| at.0 > now.0.saturating_sub(limits.window_us));
+        // A stream that was sent away has not failed.
+        let has_failed = !self.was_sent_away();
+        if has_failed && self.resumes.len() >= limits.max {
             return (Decision::TooMany, self.end(CallEnd::TooManyResumes, None, now));
         }
         // Counts nothing: waiting for a node is not a stream that failed.
         let Some(node) = node else { return (Decision::NoNode, None) };
-        self.resumes.push(now);
+        if has_failed {
+            self.resumes.push(now);
+        }
         self.generation = self.generation.next();
         self.node = Some(node.clone());
         self.attach(CallState::Starting);
         (Decision::Reconnect, None)
+    }
+
+    /// The node of the call's stream has vanished without closing it: the call goes on with another
+    /// stream on `to`. `false` when that stream is not the latest any more, or nothing is to follow
+    /// it.
+    pub(crate) fn move_from(&mut self, lost: Lost<'_>, to: &NodeId) -> bool {
+        let is_latest = self.generation == lost.generation && self.node.as_ref() == Some(lost.node);
+        let is_carried = match self.state {
+            CallState::Starting | CallState::Active => true,
+            CallState::Queued | CallState::Detached | CallState::Transferred | CallState::Ended => {
+                false
+            }
+        };
+        if !is_latest || !is_carried || self.is_session() {
+            return false;
+        }
+        // Not counted: it is the node that failed, and not the call.
+        self.generation = self.generation.next();
+        self.node = Some(to.clone());
+        self.resume_token = None;
+        self.attach(CallState::Starting);
+        true
     }
 
     /// The carrier's word. An older word than the last is ignored; the end of a call is not.
@@ -267,16 +347,25 @@ impl Call {
     }
 }
 
+/// A stream whose node has vanished.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Lost<'a> {
+    /// Where it was.
+    pub(crate) node: &'a NodeId,
+    /// Which of the call's streams it was.
+    pub(crate) generation: Gen,
+}
+
+impl<'a> Lost<'a> {
+    /// The latest stream of a call; `None` when it has none.
+    pub(crate) fn of(call: &'a Call) -> Option<Self> {
+        Some(Self { node: call.node.as_ref()?, generation: call.generation })
+    }
+}
+
 fn fact(kind: &'static str, at: WallTime, data: serde_json::Value) -> Fact {
     Fact { kind, at, data: data.to_string() }
 }
-
-/// A call whose streams end more often than this within the window is given up: reconnecting
-/// would go on for ever at the caller's cost.
-pub(crate) const RESUMES_MAX: usize = 3;
-
-/// The window of [`RESUMES_MAX`], in microseconds.
-pub(crate) const RESUME_WINDOW_US: i64 = 60_000_000;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! The store: everything durable, on SQLite or PostgreSQL, behind one type.
 //!
 //! Suggested reading order: [`call`] (what is stored of a call), `life` (how it changes, pure),
-//! `calls` (reading and writing it), [`dials`] and `queue` (outbound calls on their way), `ledger`
+//! `calls` (reading and writing it), [`catch_up`] (what was decided without the database), [`dials`] and `queue` (outbound calls on their way), `ledger`
 //! and `draft` (the sequencer's transaction), then the two engines: `tx`, `postgres`, `sqlite`.
 //!
 //! The same SQL text serves both engines, every statement names its tenant, and on PostgreSQL
@@ -17,15 +17,20 @@ pub mod agents;
 mod alive;
 mod api_keys;
 mod audit;
+mod canary;
 pub mod idempotency;
 pub mod numbers;
 mod revisions;
 
 mod calls;
+pub mod catch_up;
 pub mod dials;
 mod do_not_call;
 mod draft;
 mod ledger;
+mod lost;
+mod moves;
+mod node_certificates;
 mod nodes;
 mod notes;
 mod queue;
@@ -54,8 +59,11 @@ pub(crate) use self::alive::Alive;
 pub use self::api_keys::{Added, StoredKey};
 pub use self::audit::{AuditLine, Deed};
 pub use self::calls::Ending;
+pub(crate) use self::draft::take;
 pub use self::ledger::{AtOnce, Entry, Gap, Ledger, LedgerError, Source, Times, Written};
+pub(crate) use self::life::Lost;
 pub use self::look::{Look, look};
+pub use self::node_certificates::Admission;
 pub use self::queue::{Bounds, Claimed, Health, Pacing};
 use self::rows::EventRow;
 pub use self::signing_keys::{BadRing, RingName, RingPlace, SealedKey};
@@ -63,6 +71,7 @@ pub use self::tenants::{Changed, Tenant, TenantLimits};
 use self::tx::{Db, Scope, Sql, on};
 pub use self::usage::Usage;
 pub use self::vault::{CARRIER, CarrierAccount, Credential, NewCredential};
+use crate::attempts::KINDS;
 use crate::events::{Record, Seq};
 use crate::keys::{KeyError, SealingKey};
 
@@ -96,6 +105,19 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the database is there and does not take what it was given, now or later.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Database(error) => {
+                let kind = error.as_database_error().map(|error| error.kind());
+                kind.is_some_and(|kind| !matches!(kind, sqlx::error::ErrorKind::Other))
+            }
+            Self::Row { .. } => true,
+            Self::Operator { .. } | Self::Migration(_) | Self::Key(_) => false,
+        }
+    }
+
     /// The error and its causes in one line, for a log. Without the rows that a database quotes:
     /// they hold numbers and speech.
     #[must_use]
@@ -251,6 +273,29 @@ impl Store {
         Ok(rows.into_iter().map(|row| row.0).collect())
     }
 
+    /// What was done with tools in a call, in the order in which it was told, at most `limit` records.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn tool_records(
+        &self,
+        tenant: &TenantId,
+        call: &CallId,
+        limit: u32,
+    ) -> Result<Vec<Record>, StoreError> {
+        let [intended, used] = KINDS;
+        let mut tx = self.db().read(Scope::Tenant(tenant)).await?;
+        let rows: Vec<EventRow> = on!(tx, |c| sqlx::query_as(SELECT_TOOLS)
+            .bind(tenant.as_str())
+            .bind(call.as_str())
+            .bind(i64::from(limit))
+            .bind(intended)
+            .bind(used)
+            .fetch_all(c)
+            .await)?;
+        Ok(rows.into_iter().map(|row| row.0).collect())
+    }
+
     /// The number of the last event of this source that was committed; zero before the first.
     ///
     /// # Errors
@@ -294,6 +339,9 @@ const SELECT_EVENTS: &str = "SELECT seq, call, generation, type, at_us, body FRO
 
 const SELECT_EVENTS_OF_CALL: &str = "SELECT seq, call, generation, type, at_us, body FROM events \
      WHERE tenant = $1 AND seq > $2 AND call = $4 ORDER BY seq LIMIT $3";
+
+const SELECT_TOOLS: &str = "SELECT seq, call, generation, type, at_us, body FROM events \
+     WHERE tenant = $1 AND call = $2 AND type IN ($4, $5) ORDER BY seq LIMIT $3";
 
 const SELECT_TURNS: &str = "SELECT seq, call, generation, type, at_us, body FROM events \
      WHERE tenant = $1 AND call = $2 AND type = 'turn' ORDER BY seq LIMIT $3";

@@ -136,6 +136,12 @@ fn migrator() -> Migrator {
         step(6, "event days", include_str!("migrations/postgres/0006_event_days.sql")),
         step(7, "webhooks", include_str!("migrations/postgres/0007_webhooks.sql")),
         step(8, "nodes", include_str!("migrations/postgres/0008_nodes.sql")),
+        step(
+            9,
+            "node certificates",
+            include_str!("migrations/postgres/0009_node_certificates.sql"),
+        ),
+        step(10, "canary", include_str!("migrations/postgres/0010_canary.sql")),
     ])
 }
 

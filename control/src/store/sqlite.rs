@@ -107,6 +107,8 @@ fn migrator() -> Migrator {
         step(6, "event days", include_str!("migrations/sqlite/0006_event_days.sql")),
         step(7, "webhooks", include_str!("migrations/sqlite/0007_webhooks.sql")),
         step(8, "nodes", include_str!("migrations/sqlite/0008_nodes.sql")),
+        step(9, "node certificates", include_str!("migrations/sqlite/0009_node_certificates.sql")),
+        step(10, "canary", include_str!("migrations/sqlite/0010_canary.sql")),
     ])
 }
 

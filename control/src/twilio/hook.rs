@@ -14,7 +14,7 @@ use super::signature::{self, Forged, SignedRequest, is_digest_of};
 use crate::error::Problem;
 use crate::http::{body, with};
 use crate::plane::{Plane, tenant};
-use crate::store::call::{CarrierIds, Direction};
+use crate::store::call::{CarrierIds, Direction, Number};
 use crate::store::numbers::Line;
 
 /// What the carrier sent: the fields of its body and of its address, decoded.
@@ -23,6 +23,7 @@ pub struct Hook {
     form: Vec<(String, String)>,
     query: Vec<(String, String)>,
     token: Option<String>,
+    region: Option<String>,
 }
 
 impl Hook {
@@ -44,6 +45,14 @@ impl Hook {
     #[must_use]
     pub fn token(&self) -> Option<&str> {
         self.token.as_deref()
+    }
+
+    /// The carrier's region that handles the call, as it says in a header; `None` when it does not.
+    /// A header is not signed, so nothing hangs on it but which relay is the nearest.
+    /// Source: `X-Home-Region`, seen on webhooks; not documented.
+    #[must_use]
+    pub fn region(&self) -> Option<&str> {
+        self.region.as_deref()
     }
 
     /// Who called whom. Somebody else's outbound call may be sent here, too.
@@ -68,6 +77,12 @@ impl Hook {
     pub fn tenant(&self, plane: &Plane) -> TenantId {
         let said = self.query("tenant").and_then(|text| TenantId::new(text).ok());
         said.or_else(|| self.line(plane).map(|line| line.tenant.clone())).unwrap_or_else(tenant)
+    }
+
+    /// A phone number that the carrier names; empty when it does not.
+    #[must_use]
+    pub(super) fn number(&self, name: &str) -> Number {
+        Number(self.field(name).unwrap_or_default().to_owned())
     }
 
     /// Which call an address of ours is about, and which of the times that the carrier was asked
@@ -146,6 +161,7 @@ struct Sent {
     target: String,
     kind: Option<String>,
     token: Option<String>,
+    region: Option<String>,
 }
 
 fn sent() -> impl Filter<Extract = (Sent,), Error = Infallible> + Clone {
@@ -158,13 +174,14 @@ fn sent() -> impl Filter<Extract = (Sent,), Error = Infallible> + Clone {
                 None => path.as_str().to_owned(),
             };
             let text = |name| Some(headers.get(name)?.to_str().ok()?.to_owned());
-            Sent { target, kind: text("content-type"), token: text("i-twilio-idempotency-token") }
+            let (kind, token) = (text("content-type"), text("i-twilio-idempotency-token"));
+            Sent { target, kind, token, region: text("x-home-region") }
         },
     )
 }
 
 fn read(plane: &Plane, signature: &str, sent: Sent, body: &[u8]) -> Result<Hook, Rejection> {
-    let Sent { target, kind, token } = sent;
+    let Sent { target, kind, token, region } = sent;
     let is_json = kind.is_some_and(|kind| kind.trim_start().starts_with("application/json"));
     // JSON is covered by its digest in the address, and adds nothing to what is signed.
     let form: Vec<_> =
@@ -180,7 +197,7 @@ fn read(plane: &Plane, signature: &str, sent: Sent, body: &[u8]) -> Result<Hook,
     let query = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
     // A longer token than any that was seen is nobody's loss: it is compared, and stored.
     let token = token.filter(|token| token.len() <= TOKEN_BYTES_MAX);
-    Ok(Hook { form, query, token })
+    Ok(Hook { form, query, token, region })
 }
 
 /// The fields of a JSON object; what is nested has no name here.

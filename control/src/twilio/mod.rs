@@ -2,19 +2,21 @@
 //!
 //! Suggested reading order: [`signature`] and [`hook`] (who asks, and what), [`twiml`] (what can
 //! be answered), [`voice`] (how a call begins), [`resume`] (what follows each stream), [`status`]
-//! (how it ends), [`machine`] (who has picked up), [`rest`] (what we ask the carrier).
+//! (how it ends), [`machine`] (who has picked up), `unaided` (all of it without the database),
+//! [`rest`] (what we ask the carrier), [`rescue`] (calls whose node has vanished).
 //!
-//! A question about a call is always answered with a document, and soon: a database that is away
-//! or slow makes the carrier ask again in a second, and a call that cannot be helped is told so.
+//! A question about a call is always answered with a document, and soon: while the database is away
+//! or slow, memory answers; where it cannot, the carrier asks again in a second, and a call that
+//! cannot be helped is told so.
 
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::StatusCode;
 use http::header::{self, HeaderValue};
-use link::id::NodeId;
-use link::message::Announcement;
+use link::agent::AgentSpec;
+use link::id::{CallId, Gen, NodeId};
+use link::message::{Announcement, Said};
 use tokio::time::timeout;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
@@ -24,8 +26,10 @@ use self::hook::{Hook, signed};
 use self::resume::After;
 use self::twiml::{Dial, Stream, Target, Twiml, Verb};
 use crate::api::compat;
+use crate::clock;
 use crate::error::Problem;
 use crate::fleet::orders::Order;
+use crate::fleet::placement::Wish;
 use crate::fleet::told::AgentKey;
 use crate::metrics::Told;
 use crate::plane::Plane;
@@ -40,8 +44,10 @@ pub mod twiml;
 pub mod machine;
 pub mod resume;
 pub mod status;
+mod unaided;
 pub mod voice;
 
+pub mod rescue;
 pub mod rest;
 pub(crate) mod visit;
 
@@ -97,17 +103,19 @@ type Answer = Result<(Twiml, Told), Problem>;
 /// A decision that the database must help with, within the time that the carrier gives us.
 ///
 /// # Errors
-/// [`Undecided::Away`] when it does not help in time: nothing that was asked is lost by asking
-/// again.
-async fn in_time<T>(deciding: impl Future<Output = Result<T, Problem>>) -> Result<T, Undecided> {
-    match timeout(DECIDED_WITHIN, deciding).await {
-        Ok(Err(problem)) if problem.is_store() => Err(Undecided::Away),
-        Ok(decided) => decided.map_err(Undecided::Problem),
-        Err(_) => {
-            tracing::warn!("the database is too slow for the carrier");
-            Err(Undecided::Away)
-        }
+/// [`Undecided::Away`] when it does not help in time: what is in memory decides then ([`unaided`]).
+async fn in_time<T>(
+    plane: &Plane,
+    deciding: impl Future<Output = Result<T, Problem>>,
+) -> Result<T, Undecided> {
+    let within = plane.standby.patience(clock::steady());
+    match timeout(within, deciding).await {
+        Ok(Err(problem)) if problem.is_store() => {}
+        Ok(decided) => return decided.map_err(Undecided::Problem),
+        Err(_) => tracing::warn!("the database is too slow for the carrier"),
     }
+    plane.standby.failed(clock::steady());
+    Err(Undecided::Away)
 }
 
 /// Why nothing was decided.
@@ -154,10 +162,20 @@ fn unwritable() -> Problem {
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "twiml_unwritable", detail)
 }
 
+/// Where a call wants to go: near the carrier's region, and near its agent's service where that is
+/// known without asking.
+fn wish<'a>(plane: &Plane, hook: &Hook, call: &'a CallId, agent: Option<&AgentSpec>) -> Wish<'a> {
+    let regions = plane.nodes.regions();
+    let carrier = regions.of_carrier(hook.region());
+    let service = agent.and_then(|spec| spec.provider.host());
+    Wish { call, regions: regions.order(&[carrier, service]), left: None }
+}
+
 /// Opens a stream for the call's present generation on its node, and says what to ask when it is
 /// over. When the node has gone in between, asks at once.
 async fn connect(plane: &Plane, call: &Call) -> Answer {
-    let now = crate::clock::wall();
+    let now = clock::wall();
+    plane.standby.keep(call);
     let pass = plane.tokens.pass(call, now).map_err(|error| no_token(call, &error))?;
     let mut verbs = Vec::with_capacity(2);
     // A node that has left since it was chosen has no address: the carrier then asks resume at
@@ -167,8 +185,9 @@ async fn connect(plane: &Plane, call: &Call) -> Answer {
         let ticket = plane.tokens.ticket(call, node, now);
         let ticket = ticket.map_err(|error| no_token(call, &error))?;
         // Before the answer goes out: the relay wins the carrier's way back and its handshake.
+        plane.nodes.asked_for(node, &call.id, now);
         introduce(plane, call, node).await;
-        announce(plane, call, node);
+        announce(plane, call, node, said(plane, call).await);
         let parameters = vec![(link::ticket::PARAMETER, ticket)];
         let path = format!("/v1/twilio/stream?tenant={}", call.tenant);
         let status_callback = plane.public.url(&path) + RETRIED;
@@ -198,15 +217,39 @@ async fn introduce(plane: &Plane, call: &Call, node: &NodeId) {
     }
 }
 
+/// Has a session opened at a node for the next stream of a call, which still has one elsewhere. What
+/// was said in it is told when the carrier asks for that stream.
+pub(crate) async fn expect_next(plane: &Plane, call: &Call, node: &NodeId) {
+    introduce(plane, call, node).await;
+    let next = Call { generation: call.generation.next(), ..call.clone() };
+    announce(plane, &next, node, Some(Vec::new()));
+}
+
+/// What was said in a call so far; `None` for its first stream.
+async fn said(plane: &Plane, call: &Call) -> Option<Vec<Said>> {
+    if call.generation == Gen::default() {
+        return None;
+    }
+    match plane.store.said(&call.tenant, &call.id).await {
+        Ok(said) => Some(said),
+        Err(error) => {
+            // The call goes on, with an agent that has forgotten it.
+            tracing::warn!(call = %call.id, error = error.explain(), "what was said is not known");
+            Some(Vec::new())
+        }
+    }
+}
+
 /// Tells the node that a stream is on its way, so that it dials the agent before the caller is
 /// there. Best effort: the stream does as well without, only later.
-fn announce(plane: &Plane, call: &Call, node: &NodeId) {
+fn announce(plane: &Plane, call: &Call, node: &NodeId, continues: Option<Vec<Said>>) {
     let announcement = Announcement {
         call: call.id.clone(),
         generation: call.generation,
         tenant: call.tenant.clone(),
         agent: call.agent.clone(),
         version: call.agent_version,
+        continues,
     };
     plane.metrics.announced(plane.nodes.send(node, Order::Announce(announcement)));
 }
@@ -215,7 +258,7 @@ fn announce(plane: &Plane, call: &Call, node: &NodeId) {
 /// call is on: it is always one that the carrier lets us show, while a caller's may be withheld.
 fn transfer(plane: &Plane, call: &Call) -> Answer {
     let Some(Number(to)) = &call.transfer_to else { return Ok(hang_up()) };
-    let now = crate::clock::wall();
+    let now = clock::wall();
     let pass = plane.tokens.pass(call, now).map_err(|error| no_token(call, &error))?;
     let Number(ours) = match call.direction {
         Direction::Inbound => &call.to,
@@ -254,8 +297,5 @@ const TRY_HARD: &str = "#rc=3&rp=all&ct=1500&rt=2500&tt=8000";
 /// The same of an address to which the carrier only reports: what it says there it says once more
 /// when we were away.
 pub(crate) const RETRIED: &str = "#rc=5&rp=all";
-
-/// Well below the read time-out of [`TRY_HARD`], so that the carrier hears us and not its clock.
-const DECIDED_WITHIN: Duration = Duration::from_millis(1_500);
 
 const APOLOGY: &str = "We are sorry, there is a technical problem. Please call again later.";

@@ -209,6 +209,14 @@ impl Rest {
         self.update(call, &[("Twiml", twiml)]).await
     }
 
+    /// Gives a call other instructions in place of whatever it is doing.
+    ///
+    /// # Errors
+    /// [`RestError`], never [`RestError::Gone`].
+    pub async fn instruct(&self, call: &CarrierIds, twiml: &str) -> Result<(), RestError> {
+        self.update(call, &[("Twiml", twiml)]).await
+    }
+
     /// The latest calls that the API placed between two numbers, newest first.
     ///
     /// # Errors

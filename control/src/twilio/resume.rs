@@ -1,5 +1,5 @@
 //! What follows a stream, however it ended: the one place where that is decided, from what is
-//! durable.
+//! durable; while the database is away, from the pass and from memory (`unaided.rs`).
 //!
 //! The address carries a pass ([`crate::tokens`]), so that nobody can ask about another's call.
 //! While no node takes the call the carrier is told to ask again in a second, a bounded number of
@@ -9,18 +9,24 @@
 use std::time::Duration;
 
 use link::event::EndReason;
+use link::id::NodeId;
 use warp::reply::Response;
 
 use super::twiml::{Twiml, Verb};
 use super::{
     Answer, Hook, TRY_HARD, Undecided, again, apology, connect, hang_up, in_time, say, transfer,
+    unaided, wish,
 };
+use crate::attempts;
 use crate::clock;
 use crate::error::Problem;
+use crate::fleet::openings::Opener;
 use crate::metrics::Told;
 use crate::plane::Plane;
+use crate::sequencer::LeaseState;
+use crate::standby;
 use crate::store::Ending;
-use crate::store::call::{CallEnd, Question, Resume};
+use crate::store::call::{Call, CallEnd, Question, Resume};
 use crate::tokens::Pass;
 
 /// Answers the carrier.
@@ -35,18 +41,21 @@ pub async fn answer(plane: &Plane, pass: &str, hook: &Hook) -> Result<Response, 
         tracing::warn!("a resume without a valid pass");
         return say(plane, apology());
     };
-    let answer = match in_time(follow(plane, pass, &read, hook)).await {
+    let answer = match in_time(plane, follow(plane, pass, &read, hook)).await {
         Ok(answer) => answer,
-        // Nothing follows a dialled leg; its end is told by the carrier's last word, too.
-        Err(Undecided::Away) if hook.query("after") == Some("dial") => hang_up(),
-        Err(Undecided::Away) if hook.tries() < TRIES_MAX => wait(plane, pass, hook),
-        Err(Undecided::Away) => apology(),
+        Err(Undecided::Away) => match unaided::resume(plane, &read, hook).await {
+            Some(answer) => answer,
+            None if hook.tries() < TRIES_MAX => wait(plane, pass, hook),
+            None => apology(),
+        },
         Err(Undecided::Problem(problem)) => return Err(problem),
     };
     say(plane, answer)
 }
 
 async fn follow(plane: &Plane, pass: &str, read: &Pass, hook: &Hook) -> Answer {
+    // What was decided without the database comes first.
+    standby::settle(plane, &read.call).await?;
     if hook.query("after") == Some("dial") {
         return after_dial(plane, read, hook).await;
     }
@@ -87,11 +96,21 @@ pub(super) fn address(plane: &Plane, pass: &str, after: &After) -> String {
 /// Lets the store decide under the call's lock: of two questions at once one comes first.
 async fn decide(plane: &Plane, pass: &str, read: &Pass, hook: &Hook) -> Answer {
     // Chosen before the decision, which may not need it: an unused promise lapses in seconds.
-    let node = plane.nodes.place_soon(&read.call, ARRIVE_WITHIN).await.ok();
-    let asked = Question { node: node.as_ref(), token: hook.token(), now: clock::wall() };
+    let node = match expected_at(plane, read).await {
+        Some(node) => Some(node),
+        None => placed(plane, read, hook).await,
+    };
+    let asked = question(plane, read, hook, node.as_ref());
     let decided = plane.store.resume_asked(&read.tenant, &read.call, asked).await?;
+    if !matches!(decided, Resume::Reconnect(_)) {
+        plane.nodes.release(&read.call);
+    }
     Ok(match decided {
-        Resume::Reconnect(call) => connect(plane, &call).await?,
+        Resume::Reconnect(call) => {
+            let answer = connect(plane, &call).await?;
+            leave_note(plane, &call).await;
+            answer
+        }
         Resume::HangUp => hang_up(),
         Resume::Transfer(call) => transfer(plane, &call)?,
         Resume::NoNode if hook.tries() < TRIES_MAX => wait(plane, pass, hook),
@@ -103,8 +122,86 @@ async fn decide(plane: &Plane, pass: &str, read: &Pass, hook: &Hook) -> Answer {
             tracing::warn!(call = %read.call, "a call's streams end again and again");
             apology()
         }
-        Resume::Unknown => apology(),
+        // Begun on an instance that had no database, and not written yet.
+        Resume::Unknown => unaided::resume(plane, read, hook).await.unwrap_or_else(apology),
     })
+}
+
+/// A node for another stream, unless the agent's service is dialled too often at this moment.
+async fn placed(plane: &Plane, read: &Pass, hook: &Hook) -> Option<NodeId> {
+    if !may_open(plane, read, hook) {
+        return None;
+    }
+    // It may be dead and not known to be, and its socket was refused or lost there a moment ago.
+    let wish = wish(plane, hook, &read.call, None).leaving(read.node());
+    let node = plane.nodes.place_soon(wish, ARRIVE_WITHIN).await.ok();
+    node.filter(|node| may_open_on(plane, node, hook))
+}
+
+/// Leaves word of the tools that were asked for, for the agent of the next stream. The stream does
+/// not depend on it.
+async fn leave_note(plane: &Plane, call: &Call) {
+    match plane.store.tool_records(&call.tenant, &call.id, TOOL_RECORDS_MAX).await {
+        Ok(records) => {
+            if let Some(note) = attempts::note(&records) {
+                plane.standby.leave_note(call, note);
+            }
+        }
+        Err(error) => {
+            let error = error.explain();
+            tracing::warn!(call = %call.id, error, "an agent is not told of tools of before");
+        }
+    }
+}
+
+/// What is asked of a call's life. `node` is where another stream would go.
+pub(super) fn question<'a>(
+    plane: &Plane,
+    read: &Pass,
+    hook: &'a Hook,
+    node: Option<&'a NodeId>,
+) -> Question<'a> {
+    let (token, given, limits) = (hook.token(), read.generation(), plane.survival.resumes);
+    Question { node, token, given, limits, now: clock::wall() }
+}
+
+/// Whether the agent's service may be dialled for this call at this moment. When many calls come back
+/// at once, some wait a second and ask again, and none of them for long.
+pub(super) fn may_open(plane: &Plane, read: &Pass, hook: &Hook) -> bool {
+    let Some(last) = &read.last else { return true };
+    let Some(spec) = plane.directory.newest(&read.tenant, Some(&last.agent)) else { return true };
+    let service = Opener::Service(read.tenant.clone(), spec.provider.key_name());
+    hook.tries() >= SHAPED_TRIES_MAX || plane.openings.take(service)
+}
+
+/// Whether this node may dial at this moment.
+pub(super) fn may_open_on(plane: &Plane, node: &NodeId, hook: &Hook) -> bool {
+    hook.tries() >= SHAPED_TRIES_MAX || plane.openings.take(Opener::Node(node.clone()))
+}
+
+/// The node that has a session open for the call, if it moves there and the node takes it.
+async fn expected_at(plane: &Plane, read: &Pass) -> Option<NodeId> {
+    let node = match plane.moves.target(&read.call) {
+        Some(node) => Some(node),
+        None => sent_to(plane, read).await,
+    };
+    let takes_calls = |node: &NodeId| {
+        let load = plane.nodes.state(node).and_then(|state| state.load);
+        load.is_some_and(|load| load.ready && load.calls < load.calls_max)
+    };
+    node.filter(takes_calls)
+}
+
+/// The same, as another instance has arranged it: that stands in the call's row.
+async fn sent_to(plane: &Plane, read: &Pass) -> Option<NodeId> {
+    // Whoever numbers events moves calls.
+    let moves_calls = *plane.sequencer.state().borrow() == LeaseState::Held;
+    if moves_calls {
+        return None;
+    }
+    // Without it the call goes to any node; what is wrong with the database shows in the decision.
+    let call = plane.store.call(&read.tenant, &read.call).await.ok()??;
+    if call.was_sent_away() { call.node } else { None }
 }
 
 /// Ends the call here; the answer ends it at the carrier.
@@ -145,6 +242,13 @@ const NOT_REACHED: &str = "We are sorry, nobody can be reached there. Please cal
 
 /// How long a caller waits for the first relay before being told to wait by the second.
 const ARRIVE_WITHIN: Duration = Duration::from_millis(1_000);
+
+/// Records of tools that are looked at: the first of a call, far more than an agent is told of.
+const TOOL_RECORDS_MAX: u32 = 500;
+
+/// How often a caller waits a second because too many come back at once; then it is not asked any
+/// more whether they are too many.
+const SHAPED_TRIES_MAX: u32 = 5;
 
 /// How often a caller waits a second for a node, in silence.
 const TRIES_MAX: u32 = 15;

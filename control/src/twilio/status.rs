@@ -25,7 +25,15 @@ pub async fn on_call(plane: &Plane, hook: &Hook) -> Result<(), Problem> {
         over: over(status),
     };
     let (now, tenant) = (clock::wall(), hook.tenant(plane));
-    let known = plane.store.carrier_word(&tenant, &carrier, &word, now).await?;
+    let known = match plane.store.carrier_word(&tenant, &carrier, &word, now).await {
+        Ok(known) => known,
+        // The carrier says it a few times and no more: what is known here is written later.
+        Err(error) if is_kept(plane, &carrier, &word) => {
+            tracing::debug!(error = error.explain(), "a call's end waits for the database");
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
     // A call that is nobody's here is not an error: the number may serve others, too.
     if known.is_none() && name(plane, hook, carrier.clone()).await? {
         plane.store.carrier_word(&tenant, &carrier, &word, now).await?;
@@ -35,6 +43,13 @@ pub async fn on_call(plane: &Plane, hook: &Hook) -> Result<(), Problem> {
         plane.dialler.wake();
     }
     Ok(())
+}
+
+/// Whether a call's last word could be kept in memory.
+fn is_kept(plane: &Plane, carrier: &CarrierIds, word: &CarrierWord) -> bool {
+    let call = plane.standby.call_by_carrier(carrier);
+    let over = call.zip(word.over);
+    over.is_some_and(|(call, end)| plane.standby.phone_over(&call.id, end, clock::wall()))
 }
 
 /// A stream's status callback.

@@ -23,6 +23,11 @@ pub(crate) async fn look(
         Err(finding) => return [findings, vec![finding]].concat(),
     };
     findings.push(whose);
+    // Every number, and not only the one that calls: whoever calls any of them hears its fallback.
+    match get(account, "/IncomingPhoneNumbers.json?PageSize=1000").await {
+        Ok(page) => findings.extend(fallbacks(&page["incoming_phone_numbers"], public)),
+        Err(finding) => findings.push(finding),
+    }
     let Some(number) = number else {
         let words = "no number of our own is set: each outbound call must say `from`";
         findings.push(Finding::warning("number", words, "set CONTROL_FROM_NUMBER"));
@@ -83,12 +88,38 @@ fn number(page: &Value, public: &PublicOrigin) -> Vec<Finding> {
         let words = "nobody hears here when its calls end without a stream";
         findings.push(Finding::warning(what, words, format!("status callback: POST {wanted}")));
     }
-    if of("voice_fallback_url").is_empty() {
-        let words = "it has no fallback: callers hear an error when control is away";
-        let mend = "primary handler fails: a TwiML Bin that speaks";
-        findings.push(Finding::warning(what, words, mend));
+    if !has_fallback(page, public) {
+        let words = "it has no fallback elsewhere: callers hear an error when control is away";
+        findings.push(Finding::warning(what, words, FALLBACK));
     }
     findings
+}
+
+/// Whether somebody else speaks when no control does.
+fn has_fallback(number: &Value, public: &PublicOrigin) -> bool {
+    let fallback = number["voice_fallback_url"].as_str().unwrap_or_default();
+    !fallback.is_empty() && !fallback.starts_with(public.as_str())
+}
+
+/// How many numbers lead here, and whether each has a fallback.
+fn fallbacks(numbers: &Value, public: &PublicOrigin) -> Option<Finding> {
+    let what = "fallbacks of the account's numbers";
+    let voice = public.url(VOICE);
+    let leads_here =
+        |number: &&Value| number["voice_url"].as_str().is_some_and(|url| url.starts_with(&voice));
+    let here: Vec<&Value> = numbers.as_array()?.iter().filter(leads_here).collect();
+    let without = here.iter().filter(|number| !has_fallback(number, public)).count();
+    match (here.len(), without) {
+        (0, _) => None,
+        (all, 0) => Some(Finding::ok(what, format!("all {all} that lead here have one"))),
+        (all, without) => {
+            let words = format!(
+                "{without} of {all} that lead here have none elsewhere: callers hear an error when \
+                 control is away"
+            );
+            Some(Finding::warning(what, words, FALLBACK))
+        }
+    }
 }
 
 /// Asks for a page of the account.
@@ -116,5 +147,6 @@ async fn get(account: &Account, rest: &str) -> Result<Value, Finding> {
     }
 }
 
+const FALLBACK: &str = "primary handler fails: a TwiML Bin that speaks";
 const VOICE: &str = "/v1/twilio/voice";
 const STATUS: &str = "/v1/twilio/status";

@@ -9,15 +9,18 @@
 //! put `?agent=NAME` into a number's address, to have another agent. A number that moves here from
 //! an old backend sends a share of its calls there, and what cannot be answered here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use link::id::{AgentName, CallId};
+use link::agent::AgentSpec;
+use link::id::{AgentName, CallId, TenantId};
 use uuid::Uuid;
 use warp::reply::Response;
 
 use super::twiml::{Twiml, Verb};
 use super::{
     Answer, Hook, TRY_HARD, Undecided, again, apology, connect, hang_up, in_time, say, transfer,
+    unaided, wish,
 };
 use crate::access::crowd;
 use crate::clock;
@@ -26,8 +29,9 @@ use crate::error::Problem;
 use crate::fleet::nodes::Unplaced;
 use crate::metrics::Told;
 use crate::plane::{Plane, tenant};
+use crate::standby;
 use crate::store::Ending;
-use crate::store::call::{Begin, Call, CallEnd, CallState, NewCall, Number};
+use crate::store::call::{Begin, Call, CallEnd, CallState, CarrierIds, NewCall};
 use crate::store::numbers::{Legacy, Line};
 
 /// Answers the carrier.
@@ -35,10 +39,13 @@ use crate::store::numbers::{Legacy, Line};
 /// # Errors
 /// When the question is not the carrier's.
 pub async fn answer(plane: &Plane, hook: &Hook) -> Result<Response, Problem> {
-    let answer = match in_time(decide(plane, hook)).await {
+    let answer = match in_time(plane, decide(plane, hook)).await {
         Ok(answer) => answer,
-        Err(Undecided::Away) if hook.tries() < TRIES_MAX => wait(plane, hook),
-        Err(Undecided::Away) => busy(is_unanswered(hook)),
+        Err(Undecided::Away) => match unaided::begin(plane, hook).await {
+            Some(answer) => answer,
+            None if hook.tries() < TRIES_MAX => wait(plane, hook),
+            None => busy(is_unanswered(hook)),
+        },
         Err(Undecided::Problem(problem)) => return Err(problem),
     };
     say(plane, answer)
@@ -115,12 +122,35 @@ pub(crate) fn new_call_id() -> CallId {
 /// The call of the carrier's ids, made if it is new: before any TwiML, so that the stream finds it.
 async fn inbound(plane: &Plane, hook: &Hook, line: Option<&Line>) -> Result<Arrived, Problem> {
     let carrier = hook.carrier()?;
+    // What was decided without the database comes first.
+    if let Some(begun) = plane.standby.call_by_carrier(&carrier) {
+        standby::settle(plane, &begun.id).await?;
+    }
     let tenant = line.map_or_else(tenant, |line| line.tenant.clone());
+    let Some(spec) = wanted(plane, hook, &tenant, line) else { return Ok(Arrived::Nobody) };
+    // From memory: whoever has too many calls costs the database nothing. Held until it is written
+    // down.
+    let Ok(_place) = crowd::admit(plane, &tenant, &carrier.call_sid).await else {
+        tracing::warn!(%tenant, "a tenant has as many calls as it may have; one is refused");
+        return Ok(Arrived::Crowded);
+    };
+    let new = newcomer(hook, (new_call_id(), tenant, carrier), &spec);
+    let call = plane.store.create_call(new, clock::wall()).await?.into_call();
+    Ok(Arrived::Call(Box::new(call)))
+}
+
+/// Who is to answer a call that came in; `None` when nobody can, and the log says why.
+pub(super) fn wanted(
+    plane: &Plane,
+    hook: &Hook,
+    tenant: &TenantId,
+    line: Option<&Line>,
+) -> Option<Arc<AgentSpec>> {
     let name = match hook.query("agent") {
         Some(name) => AgentName::new(name).map(Some),
         None => Ok(line.and_then(|line| line.route.agent.clone())),
     };
-    let spec = name.ok().and_then(|name| plane.directory.newest(&tenant, name.as_ref()));
+    let spec = name.ok().and_then(|name| plane.directory.newest(tenant, name.as_ref()));
     let Some(spec) = spec else {
         // The caller is told something; the operator finds this.
         tracing::error!(
@@ -128,7 +158,7 @@ async fn inbound(plane: &Plane, hook: &Hook, line: Option<&Line>) -> Result<Arri
             "?agent= names no agent, or nobody is the default one; correct the number's address, \
              or make an agent with POST /v1/agents"
         );
-        return Ok(Arrived::Nobody);
+        return None;
     };
     if !can_answer(&spec) {
         let (agent, provider) = (&spec.name, spec.provider.key_name());
@@ -137,28 +167,28 @@ async fn inbound(plane: &Plane, hook: &Hook, line: Option<&Line>) -> Result<Arri
             "an agent has no key for its service; PUT /v1/keys/providers/{{provider}} with a key of \
              its tenant"
         );
-        return Ok(Arrived::Nobody);
+        return None;
     }
-    // From memory: whoever has too many calls costs the database nothing. Held until it is written
-    // down.
-    let Ok(_place) = crowd::admit(plane, &tenant, &carrier.call_sid).await else {
-        tracing::warn!(%tenant, "a tenant has as many calls as it may have; one is refused");
-        return Ok(Arrived::Crowded);
-    };
-    let number = |name| Number(hook.field(name).unwrap_or_default().to_owned());
-    let new = NewCall {
-        id: new_call_id(),
+    Some(spec)
+}
+
+/// A call that came in, as the carrier tells of it.
+pub(super) fn newcomer(
+    hook: &Hook,
+    (id, tenant, carrier): (CallId, TenantId, CarrierIds),
+    spec: &AgentSpec,
+) -> NewCall {
+    NewCall {
+        id,
         tenant,
         carrier: Some(carrier),
         direction: hook.direction(),
-        from: number("From"),
-        to: number("To"),
+        from: hook.number("From"),
+        to: hook.number("To"),
         agent: spec.name.clone(),
         agent_version: spec.version,
         run: None,
-    };
-    let call = plane.store.create_call(new, clock::wall()).await?.into_call();
-    Ok(Arrived::Call(Box::new(call)))
+    }
 }
 
 /// The call that the API made; `None` when there is none, or it is another of the carrier's.
@@ -180,7 +210,10 @@ async fn begin(plane: &Plane, hook: &Hook, call: Call) -> Answer {
         CallState::Transferred => return transfer(plane, &call),
         CallState::Queued | CallState::Starting | CallState::Active | CallState::Detached => {}
     }
-    let node = match plane.nodes.place_soon(&call.id, ARRIVE_WITHIN).await {
+    // The newest version: whichever answers, they speak through the same service.
+    let agent = plane.directory.newest(&call.tenant, Some(&call.agent));
+    let wish = wish(plane, hook, &call.id, agent.as_deref());
+    let node = match plane.nodes.place_soon(wish, ARRIVE_WITHIN).await {
         Ok(node) => node,
         // Control or the fleet has just started. The caller hears it ring meanwhile.
         Err(Unplaced::Nobody) if hook.tries() < TRIES_MAX => return Ok(wait(plane, hook)),

@@ -1,6 +1,8 @@
 //! Server-sent events over HTTP.
 
-use link::event::{CallEvent, EndReason, Replaced, ReplacedBecause, ToolOutcome, ToolUse};
+use link::event::{
+    CallEvent, EndReason, Replaced, ReplacedBecause, ToolIntent, ToolOutcome, ToolUse,
+};
 use link::id::CommandId;
 use reqwest::Response;
 use serde_json::{Value, json};
@@ -120,6 +122,7 @@ async fn what_happens_in_a_call_is_shown_under_its_own_names() {
     let happened = [
         stream_started(),
         CallEvent::Dtmf { digit: '*' },
+        CallEvent::ToolIntended(ToolIntent { name: "find_slot".into(), request: "call_1".into() }),
         CallEvent::Tool(ToolUse {
             name: "find_slot".into(),
             request: "call_1".into(),
@@ -142,6 +145,7 @@ async fn what_happens_in_a_call_is_shown_under_its_own_names() {
         ("call.answered", json!({})),
         ("stream.started", json!({"stream_sid": "MZ1"})),
         ("dtmf", json!({"digit": "*"})),
+        ("tool.intended", json!({"name": "find_slot", "request": "call_1"})),
         (
             "tool",
             json!({"name": "find_slot", "request": "call_1", "outcome": "done", "after_ms": 340}),

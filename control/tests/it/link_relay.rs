@@ -6,7 +6,8 @@ use std::time::Duration;
 use control::fleet::authority::Authority;
 use control::fleet::link::Link;
 use control::fleet::orders::Order;
-use link::event::{CallEvent, CallRef, NodeEvent};
+use control::store::call::CallState;
+use link::event::{CallEvent, CallRef, EndReason, NodeEvent};
 use link::frame::{Channel, Decoder, Frame};
 use link::id::{CommandId, Epoch, EventNumber, Gen, NodeId};
 use link::join::JoinToken;
@@ -18,10 +19,10 @@ use link::ticket::KeySet;
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream};
 use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_util::sync::CancellationToken;
 
-use super::db::{stream_started, tenant};
+use super::db::{ending, stream_started, tenant};
 use super::web::{TOKEN, Web, inbound, sign};
 
 /// A control plane with its link.
@@ -62,14 +63,25 @@ pub(crate) struct Relay {
 
 impl Relay {
     async fn dial(token: &JoinToken) -> Self {
+        Self::dial_showing(token, None).await
+    }
+
+    /// Dials with a certificate and its key.
+    pub(crate) async fn dial_showing(
+        token: &JoinToken,
+        shown: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
+    ) -> Self {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from(token.ca_der().unwrap())).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut tls = rustls::ClientConfig::builder_with_provider(provider)
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+            .with_root_certificates(roots);
+        let mut tls = match shown {
+            Some((certificate, key)) => tls.with_client_auth_cert(vec![certificate], key).unwrap(),
+            None => tls.with_no_client_auth(),
+        };
         tls.alpn_protocols = vec![ALPN.to_vec()];
         let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
         let endpoint = Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -84,15 +96,36 @@ impl Relay {
     /// Dials, is let in by the one that numbers events, and takes its place; the last committed
     /// event.
     pub(crate) async fn join(token: &JoinToken) -> (Self, EventNumber) {
-        let (mut relay, acked) = Self::join_any(token).await;
+        Self::join_as(token, VERSION).await
+    }
+
+    /// The same, speaking this version of the link.
+    pub(crate) async fn join_as(token: &JoinToken, version: Version) -> (Self, EventNumber) {
+        let (mut relay, acked) = Self::join_any_as(token, version).await;
         while relay.lease().await.is_none() {}
         (relay, acked)
     }
 
     /// The same, whoever numbers events.
     pub(crate) async fn join_any(token: &JoinToken) -> (Self, EventNumber) {
+        Self::join_with(token, hello(token)).await
+    }
+
+    async fn join_any_as(token: &JoinToken, version: Version) -> (Self, EventNumber) {
+        Self::join_with(token, Hello { version, ..hello(token) }).await
+    }
+
+    /// Dials and is let in as a node of another name, by the one that numbers events.
+    pub(crate) async fn join_named(token: &JoinToken, name: &str) -> Self {
+        let hello = Hello { node: NodeId::new(name).unwrap(), ..hello(token) };
+        let (mut relay, _) = Self::join_with(token, hello).await;
+        while relay.lease().await.is_none() {}
+        relay
+    }
+
+    async fn join_with(token: &JoinToken, hello: Hello) -> (Self, EventNumber) {
         let mut relay = Self::dial(token).await;
-        relay.say(&ToControl::Hello(hello(token))).await;
+        relay.say(&ToControl::Hello(hello)).await;
         let ToRelay::Welcome { acked, .. } = relay.hear().await else { panic!("no welcome") };
         loop {
             if let ToRelay::Synced = relay.hear().await {
@@ -123,7 +156,7 @@ impl Relay {
     }
 
     /// The next message; `None` when the connection is over.
-    async fn try_hear(&mut self) -> Option<ToRelay> {
+    pub(crate) async fn try_hear(&mut self) -> Option<ToRelay> {
         let mut bytes = [0; 4_096];
         loop {
             if let Some(frame) = self.decoder.next_frame().unwrap() {
@@ -135,7 +168,7 @@ impl Relay {
     }
 
     /// The next message, which is about a stream on its way.
-    async fn announcement(&mut self) -> Announcement {
+    pub(crate) async fn announcement(&mut self) -> Announcement {
         let heard = self.hear().await;
         let ToRelay::Announce(announcement) = heard else { panic!("instead: {heard:?}") };
         announcement
@@ -150,7 +183,7 @@ impl Relay {
     }
 }
 
-fn hello(token: &JoinToken) -> Hello {
+pub(crate) fn hello(token: &JoinToken) -> Hello {
     Hello {
         version: VERSION,
         secret: token.secret.clone(),
@@ -166,7 +199,7 @@ pub(crate) fn event(n: u64, event: CallEvent) -> NodeEvent {
     NodeEvent { n: EventNumber(n), at: control::clock::wall(), call: None, event }
 }
 
-fn refused(n: u64) -> NodeEvent {
+pub(crate) fn refused(n: u64) -> NodeEvent {
     event(n, CallEvent::StreamRefused { why: format!("reason {n}") })
 }
 
@@ -290,11 +323,12 @@ async fn each_stream_is_announced_to_its_node_when_the_carrier_is_told_of_it() {
         tenant: tenant(),
         agent: call.agent,
         version: 3,
+        continues: None,
     };
     assert_eq!(relay.announcement().await, first);
     let (_, twiml) = door.web.hook(&target, &inbound("CA1")).await;
     assert!(twiml.contains("<Connect>"), "{twiml}");
-    let next = Announcement { generation: Gen(1), ..first };
+    let next = Announcement { generation: Gen(1), continues: Some(Vec::new()), ..first };
     assert_eq!(relay.announcement().await, next, "what follows a stream is announced, too");
 
     let new = control::store::call::NewCall { carrier: None, ..super::db::new_call("c_out") };
@@ -393,6 +427,35 @@ async fn an_older_relay_is_told_nothing_of_the_lease_and_its_events_are_taken() 
     while !matches!(relay.hear().await, ToRelay::Synced) {}
     relay.say(&ToControl::Events { events: vec![refused(1)] }).await;
     assert!(matches!(relay.hear().await, ToRelay::Ack { through: EventNumber(1) }));
+}
+
+#[tokio::test]
+async fn while_the_database_is_away_a_relay_is_heard_and_let_in() {
+    let door = door().await;
+    let (mut relay, _) = Relay::join(&door.token).await;
+    let (call, target) = door.web.begun("CA1").await;
+    door.web.plane.store.close().await;
+    let of_call = CallRef { id: call.id.clone(), tenant: tenant(), generation: Gen(0) };
+    let said = |n, what| NodeEvent { call: Some(of_call.clone()), ..event(n, what) };
+    relay.say(&ToControl::Events { events: vec![said(1, stream_started())] }).await;
+    // More batches than anybody keeps who waits for a database.
+    for n in 2..=200 {
+        relay.say(&ToControl::Events { events: vec![refused(n)] }).await;
+    }
+    let end = said(201, ending(EndReason::AgentHungUp));
+    relay.say(&ToControl::Events { events: vec![end] }).await;
+    let known = || door.web.plane.standby.call(&call.id).unwrap().state;
+    let heard = async {
+        while known() != CallState::Ended {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), heard).await.unwrap();
+    let (_, twiml) = door.web.hook(&target, &inbound("CA1")).await;
+    assert!(twiml.contains("<Response><Hangup/></Response>"), "{twiml}");
+    relay.connection.close(0_u8.into(), b"");
+    let (_relay, acked) = Relay::join_any(&door.token).await;
+    assert_eq!(acked, EventNumber(0), "it tells everything that it has");
 }
 
 #[tokio::test]

@@ -38,10 +38,12 @@ mod described;
 mod twilio_numbers;
 mod twilio_resume;
 mod twilio_status;
+mod twilio_unaided;
 mod twilio_voice;
 
 mod api_agents;
 mod api_calls;
+mod api_canary;
 mod api_commands;
 mod api_compat;
 mod api_compat_search;
@@ -65,10 +67,15 @@ mod instances;
 mod limits;
 
 mod other_host;
+mod platform_files;
 
+mod fleet_moves;
 mod link_agents;
+mod link_beats;
+mod link_certificates;
 mod link_ephemeral;
 mod link_relay;
+mod link_spool;
 
 mod process_doctor;
 mod process_serve;

@@ -31,9 +31,19 @@ fn config() -> Config {
 /// A control plane with these settings; the database is a file, the carrier is nobody.
 async fn started() -> Web {
     let Config { agents, provider_keys, operators, pages, compat_origins, .. } = config();
-    let Config { places, carrier_voice, from, .. } = config();
-    let chosen =
-        Chosen { agents, provider_keys, operators, pages, compat_origins, places, carrier_voice };
+    let Config { places, carrier_voice, regions, survival, from, moving: pace, .. } = config();
+    let chosen = Chosen {
+        agents,
+        provider_keys,
+        operators,
+        pages,
+        compat_origins,
+        places,
+        carrier_voice,
+        regions,
+        survival,
+        pace,
+    };
     Web::with("http://127.0.0.1:1", (quick(), from), chosen).await
 }
 

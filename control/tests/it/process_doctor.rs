@@ -13,6 +13,8 @@ const AUTH_TOKEN: &str = "secret-of-the-account";
 const API_KEY: &str = "key-0123456789abcdef01234567";
 const MODEL_KEY: &str = "sk-of-the-model";
 
+const FALLBACKS: &str = "fallbacks of the account's numbers";
+
 /// What a doctor said.
 struct Said {
     code: i32,
@@ -123,7 +125,23 @@ async fn a_number_that_leads_here_is_well() {
     let number = said.of("number");
     assert_eq!(number[0], ("ok", "its calls come here", ""));
     assert_eq!((number.len(), number[1].0), (2, "warning"));
+    assert_eq!(said.of(FALLBACKS)[0].0, "ok");
     assert_eq!(said.of("model of agent `desk` at 127.0.0.1")[0].0, "ok");
+}
+
+#[tokio::test]
+async fn a_number_whose_fallback_leads_here_or_nowhere_has_none() {
+    for fallback in ["", "https://hooks.invalid/v1/twilio/voice"] {
+        let folder = tempfile::tempdir().unwrap();
+        let number = json!({
+            "voice_url": "https://hooks.invalid/v1/twilio/voice?agent=desk",
+            "voice_fallback_url": fallback,
+        });
+        let said = doctor(settings(fakes(number, StatusCode::OK), folder.path())).await;
+        let (state, words, _) = said.of(FALLBACKS)[0];
+        assert_eq!(state, "warning");
+        assert!(words.contains("1 of 1"), "{words}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! The real binary, as an operator runs it.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Stdio;
@@ -17,7 +18,11 @@ use tokio::time::timeout;
 use super::web::{ACCOUNT, AGENTS, API_KEY, ORIGIN, TOKEN};
 
 fn control(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_control"));
+    set(Command::new(env!("CARGO_BIN_EXE_control")), folder)
+}
+
+/// Gives a command the environment of a control.
+fn set(mut command: Command, folder: &Path) -> Command {
     command
         .env_clear()
         .env("CONTROL_DATA_DIR", folder.join("data"))
@@ -35,13 +40,19 @@ struct Served {
 }
 
 async fn serve(folder: &Path) -> Served {
+    serve_by(control(folder), folder).await
+}
+
+/// The same, by a command that ends in the binary.
+async fn serve_by(mut command: Command, folder: &Path) -> Served {
     let agents = folder.join("agents.toml");
     std::fs::write(&agents, AGENTS).unwrap();
-    let mut child = control(folder)
+    let mut child = command
         .env("CONTROL_LISTEN", "127.0.0.1:0")
         .env("CONTROL_ADMIN_LISTEN", "127.0.0.1:0")
         .env("CONTROL_PUBLIC_URL", ORIGIN)
         .env("CONTROL_API_KEYS", API_KEY)
+        .env("TWILIO_PHONE_NUMBER", "+15550100")
         .env("CONTROL_AGENT_FILE", agents)
         .env("CONTROL_JOIN_TOKEN_FILE", folder.join("join-token"))
         .env("TWILIO_ACCOUNT_SID", ACCOUNT)
@@ -72,6 +83,48 @@ impl Served {
         let response = reqwest::get(format!("http://{}{path}", self.admin)).await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
     }
+}
+
+#[tokio::test]
+async fn a_socket_that_is_passed_on_outlives_the_process_and_systemd_is_told() {
+    let folder = TempDir::new().unwrap();
+    let notify = tokio::net::UnixDatagram::bind(folder.path().join("notify")).unwrap();
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap();
+    let start = async |more: &[(&str, &Path)]| {
+        let mut command = set(Command::new("sh"), folder.path());
+        let binary = env!("CARGO_BIN_EXE_control");
+        let words = "export LISTEN_FDS=1 LISTEN_PID=$$; exec";
+        command.arg("-c").arg(format!("{words} '{binary}' 3<&0"));
+        command.stdin(Stdio::from(OwnedFd::from(held.try_clone().unwrap())));
+        command.envs(more.iter().copied());
+        serve_by(command, folder.path()).await
+    };
+    let told = async |word: &str| {
+        let mut bytes = [0; 256];
+        let mut lines = String::new();
+        while !lines.lines().any(|line| line == word) {
+            let length = timeout(Duration::from_secs(20), notify.recv(&mut bytes)).await;
+            lines = String::from_utf8(bytes[..length.unwrap().unwrap()].to_vec()).unwrap();
+        }
+    };
+    let socket = folder.path().join("notify");
+    let told_of = [("NOTIFY_SOCKET", &*socket), ("WATCHDOG_USEC", Path::new("2000000"))];
+    let served = start(&told_of).await;
+    assert_eq!(served.http, address);
+    told("READY=1").await;
+    told("WATCHDOG=1").await;
+    told("WATCHDOG=1").await;
+    assert_eq!(served.stop().await, 0);
+    told("STOPPING=1").await;
+    // Nobody serves, and nobody is refused: it waits for the next process.
+    let ask = async {
+        let url = format!("http://{address}/v1/calls");
+        Client::new().get(url).bearer_auth(API_KEY).send().await.unwrap().status().as_u16()
+    };
+    let (status, served) = tokio::join!(ask, start(&[]));
+    assert_eq!(status, 200);
+    assert_eq!(served.stop().await, 0);
 }
 
 fn token_of(folder: &Path) -> JoinToken {
@@ -186,6 +239,11 @@ async fn a_restart_keeps_the_authority_the_keys_and_the_calls() {
     let url = format!("http://{}/v1/calls", served.http);
     let calls = Client::new().get(url).bearer_auth(API_KEY).send().await.unwrap();
     assert!(calls.text().await.unwrap().contains(r#""end_reason":"no_node""#));
+    // The number of the settings is there from the first start on, once.
+    let url = format!("http://{}/v1/numbers", served.http);
+    let numbers = Client::new().get(url).bearer_auth(API_KEY).send().await.unwrap();
+    let numbers = numbers.text().await.unwrap();
+    assert_eq!(numbers.matches(r#""number":"+15550100""#).count(), 1, "{numbers}");
     assert_eq!(served.stop().await, 0);
 }
 

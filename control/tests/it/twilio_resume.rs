@@ -1,15 +1,18 @@
 //! What follows a stream, through the real routes.
 
+use std::num::NonZeroU32;
+
+use control::fleet::openings::Survival;
 use control::store::Ending;
-use control::store::call::{Call, CallEnd};
+use control::store::call::{Call, CallEnd, ResumeLimits};
 use link::event::EndReason;
 use link::id::Gen;
 use link::ticket::KeySet;
 
 use serde_json::Value;
 
-use super::db::{stream_ended, stream_started, transferring};
-use super::web::{ACCOUNT, ORIGIN, Web, between, inbound, resume_target, ticket};
+use super::db::{at, stream_ended, stream_started, transferring};
+use super::web::{ACCOUNT, Chosen, ORIGIN, Web, between, inbound, quick, resume_target, ticket};
 
 fn in_progress(call_sid: &str) -> [(&'static str, &str); 7] {
     let mut fields = inbound(call_sid);
@@ -68,6 +71,45 @@ async fn a_question_whose_answer_was_lost_gets_the_same_generation_on_the_same_n
     let generations: Vec<_> = claimed.iter().map(|(generation, _)| *generation).collect();
     assert_eq!(generations, [1, 1, 1, 1, 1, 2]);
     assert!(claimed[..5].iter().all(|(_, node)| *node == claimed[0].1), "{claimed:?}");
+}
+
+#[tokio::test]
+async fn of_many_calls_that_come_back_at_once_some_wait_a_few_seconds_and_no_longer() {
+    let survival = Survival { openings_per_second: NonZeroU32::MIN, ..Survival::default() };
+    let chosen = Chosen { survival, ..Chosen::default() };
+    let web = Web::with("http://127.0.0.1:1", (quick(), None), chosen).await;
+    let _node = web.node("fra-1", 0);
+    let (_, first) = web.begun("CA1").await;
+    let (second, later) = web.begun("CA2").await;
+    let (_, twiml) = web.hook(&first, &in_progress("CA1")).await;
+    assert!(twiml.contains("<Connect>"), "{twiml}");
+    let (_, twiml) = web.hook(&later, &in_progress("CA2")).await;
+    assert!(twiml.contains(r#"<Pause length="1"/><Redirect"#), "{twiml}");
+    assert_eq!(resume_target(&twiml), format!("{later}?try=1"));
+    assert_eq!(web.call("CA2").await.unwrap().generation, Gen(0), "nothing was counted");
+    let (_, twiml) = web.hook(&format!("{later}?try=5"), &in_progress("CA2")).await;
+    assert!(twiml.contains("<Connect>"), "{twiml}");
+    // An end waits for nothing.
+    let end = Ending { reason: CallEnd::Stream(EndReason::AgentHungUp), detail: None };
+    web.plane.store.end_call(&second.tenant, &second.id, end, at(9)).await.unwrap();
+    let (_, twiml) = web.hook(&later, &in_progress("CA2")).await;
+    assert!(twiml.contains("<Response><Hangup/></Response>"), "{twiml}");
+}
+
+#[tokio::test]
+async fn how_often_a_call_comes_back_is_a_setting() {
+    let resumes = ResumeLimits { max: 1, ..ResumeLimits::default() };
+    let survival = Survival { resumes, ..Survival::default() };
+    let chosen = Chosen { survival, ..Chosen::default() };
+    let web = Web::with("http://127.0.0.1:1", (quick(), None), chosen).await;
+    let _node = web.node("fra-1", 0);
+    let (_, target) = web.begun("CA1").await;
+    let (_, twiml) = web.hook(&target, &in_progress("CA1")).await;
+    assert!(twiml.contains("<Connect>"), "{twiml}");
+    let (_, twiml) = web.hook(&resume_target(&twiml), &in_progress("CA1")).await;
+    assert!(twiml.contains("<Say>We are sorry"), "{twiml}");
+    let call = web.call("CA1").await.unwrap();
+    assert_eq!(call.end_reason.as_deref(), Some("too_many_resumes"));
 }
 
 #[tokio::test]

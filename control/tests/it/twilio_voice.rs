@@ -220,40 +220,17 @@ async fn while_no_relay_is_there_it_rings_for_a_while_and_then_it_is_busy() {
 }
 
 #[tokio::test]
-async fn without_the_database_the_carrier_is_answered_all_the_same() {
-    let web = Web::start().await;
-    let _node = web.node("fra-1", 0);
-    let (_, resume) = web.begun("CA1").await;
-    web.plane.store.close().await;
-    let (status, twiml) = web.voice("CA2").await;
-    assert_eq!(status, 200);
-    assert!(twiml.contains(r#"<Response><Pause length="1"/><Redirect"#), "{twiml}");
-    assert!(twiml.contains("/v1/twilio/voice?try=1#rc=3"), "{twiml}");
-    let (_, twiml) = web.hook("/v1/twilio/voice?try=6", &inbound("CA2")).await;
-    assert!(twiml.contains(r#"<Response><Reject reason="busy"/></Response>"#), "{twiml}");
-    let mut fields = inbound("CA2");
-    fields[3].1 = "in-progress";
-    let (_, twiml) = web.hook("/v1/twilio/voice?try=6", &fields).await;
-    assert!(twiml.contains("<Say>All lines are busy."), "{twiml}");
-
-    let (status, twiml) = web.hook(&resume, &inbound("CA1")).await;
-    assert_eq!(status, 200);
-    assert!(twiml.contains(r#"<Response><Pause length="1"/><Redirect"#), "{twiml}");
-    let again = resume_target(&twiml);
-    assert_eq!(again, format!("{resume}?try=1"));
-    let last = format!("{resume}?try=15");
-    let (_, twiml) = web.hook(&last, &inbound("CA1")).await;
-    assert!(twiml.contains("<Say>We are sorry"), "{twiml}");
-}
-
-#[tokio::test]
 async fn the_ready_node_with_the_fewest_calls_takes_the_call() {
     let web = Web::start().await;
     let _nodes = [web.node("a", 3), web.node("b", 1), web.node("c", 2)];
-    for (call_sid, node) in [("CA1", "b"), ("CA2", "b"), ("CA3", "c")] {
-        let (call, _) = web.begun(call_sid).await;
-        assert_eq!(call.node.unwrap().as_str(), node, "{call_sid}");
+    let mut chosen = Vec::new();
+    for call_sid in ["CA1", "CA2", "CA3"] {
+        chosen.push(web.begun(call_sid).await.0.node.unwrap().as_str().to_owned());
     }
+    assert_eq!(chosen[0], "b");
+    // A call on its way counts: two are equal now, which a lot decides, and then the other is next.
+    chosen[1..].sort();
+    assert_eq!(chosen[1..], ["b", "c"]);
 }
 
 #[tokio::test]

@@ -23,12 +23,16 @@ use control::dialer::rules::Rules;
 use control::dialer::waiting::Dialler;
 use control::directory::Directory;
 use control::events::{Record, Seq};
+use control::fleet::moves::{Moves, Pace};
 use control::fleet::nodes::{Arrival, Nodes, Stay};
+use control::fleet::openings::{Openings, Survival};
 use control::fleet::orders::Order;
+use control::fleet::regions::Regions;
 use control::hub::Hub;
 use control::metrics::Metrics;
 use control::plane::Plane;
 use control::sequencer::{Settings, sequencer};
+use control::standby::Standby;
 use control::store::call::{Call, CarrierIds, Number};
 use control::store::{Added, Pacing, Source, StoredKey};
 use control::tokens::Tokens;
@@ -81,6 +85,9 @@ pub(crate) struct Chosen {
     pub(crate) compat_origins: Vec<Origin>,
     pub(crate) places: Option<PlacesAccount>,
     pub(crate) carrier_voice: Option<String>,
+    pub(crate) regions: Regions,
+    pub(crate) survival: Survival,
+    pub(crate) pace: Pace,
 }
 
 impl Default for Chosen {
@@ -94,6 +101,9 @@ impl Default for Chosen {
             compat_origins: Vec::new(),
             places: None,
             carrier_voice: None,
+            regions: Regions::default(),
+            survival: Survival::default(),
+            pace: Pace::default(),
         }
     }
 }
@@ -172,7 +182,9 @@ impl Web {
         chosen: Chosen,
     ) -> Self {
         let store = control::store::Store::open(url, key()).await.unwrap();
-        let (hub, stop, nodes) = (Hub::new(), CancellationToken::new(), Nodes::new());
+        let (hub, stop) = (Hub::new(), CancellationToken::new());
+        let nodes = Nodes::in_regions(chosen.regions);
+        tokio::spawn(keep_heard(nodes.clone(), stop.clone()));
         let (sequencer, numbering) =
             sequencer(store.clone(), hub.clone(), Settings::default(), stop.clone());
         tokio::spawn(numbering);
@@ -197,6 +209,10 @@ impl Web {
             sequencer,
             hub,
             nodes,
+            standby: Standby::default(),
+            openings: Openings::new(chosen.survival.openings_per_second),
+            survival: chosen.survival,
+            moves: Moves::new(chosen.pace),
             directory,
             auth_tokens: carrier.auth_tokens.clone(),
             carrier: Rest::new(carrier).unwrap(),
@@ -217,6 +233,8 @@ impl Web {
         });
         let fresh = Arc::clone(&plane);
         tokio::spawn(async move { control::access::keep_fresh(&fresh).await });
+        let late = Arc::clone(&plane);
+        tokio::spawn(async move { control::standby::keep_up(&late).await });
         let (told, state) = (plane.store.clone(), plane.sequencer.state());
         tokio::spawn(post.deliver(told, state, stop.clone()));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -224,6 +242,7 @@ impl Web {
         let routes = control::http::routes(&plane);
         tokio::spawn(control::http::serve::serve(listener, routes, plane.shutdown.clone()));
         tokio::spawn(control::dialer::queue::run(Arc::clone(&plane)));
+        tokio::spawn(control::fleet::mover::run(Arc::clone(&plane)));
         Self { plane, address, http: Client::new(), folder, stop }
     }
 
@@ -237,14 +256,12 @@ impl Web {
 
     /// A relay that is ready, with so many calls.
     pub(crate) fn node(&self, name: &str, calls: u32) -> (Stay, mpsc::Receiver<Order>) {
-        let (stay, orders) = self.plane.nodes.join(Arrival {
-            node: NodeId::new(name).unwrap(),
-            epoch: Epoch(1),
-            public_url: "wss://media.example".into(),
-            software: "test".into(),
-            region: None,
-            version: link::message::VERSION,
-        });
+        self.join(arrival(name), calls)
+    }
+
+    /// The same, of which a test says more.
+    pub(crate) fn join(&self, arrival: Arrival, calls: u32) -> (Stay, mpsc::Receiver<Order>) {
+        let (stay, orders) = self.plane.nodes.join(arrival);
         stay.set_load(Load { calls, calls_max: 10, ready: true, ..Load::default() });
         (stay, orders)
     }
@@ -270,6 +287,19 @@ impl Web {
         let signature = sign(&format!("{ORIGIN}{target}"), fields);
         let request = self.http.post(self.url(target)).form(fields);
         let request = request.header("I-Twilio-Idempotency-Token", token);
+        answer(request.header("X-Twilio-Signature", signature)).await
+    }
+
+    /// The carrier asks, and says which of its regions handles the call.
+    pub(crate) async fn hook_from(
+        &self,
+        region: &str,
+        target: &str,
+        fields: &[(&str, &str)],
+    ) -> (u16, String) {
+        let signature = sign(&format!("{ORIGIN}{target}"), fields);
+        let request = self.http.post(self.url(target)).form(fields);
+        let request = request.header("X-Home-Region", region);
         answer(request.header("X-Twilio-Signature", signature)).await
     }
 
@@ -372,6 +402,29 @@ impl Web {
             }
         }
         records
+    }
+}
+
+/// A relay that comes in.
+pub(crate) fn arrival(name: &str) -> Arrival {
+    Arrival {
+        node: NodeId::new(name).unwrap(),
+        epoch: Epoch(1),
+        public_url: "wss://media.example".into(),
+        software: "test".into(),
+        region: None,
+        version: link::message::VERSION,
+    }
+}
+
+/// Relays of tests say once how they are; a real one says it again and again, and one that does not
+/// gets no calls after a few seconds.
+async fn keep_heard(nodes: Nodes, stop: CancellationToken) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(500));
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        for state in nodes.list() {
+            nodes.heard(&state.node, control::clock::wall());
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use serde_json::json;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::call::{Call, Source};
+use super::call::{Call, Command, Source};
 use super::caller::Caller;
 use super::line::{Dialling, Line, Reports};
 use super::record::CallRecord;
@@ -98,6 +98,17 @@ impl FakeTwilio {
     /// Forgets a call that is over: its recording is large.
     pub fn forget(&self, sid: &str) {
         self.board.calls.lock().unwrap_or_else(PoisonError::into_inner).remove(sid);
+    }
+
+    /// Lets a caller hang up, whatever their script says; gives whether the call still lived.
+    pub async fn hang_up(&self, sid: &str) -> bool {
+        let Some(call) = self.board.find(sid) else { return false };
+        call.command(Command::HangUp).await
+    }
+
+    /// Reads something of a call's record without a copy of it; `None` when there is none.
+    pub(crate) fn read<T>(&self, sid: &str, look: impl FnOnce(&CallRecord) -> T) -> Option<T> {
+        self.board.find(sid).map(|call| call.read(look))
     }
 
     /// Waits until a call's record is as wanted; gives it. `None` when there is no such call.

@@ -22,8 +22,11 @@ use crate::clock::wall_us;
 /// map, so that a name can be mapped once its server is up.
 #[derive(Debug, Clone, Default)]
 pub struct Resolve {
-    map: Arc<Mutex<Vec<(String, SocketAddr)>>>,
+    map: Arc<Mutex<Vec<Known>>>,
 }
+
+/// A name, with its port, and where it is.
+type Known = (String, Vec<SocketAddr>);
 
 impl Resolve {
     /// Maps an origin, as [`Self::map`] does.
@@ -36,24 +39,36 @@ impl Resolve {
     /// Maps an origin (`https://name[:port]`; its `wss` twin goes to the same place) to an address
     /// that is dialled in clear. The last word on a name counts.
     pub fn map(&self, origin: &str, address: SocketAddr) {
+        self.map_all(origin, vec![address]);
+    }
+
+    /// The same, for a name with several addresses: each further attempt of a request takes the
+    /// next one.
+    pub fn map_all(&self, origin: &str, addresses: Vec<SocketAddr>) {
         let authority = origin.split_once("://").map_or(origin, |(_, rest)| rest);
         let authority = authority.trim_end_matches('/').to_owned();
         let mut map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
         map.retain(|(known, _)| *known != authority);
-        map.push((authority, address));
+        map.push((authority, addresses));
     }
 
     /// Finds the address of a URL: a mapped one, or a loopback address that the URL itself names.
     #[must_use]
     pub fn find(&self, url: &Url) -> Option<SocketAddr> {
+        self.find_for(url, 0)
+    }
+
+    /// The same for a further attempt, counted from 0.
+    pub(crate) fn find_for(&self, url: &Url, attempt: u32) -> Option<SocketAddr> {
         let host = url.host_str()?;
         let authority = match url.port() {
             Some(port) => format!("{host}:{port}"),
             None => host.to_owned(),
         };
         let map = self.map.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, address)) = map.iter().find(|(known, _)| *known == authority) {
-            return Some(*address);
+        if let Some((_, addresses)) = map.iter().find(|(known, _)| *known == authority) {
+            let count = addresses.len().max(1);
+            return addresses.get(attempt as usize % count).copied();
         }
         let ip: std::net::IpAddr = host.trim_matches(['[', ']']).parse().ok()?;
         let plain = ip.is_loopback() && url.scheme() == "http";
@@ -236,7 +251,9 @@ impl Asker {
         let Ok(url) = Url::parse(&hook.url) else {
             return failed(RetryOn::Connect, &"the URL is malformed");
         };
-        let Some(address) = self.resolve.find(&url) else {
+        // Counted from 1 by the time it is made.
+        let attempt = hook.attempts.saturating_sub(1);
+        let Some(address) = self.resolve.find_for(&url, attempt) else {
             return failed(RetryOn::Connect, &"the name does not resolve");
         };
         let stream =
@@ -345,5 +362,17 @@ mod tests {
         assert_eq!(find("https://example.com/"), None);
         assert_eq!(find("http://127.0.0.1:81/"), Some("127.0.0.1:81".parse().unwrap()));
         assert_eq!(find("https://127.0.0.1:81/"), None);
+    }
+
+    #[test]
+    fn a_further_attempt_takes_the_next_address_of_a_name() {
+        let [one, two]: [SocketAddr; 2] =
+            ["127.0.0.1:4001", "127.0.0.1:4002"].map(|text| text.parse().unwrap());
+        let resolve = Resolve::default();
+        resolve.map_all("https://linecard.test", vec![one, two]);
+        let url = Url::parse("https://linecard.test/v1").unwrap();
+        let found: Vec<_> = (0..3).map(|attempt| resolve.find_for(&url, attempt)).collect();
+        assert_eq!(found, [Some(one), Some(two), Some(one)]);
+        assert_eq!(resolve.find(&url), Some(one));
     }
 }

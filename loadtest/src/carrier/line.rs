@@ -9,7 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::call::{Call, Command, Source};
 use super::caller::Caller;
 use super::record::{Fault, What};
-use super::report::{post, report_stream, rfc2822};
+use super::report::{post, post_to, report_stream, rfc2822};
 use super::sign::Field;
 use super::stream::{self, Over};
 use super::twiml::{Document, Stream, Target, Verb};
@@ -57,6 +57,8 @@ pub(crate) struct Line {
     reported: u64,
     answered: Option<Stopwatch>,
     fetches: u32,
+    /// Whether the number's fallback was asked.
+    fell_back: bool,
 }
 
 /// How it goes on after a verb or a document.
@@ -85,6 +87,7 @@ impl Line {
             reported: 0,
             answered: None,
             fetches: 0,
+            fell_back: false,
         }
     }
 
@@ -141,8 +144,8 @@ impl Line {
             let then = match self.document(source).await {
                 Ok(document) => self.carry_out(document).await,
                 Err(fault) => {
-                    self.call.fault(fault);
-                    Then::Over
+                    self.call.fault(fault.clone());
+                    self.fall_back(&fault)
                 }
             };
             match then {
@@ -153,6 +156,19 @@ impl Line {
             }
         };
         self.finish(end).await;
+    }
+
+    /// Where a document comes from when the one that was wanted cannot be had: the number's fallback,
+    /// once, with the error. Source: Twilio, "Voice webhooks", fallback URL, read 2026-11-20.
+    fn fall_back(&mut self, fault: &Fault) -> Then {
+        let url = self.exchange.fallback_url.as_deref().filter(|_| !self.fell_back);
+        let Some(url) = url.filter(|_| self.call.read(|call| call.direction == "inbound")) else {
+            return Then::Over;
+        };
+        self.fell_back = true;
+        let why = [("ErrorCode", fault.code.to_string()), ("ErrorUrl", String::new())];
+        let why = why.map(|(name, value)| (name.to_owned(), value)).into();
+        Then::Document(Source::Url(post_to(url), why))
     }
 
     /// Fetches a document, or takes the given one, and reads it.

@@ -89,6 +89,15 @@ pub struct CarrierSettings {
     /// From `<Connect>` to the handshake of its stream: a few hundred milliseconds at the real
     /// service, none here unless a test wants it.
     pub stream_delay: Duration,
+    /// From `connected` to the caller's first audio: 200 ms at the real service, none here unless a
+    /// test wants it.
+    pub audio_delay: Duration,
+    /// How much is recorded of each direction of each stream, from its beginning: a load of many
+    /// calls is heard as well with less.
+    pub recorded: Duration,
+    /// Where a number's document comes from when its own cannot be had (VoiceFallbackUrl); the call is
+    /// over then when `None`.
+    pub fallback_url: Option<String>,
     /// What whoever is dialled by REST does.
     pub callee: Vec<Step>,
     /// Who picks up a call that somebody listens to, in Twilio's word (`human`,
@@ -111,6 +120,9 @@ impl Default for CarrierSettings {
             token: "fake-twilio-auth-token".into(),
             resolve: Resolve::default(),
             stream_delay: Duration::ZERO,
+            audio_delay: Duration::ZERO,
+            recorded: RECORDED,
+            fallback_url: None,
             callee: Vec::new(),
             answered_by: "human".into(),
             rest_delay: Duration::ZERO,
@@ -143,6 +155,10 @@ pub(crate) struct Exchange {
     pub(crate) account: String,
     pub(crate) asker: Asker,
     pub(crate) stream_delay: Duration,
+    pub(crate) audio_delay: Duration,
+    pub(crate) fallback_url: Option<String>,
+    /// As much is kept of each direction of a stream, in bytes.
+    pub(crate) track_bytes_max: usize,
     pub(crate) messages: Capture,
     hooks: Capture,
 }
@@ -157,6 +173,11 @@ impl Exchange {
             account: settings.account.clone(),
             asker: Asker { token: settings.token.clone(), resolve: settings.resolve.clone() },
             stream_delay: settings.stream_delay,
+            audio_delay: settings.audio_delay,
+            fallback_url: settings.fallback_url.clone(),
+            track_bytes_max: usize::try_from(settings.recorded.as_millis())
+                .unwrap_or(usize::MAX)
+                .saturating_mul(crate::audio::BYTES_PER_MS),
             messages: file("twilio.jsonl")?,
             hooks: file("http.jsonl")?,
         })
@@ -175,3 +196,17 @@ impl Exchange {
 pub(crate) fn sid(kind: &str) -> String {
     format!("{kind}{}", uuid::Uuid::new_v4().simple())
 }
+
+/// From the answer with `<Connect>` to `connected`, as it was seen once in the field.
+/// Source: qisoft issue 18 (a tunnel, one reporter), read 2026-11-20; not measured here.
+pub const FIELD_STREAM_DELAY: Duration = Duration::from_millis(365);
+
+/// From `connected` to the caller's first audio, from the same reporter: 565 ms in all.
+pub const FIELD_AUDIO_DELAY: Duration = Duration::from_millis(200);
+
+/// What every report says that times a call at this fake.
+pub const NOT_FROM_TWILIO: &str = "No figure is from the real Twilio: the carrier is a fake with \
+     timings that others saw in the field (365 ms from TwiML to `connected`, 565 ms to first audio).";
+
+/// As much of each direction as a WAV of ten minutes holds.
+const RECORDED: Duration = Duration::from_mins(10);

@@ -7,12 +7,15 @@ use std::collections::VecDeque;
 use crate::audio::BYTES_PER_MS;
 
 /// Audio and marks that wait to be played, and everything that was heard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Playback {
     queue: VecDeque<Queued>,
     queued_bytes: usize,
     /// What was heard since the stream began, silence included: 8 bytes a millisecond.
     heard: Vec<u8>,
+    /// How much was heard in all: what is kept of it is bounded.
+    heard_bytes: usize,
+    kept_bytes_max: usize,
     played_bytes: u64,
     /// Bytes of speech since the last pause.
     utterance_bytes: u64,
@@ -36,7 +39,28 @@ pub(crate) struct Cleared {
     pub(crate) dropped_bytes: usize,
 }
 
+impl Default for Playback {
+    /// An ear that keeps everything it heard.
+    fn default() -> Self {
+        Self::keeping(usize::MAX)
+    }
+}
+
 impl Playback {
+    /// An ear that keeps so much of what it heard, from the beginning.
+    pub(crate) fn keeping(kept_bytes_max: usize) -> Self {
+        Self {
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            heard: Vec::new(),
+            heard_bytes: 0,
+            kept_bytes_max,
+            played_bytes: 0,
+            utterance_bytes: 0,
+            quiet_bytes: 0,
+        }
+    }
+
     /// Queues audio; gives what did not fit any more, in bytes.
     pub(crate) fn media(&mut self, mut bytes: Vec<u8>) -> usize {
         let room = BUFFER_BYTES_MAX - self.queued_bytes;
@@ -66,7 +90,7 @@ impl Playback {
     pub(crate) fn advance(&mut self, now_us: u64) -> Vec<String> {
         let target = now_us * BYTES_PER_MS as u64 / 1_000;
         let mut due =
-            usize::try_from(target).unwrap_or(usize::MAX).saturating_sub(self.heard.len());
+            usize::try_from(target).unwrap_or(usize::MAX).saturating_sub(self.heard_bytes);
         let mut reached = Vec::new();
         while let Some(front) = self.queue.front_mut() {
             match front {
@@ -76,7 +100,9 @@ impl Playback {
                 }
                 Queued::Audio { bytes, played } => {
                     let now = due.min(bytes.len() - *played);
-                    self.heard.extend_from_slice(&bytes[*played..*played + now]);
+                    let room = self.kept_bytes_max.saturating_sub(self.heard.len()).min(now);
+                    self.heard.extend_from_slice(&bytes[*played..*played + room]);
+                    self.heard_bytes += now;
                     *played += now;
                     let over = *played == bytes.len();
                     due -= now;
@@ -88,7 +114,9 @@ impl Playback {
                 }
             }
         }
-        self.heard.resize(self.heard.len() + due, codec::g711::ULAW_SILENCE);
+        let room = self.kept_bytes_max.saturating_sub(self.heard.len()).min(due);
+        self.heard.resize(self.heard.len() + room, codec::g711::ULAW_SILENCE);
+        self.heard_bytes += due;
         self.quiet_bytes += due as u64;
         if self.quiet_bytes > PAUSE_BYTES {
             self.utterance_bytes = 0;
@@ -109,7 +137,7 @@ impl Playback {
 
     /// When the next mark will be reached, in microseconds of the stream.
     pub(crate) fn next_mark_us(&self) -> Option<u64> {
-        let mut bytes = self.heard.len();
+        let mut bytes = self.heard_bytes;
         for queued in &self.queue {
             match queued {
                 Queued::Mark(_) => {
@@ -121,7 +149,7 @@ impl Playback {
         None
     }
 
-    /// Everything that was heard, silence included.
+    /// Everything that was heard and kept, silence included.
     pub(crate) fn heard(&self) -> &[u8] {
         &self.heard
     }
@@ -225,5 +253,16 @@ mod tests {
         assert_eq!(ear.utterance_ms(), 200);
         ear.advance(600 * MS);
         assert_eq!(ear.utterance_ms(), 0);
+    }
+
+    #[test]
+    fn what_is_not_kept_is_played_all_the_same() {
+        let mut ear = Playback::keeping(80);
+        ear.media(vec![0x11; 160]);
+        ear.mark("a".into());
+        assert_eq!(ear.next_mark_us(), Some(20 * MS));
+        assert_eq!(ear.advance(20 * MS), ["a"]);
+        ear.advance(30 * MS);
+        assert_eq!((ear.heard().len(), ear.played_ms(), ear.quiet_ms()), (80, 20, 10));
     }
 }

@@ -40,6 +40,10 @@ pub struct CallRecord {
     pub over: bool,
     /// Everything that Twilio's debugger would show; an ordinary call has none.
     pub faults: Vec<Fault>,
+    /// What Twilio's debugger shows although nobody did anything wrong: it logs every end of a
+    /// stream that the relay's side brings about.
+    #[serde(default)]
+    pub debugger: Vec<Fault>,
     /// What happened, in order.
     pub notes: Vec<Note>,
     /// What was asked over HTTP, in order.
@@ -144,6 +148,18 @@ pub enum StreamEnd {
     Fault,
 }
 
+impl StreamEnd {
+    /// The line of Twilio's debugger about such an end; `None` where it logs nothing, or a fault of
+    /// its own. Source: Twilio, error dictionary 31903 and 31921, read 2026-11-20.
+    pub(crate) fn debugger_line(&self) -> Option<Fault> {
+        match self {
+            Self::Closed { code } => Some(Fault::new(31921, format!("closed with {code}"))),
+            Self::Lost => Some(Fault::new(31903, "the connection is gone without a close")),
+            Self::Refused { .. } | Self::HungUp | Self::Replaced | Self::Fault => None,
+        }
+    }
+}
+
 /// Something that was asked over HTTP.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
@@ -211,4 +227,17 @@ pub struct StreamRecord {
     /// The bytes of the relay's media messages, joined. Not in JSON.
     #[serde(skip)]
     pub received_audio: Vec<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_that_is_not_the_callers_stands_in_the_debugger() {
+        let code = |end: StreamEnd| end.debugger_line().map(|line| line.code);
+        assert_eq!(code(StreamEnd::Closed { code: 1000 }), Some(31921));
+        assert_eq!(code(StreamEnd::Lost), Some(31903));
+        assert_eq!(code(StreamEnd::HungUp), None);
+    }
 }

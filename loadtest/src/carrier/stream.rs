@@ -40,6 +40,8 @@ pub(crate) struct MediaStream<'a> {
     to_relay: ToRelay,
     ear: Playback,
     clock: Stopwatch,
+    /// When the caller's first frame is due, in microseconds of the stream.
+    first_us: u64,
     frames: u64,
     agent_speaks: bool,
     record: StreamRecord,
@@ -90,7 +92,8 @@ pub(crate) async fn open<'a>(
         socket,
         to_relay: ToRelay::new(ids.clone()),
         ids,
-        ear: Playback::default(),
+        ear: Playback::keeping(exchange.track_bytes_max),
+        first_us: exchange.audio_delay.as_micros().try_into().unwrap_or(u64::MAX),
         clock: Stopwatch::start(),
         frames: 0,
         agent_speaks: false,
@@ -127,19 +130,23 @@ impl MediaStream<'_> {
         };
         self.ear.advance(self.clock.micros());
         if self.agent_speaks {
-            self.call.note(What::AgentQuiet);
+            let quiet_us = self.ear.quiet_ms() * 1_000;
+            self.call.note_at(wall_us().saturating_sub(quiet_us), What::AgentQuiet);
         }
         self.record.played_ms = self.ear.played_ms();
         self.record.agent_audio = self.ear.heard().to_vec();
         self.record.end = Some(end.clone());
-        self.call.change(|call| call.streams.push(self.record));
+        self.call.change(|call| {
+            call.debugger.extend(end.debugger_line());
+            call.streams.push(self.record);
+        });
         self.call.note(What::StreamEnded { how: end });
         over
     }
 
     /// Whatever comes first: a command, a message, a mark or a frame that is due.
     async fn step(&mut self, commands: &mut mpsc::Receiver<Command>) -> Next {
-        let frame_us = self.frames * FRAME_US;
+        let frame_us = self.first_us + self.frames * FRAME_US;
         let due_us = self.ear.next_mark_us().map_or(frame_us, |mark| mark.min(frame_us));
         tokio::select! {
             biased;
@@ -162,7 +169,8 @@ impl MediaStream<'_> {
     async fn tick(&mut self) -> Next {
         let now_us = self.clock.micros();
         self.play(now_us).await;
-        let due_us = self.frames * FRAME_US;
+        let spoken_us = self.frames * FRAME_US;
+        let due_us = self.first_us + spoken_us;
         if now_us < due_us {
             return Next::Stay;
         }
@@ -172,7 +180,7 @@ impl MediaStream<'_> {
         let ear = Ear { utterance_ms: self.ear.utterance_ms(), quiet_ms: self.ear.quiet_ms() };
         self.note_quiet();
         for act in self.caller.frame(ear) {
-            if let Next::End(end, over) = self.act(act, due_us / 1_000).await {
+            if let Next::End(end, over) = self.act(act, spoken_us / 1_000).await {
                 return Next::End(end, over);
             }
         }
@@ -208,7 +216,7 @@ impl MediaStream<'_> {
     async fn speak(&mut self, at_ms: u64, sound: Vec<u8>) {
         let message = self.to_relay.media(at_ms, &sound);
         self.record.frames_sent += 1;
-        keep(&mut self.record.caller_audio, &sound);
+        keep(&mut self.record.caller_audio, self.exchange.track_bytes_max, &sound);
         self.send(message).await;
     }
 
@@ -282,7 +290,7 @@ impl MediaStream<'_> {
         self.record.media_received += 1;
         let ms = (audio.len() / crate::audio::BYTES_PER_MS) as u64;
         self.record.received_ms += ms;
-        keep(&mut self.record.received_audio, &audio);
+        keep(&mut self.record.received_audio, self.exchange.track_bytes_max, &audio);
         if self.ear.media(audio) > 0 {
             self.call.fault(Fault::new(31931, "more than ten minutes of audio wait to be played"));
         }
@@ -326,9 +334,9 @@ impl MediaStream<'_> {
     }
 }
 
-/// Keeps audio for the record, ten minutes at most.
-fn keep(track: &mut Vec<u8>, audio: &[u8]) {
-    let room = TRACK_BYTES_MAX.saturating_sub(track.len());
+/// Keeps audio for the record, as much as there is room for.
+fn keep(track: &mut Vec<u8>, bytes_max: usize, audio: &[u8]) {
+    let room = bytes_max.saturating_sub(track.len());
     track.extend_from_slice(&audio[..audio.len().min(room)]);
 }
 
@@ -347,9 +355,6 @@ const PAUSE_MS: u64 = 300;
 /// Most silence is sent too, frame by frame.
 const SILENCE: [u8; crate::audio::FRAME_BYTES] =
     [codec::g711::ULAW_SILENCE; crate::audio::FRAME_BYTES];
-
-/// As much of each direction as a WAV of ten minutes holds.
-const TRACK_BYTES_MAX: usize = 10 * 60 * 1_000 * crate::audio::BYTES_PER_MS;
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);

@@ -356,5 +356,48 @@ async fn a_caller_who_hangs_up_stops_the_stream_and_the_call() {
     assert!(!record.hooks.iter().any(|hook| hook.url.ends_with("/resume")));
 }
 
+#[tokio::test]
+async fn a_number_whose_document_cannot_be_had_turns_to_its_fallback() {
+    let spoken = document("<Say>Nobody is here.</Say><Hangup/>");
+    let documents = vec![(503, String::new()), spoken];
+    let ours = Arc::new(Ours { documents: Mutex::new(documents.into()), play: listens });
+    let ours = Server::start("127.0.0.1:0".parse().unwrap(), ours).await.unwrap();
+    let settings = CarrierSettings {
+        resolve: Resolve::default().with(ORIGIN, ours.address),
+        fallback_url: Some(format!("{ORIGIN}/fallback")),
+        ..CarrierSettings::default()
+    };
+    let twilio = FakeTwilio::start(settings).await.unwrap();
+    let sid = twilio.call(order(Vec::new())).unwrap();
+    let record = twilio.over(&sid).await.unwrap();
+    assert!(record.what().any(|what| *what == What::Said { text: "Nobody is here.".into() }));
+    let asked = record.hooks.iter().find(|hook| hook.url.ends_with("/fallback")).unwrap();
+    assert_eq!(asked.param("ErrorCode"), Some("11200"));
+    assert_eq!(record.faults.len(), 1);
+}
+
+#[tokio::test]
+async fn a_caller_is_heard_as_late_as_in_the_field() {
+    let ours =
+        Arc::new(Ours { documents: Mutex::new(vec![document(CONNECT)].into()), play: listens });
+    let ours = Server::start("127.0.0.1:0".parse().unwrap(), ours).await.unwrap();
+    let settings = CarrierSettings {
+        resolve: Resolve::default().with(ORIGIN, ours.address),
+        audio_delay: FIELD_AUDIO_DELAY,
+        ..CarrierSettings::default()
+    };
+    let twilio = FakeTwilio::start(settings).await.unwrap();
+    let clip = Clip::ToneMs(100);
+    let steps = vec![Step::Say { clip, text: "Hi".into() }, Step::HangUp];
+    let sid = twilio.call(order(steps)).unwrap();
+    let record = twilio.over(&sid).await.unwrap();
+    let at = |wanted: fn(&What) -> bool| {
+        record.notes.iter().find(|note| wanted(&note.what)).unwrap().at_us / 1_000
+    };
+    let opened = at(|what| matches!(what, What::StreamOpened { .. }));
+    assert!(at(|what| matches!(what, What::CallerSpeaks { .. })) >= opened + 199);
+    assert_eq!((record.streams[0].frames_sent, record.debugger.len()), (5, 0));
+}
+
 /// A client of the REST interface.
 mod rest;

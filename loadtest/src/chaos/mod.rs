@@ -1,6 +1,7 @@
 //! Calls whose model is cut off again and again, at random moments and in every way in which
-//! connections end. Each call must go on to its planned end; each session that takes over must be
-//! told every turn that was finished before; nobody is greeted twice; no socket stays open.
+//! connections end (`--scene cuts`; the other scenes are in `fleet`). Each call must go on to its
+//! planned end; each session that takes over must be told every turn that was finished before;
+//! nobody is greeted twice; no socket stays open.
 //!
 //! The relay is a process of its own; the fake model, the proxy in front of it and the fake
 //! carrier are in this one, so that one clock times everything. `stage` sets it up, `cutter` cuts,
@@ -27,11 +28,12 @@ use self::cutter::Cutter;
 use self::report::Report;
 use self::stage::Stage;
 use crate::clock::Stopwatch;
+use crate::fleet::{self, FleetArgs, Load, Scene};
 
 /// How the chaos is made.
 #[derive(Debug, Clone, Args)]
 pub struct ChaosArgs {
-    /// How many times a model's connection is cut, over all calls.
+    /// Of `cuts`: how many times a model's connection is cut, over all calls.
     #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     cuts: u32,
     /// How many calls at once.
@@ -40,18 +42,20 @@ pub struct ChaosArgs {
     /// What chance is drawn from: the same seed cuts in the same ways.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// From one cut of a call to the next, in milliseconds on average.
+    /// Of `cuts`: from one cut of a call to the next, in milliseconds on average.
     #[arg(long, default_value_t = 5_000)]
     every_ms: u64,
-    /// How many of a hundred cuts are black holes: few, because each is noticed late.
+    /// Of `cuts`: how many of a hundred are black holes: few, because each is noticed late.
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=100))]
     holes: u32,
-    /// The relay binary; the one beside this one when not given.
+    /// Of `cuts`: the relay binary; the one beside this one when not given.
     #[arg(long, value_name = "PATH")]
     relay_bin: Option<PathBuf>,
     /// Writes the report as JSON into this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    #[command(flatten)]
+    fleet: FleetArgs,
 }
 
 /// Makes chaos; the exit code says whether every call came through it.
@@ -61,6 +65,10 @@ pub struct ChaosArgs {
 #[expect(clippy::print_stdout, reason = "progress and the report are for whoever runs it")]
 pub async fn run(args: ChaosArgs) -> anyhow::Result<ExitCode> {
     crate::system::raise_files_limit();
+    if args.fleet.scene != Scene::Cuts {
+        let load = Load { calls: args.calls, seed: args.seed, json: args.json.as_ref() };
+        return fleet::run(&args.fleet, load).await;
+    }
     let mut stage = Stage::start(args.relay_bin.as_deref(), args.calls).await?;
     let sockets_before = stage.relay_sockets()?;
     println!("{} calls, {} cuts, seed {}", args.calls, args.cuts, args.seed);

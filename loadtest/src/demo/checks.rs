@@ -133,9 +133,15 @@ pub(crate) fn replaced<'a>(seen: &'a Seen, because: &str) -> Result<&'a Event, S
 /// Every turn that control knew of before the agent was replaced, the new session was told: with
 /// the same words, in the same order; and that the call goes on.
 pub(crate) fn told_turns(seen: &Seen) -> Result<(), String> {
+    let replaced = seen.events.iter().position(|event| event.kind == "agent.replaced");
+    told_until(seen, replaced.unwrap_or(seen.events.len()))
+}
+
+/// The same of every turn among so many events.
+pub(crate) fn told_until(seen: &Seen, events: usize) -> Result<(), String> {
     let session = seen.sessions.get(1).ok_or("there was no second session")?;
     let mut told = session.told().skip_while(|item| item.kind == ItemKind::System);
-    let before = seen.events.iter().take_while(|event| event.kind != "agent.replaced");
+    let before = seen.events.iter().take(events);
     let mut turns: Vec<&Event> = before.filter(|event| event.kind == "turn").collect();
     turns.sort_by_key(|turn| turn.number("order"));
     for turn in turns.into_iter().filter(|turn| !turn.text("text").is_empty()) {

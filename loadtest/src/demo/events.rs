@@ -52,10 +52,22 @@ impl Events {
     /// # Errors
     /// When it is refused.
     pub(crate) async fn open(address: SocketAddr, key: &str) -> anyhow::Result<Self> {
+        Self::open_after(address, key, 0).await
+    }
+
+    /// Opens it behind the event with this number.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub(crate) async fn open_after(
+        address: SocketAddr,
+        key: &str,
+        after: u64,
+    ) -> anyhow::Result<Self> {
         let bearer = format!("Bearer {key}");
         let headers = [("authorization", bearer.as_str()), ("accept", "text/event-stream")];
-        let path = "/v1/events?after=0";
-        let response = web::send(address, Method::GET, path, &headers, Bytes::new()).await?;
+        let path = format!("/v1/events?after={after}");
+        let response = web::send(address, Method::GET, &path, &headers, Bytes::new()).await?;
         if !response.status().is_success() {
             bail!("{path} answered {}", response.status());
         }

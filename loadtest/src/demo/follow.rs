@@ -10,7 +10,7 @@ use super::stage::Stage;
 use super::tools::ToolRequest;
 use super::{Audio, call, web};
 use crate::audio::right_channel;
-use crate::carrier::{CallRecord, Step};
+use crate::carrier::{CallRecord, Step, What};
 use crate::model::{SessionRecord, Summary};
 
 /// Everything that was seen of the call.
@@ -30,6 +30,8 @@ pub(crate) struct Seen {
     pub(crate) sessions: Vec<SessionRecord>,
     /// What the demo's tool server was asked.
     pub(crate) tool_requests: Vec<ToolRequest>,
+    /// How a relay ended that was asked to, or killed; `None` while it runs, and of all others.
+    pub(crate) relay_ended: Option<String>,
     /// What the phone played.
     pub(crate) recording: Recording,
 }
@@ -62,6 +64,11 @@ impl Seen {
         self.events.iter().filter(move |event| event.kind == kind)
     }
 
+    /// Whether the agent has greeted and answers: the middle of a call.
+    fn is_answered(&self) -> bool {
+        self.record.what().filter(|what| **what == What::AgentHeard).count() > 1
+    }
+
     /// Whether both ends say that the call is over. A stream's end may be told before or
     /// after its call's.
     fn is_over(&self) -> bool {
@@ -76,17 +83,20 @@ impl Seen {
 /// # Errors
 /// When one of the ends cannot be watched.
 pub(crate) async fn follow(
-    stage: &Stage,
+    stage: &mut Stage,
     screen: &Screen,
     caller: Vec<Step>,
     mut seen: Seen,
 ) -> anyhow::Result<Seen> {
-    let mut events = Events::open(stage.relay()?, stage.api_key()).await?;
+    let mut events = Events::open(stage.front()?, stage.api_key()).await?;
     let body = web::post(stage.twilio()?, "/_fake/calls", &call::order(caller)).await?;
     let answer: Value = serde_json::from_slice(&body)?;
     let sid = answer["sid"].as_str().unwrap_or_default();
     let mut shown = 0;
     while !seen.is_over() {
+        if seen.is_answered() {
+            stage.twist(screen).await?;
+        }
         let path = format!("/_fake/calls/{sid}?after={shown}");
         tokio::select! {
             event = events.next() => {

@@ -6,7 +6,7 @@
 
 mod call;
 mod checks;
-mod events;
+pub(crate) mod events;
 mod follow;
 mod measure;
 mod scene;

@@ -5,7 +5,7 @@ use clap::ValueEnum;
 
 use super::checks::Check;
 use super::follow::Seen;
-use super::scenes::{hang_up, loss, roll_over, talk, tool, transfer};
+use super::scenes::{hang_up, loss, move_on, roll_over, talk, tool, transfer};
 use crate::carrier::Step;
 use crate::model::Script;
 
@@ -27,14 +27,18 @@ pub enum Scene {
     Transfer,
     /// The agent hangs up, once its goodbye was heard.
     HangUp,
-    /// All of them, one after the other.
+    /// The relay is killed in mid-call; the caller talks on at another one.
+    KillNode,
+    /// A new relay starts and the old one is asked to end; the caller talks on across.
+    Deploy,
+    /// All but those of two relays, one after the other.
     All,
 }
 
 impl Scene {
     /// The scenes that are meant.
     pub(crate) fn each(self) -> Vec<Self> {
-        let single = |scene: &&Self| **scene != Self::All;
+        let single = |scene: &&Self| !matches!(scene, Self::All | Self::KillNode | Self::Deploy);
         match self {
             Self::All => Self::value_variants().iter().filter(single).copied().collect(),
             Self::Call
@@ -43,7 +47,9 @@ impl Scene {
             | Self::RollOver
             | Self::Tool
             | Self::Transfer
-            | Self::HangUp => vec![self],
+            | Self::HangUp
+            | Self::KillNode
+            | Self::Deploy => vec![self],
         }
     }
 
@@ -57,6 +63,8 @@ impl Scene {
             Self::Tool => tool::play(),
             Self::Transfer => transfer::play(),
             Self::HangUp => hang_up::play(),
+            Self::KillNode => move_on::kill_node(),
+            Self::Deploy => move_on::deploy(),
         }
     }
 
@@ -65,6 +73,15 @@ impl Scene {
         let value = self.to_possible_value();
         value.map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
+}
+
+/// What happens to the relay in the middle of a call, when another one has just started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Twist {
+    /// It is killed.
+    Killed,
+    /// It is asked to end.
+    AskedToEnd,
 }
 
 /// A play.
@@ -83,6 +100,8 @@ pub(crate) struct Play {
     pub(crate) agent: &'static str,
     /// How long the model lets a session last, in seconds.
     pub(crate) session_limit: Option<u64>,
+    /// What happens to the relay once the agent answers; nothing does when `None`.
+    pub(crate) twist: Option<Twist>,
     /// What must be true at the end.
     pub(crate) judge: fn(&Seen) -> Vec<Check>,
 }
@@ -93,13 +112,17 @@ mod tests {
     use crate::audio::Clip;
     use crate::demo::{Audio, call};
 
+    fn singles() -> impl Iterator<Item = Scene> {
+        Scene::value_variants().iter().copied().filter(|scene| *scene != Scene::All)
+    }
+
     #[test]
     fn every_scene_has_an_agent_without_problems() {
         #[derive(serde::Deserialize)]
         struct File {
             agent: Vec<link::agent::AgentSpec>,
         }
-        for scene in Scene::All.each() {
+        for scene in singles() {
             for (url, audio) in
                 [(Some("ws://127.0.0.1:9/v1/realtime"), Audio::Pcm24k), (None, Audio::Mulaw)]
             {
@@ -113,7 +136,7 @@ mod tests {
 
     #[test]
     fn every_sound_of_every_scene_is_there() {
-        for scene in Scene::All.each() {
+        for scene in singles() {
             let play = scene.play();
             let answers = play.script.turns.iter().map(|turn| turn.answer.clip());
             let mut said = Vec::new();
@@ -129,7 +152,9 @@ mod tests {
 
     #[test]
     fn all_is_every_other_scene() {
-        assert_eq!(Scene::All.each().len(), Scene::value_variants().len() - 1);
+        // Those of two relays need no account either, but more of the machine.
+        assert_eq!(Scene::All.each().len(), singles().count() - 2);
+        assert_eq!(Scene::KillNode.each(), [Scene::KillNode]);
         assert_eq!(Scene::RollOver.name(), "roll-over");
     }
 }

@@ -127,6 +127,11 @@ impl Screen {
         }
     }
 
+    /// What is done to the system while it is watched.
+    pub(crate) fn twist(&self, what: &str) {
+        self.line(wall_us(), Ink::Red, "operator", what);
+    }
+
     /// The box at the end.
     pub(crate) fn summary(&self, seen: &Seen, verdict: &Verdict) {
         println!("\n+{:-<76}", " summary ");
@@ -143,6 +148,7 @@ impl Screen {
                 }
             }
         }
+        println!("| The carrier is a fake: no figure is from the real Twilio.");
         println!("+{:-<76}", "");
     }
 

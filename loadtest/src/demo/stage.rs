@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
 use super::follow::Seen;
-use super::scene::Play;
+use super::scene::{Play, Twist};
 use super::screen::Screen;
 use super::tools::ToolServer;
 use super::{DemoArgs, call, web};
@@ -27,6 +27,8 @@ pub(crate) struct Stage {
     api_key: String,
     auth_token: String,
     folder: PathBuf,
+    /// What is still to happen to the relay.
+    twist: Option<Twist>,
     /// In the order in which they were started.
     players: Vec<Player>,
 }
@@ -38,6 +40,8 @@ struct Player {
     /// What it printed when it was ready.
     line: String,
     log: PathBuf,
+    /// Whether it may end before the others.
+    is_struck: bool,
 }
 
 /// How a process is started.
@@ -60,8 +64,10 @@ impl Stage {
             std::fs::create_dir_all(wanted)
                 .with_context(|| format!("making {}", wanted.display()))?;
         }
+        let twist = play.twist;
         Ok(Self {
             args: args.clone(),
+            twist,
             play,
             tools: None,
             provider_key,
@@ -90,10 +96,9 @@ impl Stage {
         screen.progress("starting control");
         self.start_control(&agents).await?;
         screen.progress("starting the relay");
-        self.start_relay().await?;
-        let map = serde_json::json!({call::ORIGIN: self.relay()?.to_string()});
+        self.start_relay(RELAYS[0]).await?;
+        let map = serde_json::json!({call::ORIGIN: self.front()?.to_string()});
         web::post(self.twilio()?, "/_fake/resolve", &map).await?;
-        self.wait_until_ready().await?;
         screen.started(&self.overview());
         Ok(())
     }
@@ -156,28 +161,59 @@ impl Stage {
         Ok(())
     }
 
-    /// Starts the relay in one-port mode: what is not a stream it forwards to control, as
-    /// behind one tunnel.
-    async fn start_relay(&mut self) -> anyhow::Result<()> {
+    /// Starts a relay in one-port mode: what is not a stream it forwards to control, as behind one
+    /// tunnel. Where there are two of them, each has a name of its own, and control one, too.
+    async fn start_relay(&mut self, (name, node): (&'static str, &str)) -> anyhow::Result<()> {
+        let origin = match self.play.twist {
+            Some(_) => format!("https://{node}.linecard.test"),
+            None => call::ORIGIN.to_owned(),
+        };
+        let drain = if self.play.twist.is_some() { DRAIN_SECONDS } else { "2" };
         let env = vec![
             ("RELAY_LISTEN", "127.0.0.1:0".into()),
             ("RELAY_ADMIN_LISTEN", "127.0.0.1:0".into()),
-            ("RELAY_NODE", "demo-1".into()),
-            ("RELAY_PUBLIC_URL", call::ORIGIN.replace("https", "wss")),
+            ("RELAY_NODE", node.into()),
+            ("RELAY_PUBLIC_URL", origin.replace("https", "wss")),
             ("RELAY_JOIN_TOKEN_FILE", self.join_token().display().to_string()),
             ("RELAY_CONTROL_HTTP_URL", format!("http://{}", self.address("control", "http")?)),
-            ("RELAY_DRAIN_SECONDS", "2".into()),
+            ("RELAY_DRAIN_SECONDS", drain.into()),
             // The demo's tool server is on this machine, where no tool may be otherwise.
             ("RELAY_TOOLS_ALLOW", "127.0.0.1".into()),
         ];
         let program = self.binary("relay")?;
-        self.start(Casting { name: "relay", program, args: Vec::new(), env }).await?;
+        self.start(Casting { name, program, args: Vec::new(), env }).await?;
+        let map = serde_json::json!({origin: self.address(name, "public")?.to_string()});
+        web::post(self.twilio()?, "/_fake/resolve", &map).await?;
+        self.wait_until_ready(name).await
+    }
+
+    /// Does to the relay what the scene wants, once: another one starts before.
+    ///
+    /// # Errors
+    /// When the other one does not come up.
+    pub(crate) async fn twist(&mut self, screen: &Screen) -> anyhow::Result<()> {
+        let Some(twist) = self.twist.take() else { return Ok(()) };
+        screen.twist("starts a second relay");
+        self.start_relay(RELAYS[1]).await?;
+        let first = self.players.iter_mut().find(|player| player.name == RELAYS[0].0);
+        let first = first.context("the first relay runs")?;
+        first.is_struck = true;
+        match twist {
+            Twist::Killed => {
+                screen.twist("kills the first relay (kill -9)");
+                first.child.start_kill()?;
+            }
+            Twist::AskedToEnd => {
+                screen.twist("asks the first relay to end (SIGTERM)");
+                system::ask_to_end(first.child.id().context("the first relay runs")?);
+            }
+        }
         Ok(())
     }
 
     /// Waits until the relay has heard from control everything that it needs for a call.
-    async fn wait_until_ready(&self) -> anyhow::Result<()> {
-        let admin = self.address("relay", "admin")?;
+    async fn wait_until_ready(&self, relay: &str) -> anyhow::Result<()> {
+        let admin = self.address(relay, "admin")?;
         let ready = async {
             while web::get(admin, "/readyz", &[]).await.is_err() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -211,13 +247,14 @@ impl Stage {
         let line = match first {
             Ok(Ok(Some(line))) => line,
             _ => {
-                self.players.push(Player { name, child, line: String::new(), log });
+                let line = String::new();
+                self.players.push(Player { name, child, line, log, is_struck: false });
                 bail!("{name} did not come up");
             }
         };
         // Whatever else is printed is read, so that nobody waits for a full pipe.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        self.players.push(Player { name, child, line: line.clone(), log });
+        self.players.push(Player { name, child, line: line.clone(), log, is_struck: false });
         Ok(line)
     }
 
@@ -262,6 +299,18 @@ impl Stage {
         self.address("relay", "public")
     }
 
+    /// Where webhooks and the API are asked: at the one port, or at control itself where a relay is
+    /// not there for good.
+    ///
+    /// # Errors
+    /// When it is not started.
+    pub(crate) fn front(&self) -> anyhow::Result<SocketAddr> {
+        match self.play.twist {
+            Some(_) => self.address("control", "http"),
+            None => self.relay(),
+        }
+    }
+
     /// The key of control's API.
     pub(crate) fn api_key(&self) -> &str {
         &self.api_key
@@ -277,7 +326,16 @@ impl Stage {
     ///
     /// # Errors
     /// When the fake model does not answer.
-    pub(crate) async fn witnesses(&self, seen: &mut Seen) -> anyhow::Result<()> {
+    pub(crate) async fn witnesses(&mut self, seen: &mut Seen) -> anyhow::Result<()> {
+        let struck = self.players.iter_mut().find(|player| player.is_struck);
+        seen.relay_ended = match struck {
+            // The carrier's last questions are asked while it still forwards.
+            Some(player) => match tokio::time::timeout(POLITE, player.child.wait()).await {
+                Ok(status) => Some(status?.to_string()),
+                Err(_) => None,
+            },
+            None => None,
+        };
         seen.tool_requests = self.tools.as_ref().map(ToolServer::requests).unwrap_or_default();
         if self.args.real_model {
             return Ok(());
@@ -318,7 +376,7 @@ impl Stage {
 
     /// Which process has ended although nobody asked it to.
     pub(crate) fn fallen(&mut self) -> Option<String> {
-        self.players.iter_mut().find_map(|player| {
+        self.players.iter_mut().filter(|player| !player.is_struck).find_map(|player| {
             let status = player.child.try_wait().ok()??;
             Some(format!("{} has ended: {status}", player.name))
         })
@@ -364,6 +422,13 @@ fn tail(log: &Path) -> String {
 
 /// Any account will do; this one is nobody's.
 const ACCOUNT: &str = "AC00000000000000000000000000000001";
+
+/// The relays, by the names of their processes and their nodes: the second one starts in the middle
+/// of a call, where the scene wants one.
+const RELAYS: [(&str, &str); 2] = [("relay", "demo-1"), ("relay-2", "demo-2")];
+
+/// How long the first relay may take to give its call away, in seconds.
+const DRAIN_SECONDS: &str = "20";
 
 /// How long a process may take until it listens.
 const START: Duration = Duration::from_secs(15);

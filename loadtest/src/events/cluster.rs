@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 use tokio::process::{Child, Command};
 
 /// The cluster. Dropped, it is killed, and its folder removed.
-pub(super) struct Cluster {
+pub(crate) struct Cluster {
     tools: PathBuf,
     folder: PathBuf,
     account: Option<(u32, u32)>,
@@ -24,7 +24,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When PostgreSQL is not installed or does not start.
-    pub(super) async fn start() -> anyhow::Result<Self> {
+    pub(crate) async fn start() -> anyhow::Result<Self> {
         let folder = std::env::temp_dir().join(format!("linecard-events-{}", std::process::id()));
         std::fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         let account = account()?;
@@ -40,7 +40,7 @@ impl Cluster {
     }
 
     /// The address of the database.
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("postgres://linecard@localhost/linecard?host={}", self.folder.display())
     }
 
@@ -48,7 +48,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When it does not.
-    pub(super) async fn begin(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn begin(&mut self) -> anyhow::Result<()> {
         let mut command = self.tool("postgres");
         command.args(["-c", "listen_addresses=", "-c", "max_connections=100"]);
         command.arg("-c").arg(format!("unix_socket_directories={}", self.folder.display()));
@@ -67,7 +67,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When it runs no more.
-    pub(super) async fn end(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn end(&mut self) -> anyhow::Result<()> {
         self.run("pg_ctl", &["stop", "--mode=immediate", "--silent"]).await?;
         if let Some(mut server) = self.server.take() {
             server.wait().await?;
@@ -79,7 +79,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When the database refuses it.
-    pub(super) async fn execute(&self, sql: &str) -> anyhow::Result<()> {
+    pub(crate) async fn execute(&self, sql: &str) -> anyhow::Result<()> {
         self.run("psql", &["-U", "linecard", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql]).await
     }
 

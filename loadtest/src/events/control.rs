@@ -13,24 +13,24 @@ use tokio::process::{Child, Command};
 use crate::run::process::{Usage, usage};
 
 /// The key of the API that readers use.
-pub(super) const API_KEY: &str = "events-0123456789abcdef01234567";
+pub(crate) const API_KEY: &str = "events-0123456789abcdef01234567";
 
 /// The account that hooks are asked for.
-pub(super) const ACCOUNT: &str = "AC00000000000000000000000000000001";
+pub(crate) const ACCOUNT: &str = "AC00000000000000000000000000000001";
 
 /// What the carrier signs with.
-pub(super) const AUTH_TOKEN: &str = "events";
+pub(crate) const AUTH_TOKEN: &str = "events";
 
 /// What the carrier believes to ask.
-pub(super) const PUBLIC_URL: &str = "https://linecard.test";
+pub(crate) const PUBLIC_URL: &str = "https://linecard.test";
 
 /// One control: a place that a process may have.
-pub(super) struct Control {
+pub(crate) struct Control {
     program: PathBuf,
     folder: PathBuf,
     environment: Vec<(String, String)>,
     /// Where streams are read.
-    pub(super) http: SocketAddr,
+    pub(crate) http: SocketAddr,
     child: Option<Child>,
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Control {
 ///
 /// # Errors
 /// When there is no folder or no port for them.
-pub(super) fn places(
+pub(crate) fn places(
     program: &Path,
     folder: &Path,
     database: &str,
@@ -82,7 +82,7 @@ impl Control {
     ///
     /// # Errors
     /// When it does not.
-    pub(super) async fn start(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn start(&mut self) -> anyhow::Result<()> {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -107,7 +107,7 @@ impl Control {
     ///
     /// # Errors
     /// When it runs no more.
-    pub(super) async fn kill(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn kill(&mut self) -> anyhow::Result<()> {
         let mut child = self.child.take().context("it runs")?;
         child.kill().await?;
         Ok(())
@@ -117,26 +117,38 @@ impl Control {
     ///
     /// # Errors
     /// When there is none.
-    pub(super) fn join_token(&self) -> anyhow::Result<JoinToken> {
+    pub(crate) fn join_token(&self) -> anyhow::Result<JoinToken> {
         let line = std::fs::read_to_string(self.folder.with_extension("token"))?;
         Ok(JoinToken::from_line(&line)?)
+    }
+
+    /// Sets something else in its environment; it holds from its next start on.
+    pub(crate) fn set(&mut self, name: &str, value: impl Into<String>) {
+        self.environment.retain(|(known, _)| known != name);
+        self.environment.push((name.to_owned(), value.into()));
+    }
+
+    /// Whether its process was started and not killed.
+    pub(crate) fn is_up(&self) -> bool {
+        self.child.is_some()
     }
 
     /// What the process uses.
     ///
     /// # Errors
     /// When it does not run.
-    pub(super) fn usage(&self) -> anyhow::Result<Usage> {
+    pub(crate) fn usage(&self) -> anyhow::Result<Usage> {
         usage(self.child.as_ref().and_then(Child::id).context("it does not run")?)
     }
 
     /// What it has logged.
-    pub(super) fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.with_extension("log")).unwrap_or_default()
     }
 }
 
-fn free_tcp() -> std::io::Result<SocketAddr> {
+/// A TCP port of loopback that is free now.
+pub(crate) fn free_tcp() -> std::io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 

@@ -17,8 +17,8 @@ use clap::{Args, ValueEnum};
 use self::figures::Record;
 use crate::report;
 
-mod cluster;
-mod control;
+pub(crate) mod cluster;
+pub(crate) mod control;
 mod figures;
 mod reader;
 mod relay;

@@ -12,7 +12,8 @@ use link::frame::Decoder;
 use link::id::{CallId, Epoch, EventNumber, Gen, NodeId, TenantId, WallTime};
 use link::join::JoinToken;
 use link::message::{
-    ALPN, Announcement, BATCH_EVENTS_MAX, Hello, Load, SERVER_NAME, ToControl, ToRelay, VERSION,
+    ALPN, Announcement, BATCH_EVENTS_MAX, BEAT_SINCE, Hello, Load, SERVER_NAME, ToControl, ToRelay,
+    VERSION, Version,
 };
 use quinn::crypto::rustls::QuicClientConfig;
 use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig};
@@ -179,7 +180,8 @@ impl Shared {
         let (mut sender, receiver) = connection.open_bi().await?;
         let mut reader = Reader { receiver, decoder: Decoder::default(), bytes: vec![0; 65_536] };
         let hello = Hello {
-            version: VERSION,
+            // It does not beat, and does not read beats.
+            version: Version { minor: BEAT_SINCE - 1, ..VERSION },
             secret: self.token.secret.clone(),
             node: self.node.clone(),
             epoch: self.epoch,
@@ -210,6 +212,9 @@ impl Shared {
                 | ToRelay::Synced
                 | ToRelay::Command { .. }
                 | ToRelay::Drain { .. }
+                | ToRelay::Beat(_)
+                | ToRelay::Certificate { .. }
+                | ToRelay::SpoolAck { .. }
                 | ToRelay::Unknown => {}
             }
         }

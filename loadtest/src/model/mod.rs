@@ -43,6 +43,11 @@ pub struct ModelSettings {
     pub fault: Fault,
     /// How long a session may last; the real service's hour when `None`.
     pub session_limit: Option<Duration>,
+    /// From the request to the answer that lets a client in: what a real service takes to set a
+    /// session up.
+    pub set_up: Duration,
+    /// The round trip to the service: everything that it says comes so much later.
+    pub round_trip: Duration,
     /// A file for everything on the wire, one event a line.
     pub capture: Option<PathBuf>,
 }
@@ -55,6 +60,8 @@ impl Default for ModelSettings {
             script: Script::plain(),
             fault: Fault::None,
             session_limit: None,
+            set_up: Duration::ZERO,
+            round_trip: Duration::ZERO,
             capture: None,
         }
     }

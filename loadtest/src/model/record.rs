@@ -15,6 +15,9 @@ pub struct SessionRecord {
     pub opened_at_us: u64,
     /// When its first update was taken.
     pub configured_at_us: Option<u64>,
+    /// When the first audio of a caller came.
+    #[serde(default)]
+    pub first_audio_at_us: Option<u64>,
     /// When it was over.
     pub closed_at_us: Option<u64>,
     /// How it ended; `None` while it is open.

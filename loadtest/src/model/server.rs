@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     pub(super) repertoire: Arc<Repertoire>,
     pub(super) fault: Fault,
     pub(super) session_limit: Option<Duration>,
+    set_up: Duration,
+    pub(super) round_trip: Duration,
     pub(super) capture: Capture,
     summary: Mutex<Summary>,
     sessions: Mutex<Sessions>,
@@ -54,6 +56,8 @@ impl FakeModel {
             repertoire: Arc::new(Repertoire::load(settings.script)?),
             fault: settings.fault,
             session_limit: settings.session_limit,
+            set_up: settings.set_up,
+            round_trip: settings.round_trip,
             capture: Capture::create(settings.capture.as_deref())?,
             summary: Mutex::default(),
             sessions: Mutex::default(),
@@ -116,7 +120,12 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 impl serve::Service for Shared {
     async fn answer(self: Arc<Self>, asked: Asked) -> Answer {
         match asked.path() {
-            "/v1/realtime" => self.admit(asked),
+            "/v1/realtime" => {
+                if !self.set_up.is_zero() {
+                    tokio::time::sleep(self.set_up).await;
+                }
+                self.admit(asked)
+            }
             "/_fake/summary" => serve::json(StatusCode::OK, &*lock(&self.summary)),
             "/_fake/sessions" => serve::json(StatusCode::OK, &self.sessions()),
             _ => serve::text(StatusCode::NOT_FOUND, "only /v1/realtime is served"),

@@ -1,5 +1,6 @@
 //! One client's visit: the socket, the clock, and everything that ends it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,11 +93,16 @@ impl Visit {
         orders: &mut mpsc::Receiver<Leave>,
     ) -> SessionEnd {
         let mut leave_at = self.shared.session_limit.map(|limit| (limit, Leave::Expire));
+        // What is said and still on its way: each at its time, in order.
+        let mut coming: VecDeque<(Duration, Value)> = VecDeque::new();
         loop {
             if out.iter().any(|event| event["type"] == "session.updated") {
                 leave_at = leave_at.or_else(|| self.leave_at());
             }
-            for event in out.drain(..) {
+            let arrives = self.now() + self.shared.round_trip;
+            coming.extend(out.drain(..).map(|event| (arrives, event)));
+            while coming.front().is_some_and(|(at, _)| *at <= self.now()) {
+                let Some((_, event)) = coming.pop_front() else { break };
                 if !self.send(socket, event).await {
                     return SessionEnd::Lost;
                 }
@@ -107,7 +113,7 @@ impl Visit {
             }
             let now = self.now();
             let due = conversation.next_timeout().into_iter().chain(leave_at.map(|(at, _)| at));
-            let due = due.min();
+            let due = due.chain(coming.front().map(|(at, _)| *at)).min();
             let due_us = due.map_or(u64::MAX / 4, |at| at.as_micros().try_into().unwrap_or(0));
             tokio::select! {
                 message = socket.next() => {

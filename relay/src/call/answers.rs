@@ -178,7 +178,8 @@ impl Call {
     /// A greeting that is made, cut or given up is not waited for: nothing of it may ever be heard.
     pub(super) fn end_opening(&mut self, out: &mut impl Outbox) {
         let is_over = self.opening == Opening::Greeting && !self.turns.expects(&Ask::Greeting);
-        if is_over && self.link.speaker().is_some() {
+        // Who says goodbye is not to be talked into another answer.
+        if is_over && self.phase.is_live() && self.link.speaker().is_some() {
             self.open_floor(out);
         }
     }

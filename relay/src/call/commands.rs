@@ -3,6 +3,8 @@
 //! *Done* means that the call has taken it: words are owed to the caller, a message is in the
 //! conversation, an end is decided. What comes of it is told by the call's other events.
 
+use std::time::Duration;
+
 use ::link::agent::AgentSpec;
 use ::link::event::EndReason;
 use ::link::id::CommandId;
@@ -12,6 +14,7 @@ use ::link::tool::Address;
 use super::Call;
 use super::input::Answering;
 use super::moment::Moment;
+use super::moving::{Leaving, Otherwise};
 use super::output::{AgentMessage, Milestone, Outbox, Output};
 use super::phase::{Ending, Phase};
 use super::turns::Ask;
@@ -75,6 +78,7 @@ impl Call {
             | Command::Inject { .. }
             | Command::Instruct { .. }
             | Command::Mute { .. }
+            | Command::Leave { .. }
             | Command::Transfer { .. } => None,
         }
     }
@@ -98,6 +102,11 @@ impl Call {
                 if *on {
                     self.silence_agent(now, out);
                 }
+            }
+            Command::Leave { within_ms, anyway, to } => {
+                let otherwise = if *anyway { Otherwise::Leaves } else { Otherwise::Stays };
+                let within = Duration::from_millis((*within_ms).into());
+                self.on_leave(Leaving { to: to.clone(), otherwise }, now + within);
             }
             Command::Transfer { to } => self.transfer(to, now, out),
             Command::Unknown => {}

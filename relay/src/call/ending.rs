@@ -93,19 +93,29 @@ impl Call {
 
     /// Tells control that the call ends, and waits for the commit.
     pub(super) fn decide(&mut self, ending: Ending, now: Moment, out: &mut impl Outbox) {
-        assert!(ending.reason.ends_call(), "only an end of the call is recorded");
-        // Turns come before the decision, so that they are committed with it or before it.
-        self.fall_silent(now, out);
-        self.memory.close(out);
-        self.drop_tools(out);
-        self.records += 1;
-        let record = RecordId(self.records);
+        assert!(ending.reason.ends_call(), "only an end of the call is recorded as one");
+        let record = self.wind_up(now, out);
         out.put(Output::Note(Milestone::Ending {
             record,
             reason: ending.reason,
             detail: ending.detail.as_deref(),
             transfer_to: ending.transfer_to.as_ref(),
         }));
+        self.wait_for_record(record, ending, now);
+    }
+
+    /// Nothing more is said here. Gives the number of the decision that follows.
+    pub(super) fn wind_up(&mut self, now: Moment, out: &mut impl Outbox) -> RecordId {
+        // Turns come before the decision, so that they are committed with it or before it.
+        self.fall_silent(now, out);
+        self.memory.close(out);
+        self.drop_tools(out);
+        self.records += 1;
+        RecordId(self.records)
+    }
+
+    /// Waits until control has committed a decision.
+    pub(super) fn wait_for_record(&mut self, record: RecordId, ending: Ending, now: Moment) {
         // Neither a goodbye nor the longest call can end it once more.
         self.timers.clear();
         self.timers.set(Timer::Record, now + RECORD_MAX);
@@ -117,7 +127,9 @@ impl Call {
         match self.phase {
             Phase::Recording { record, ref ending } if record == committed => {
                 let reason = ending.reason;
-                self.end(reason, Some(CloseWhy::Normal), out);
+                let goes_on = !reason.ends_call();
+                let why = if goes_on { CloseWhy::GoingAway } else { CloseWhy::Normal };
+                self.end(reason, Some(why), out);
             }
             Phase::Recording { .. }
             | Phase::Announced
@@ -185,12 +197,16 @@ impl Call {
         now: Moment,
         out: &mut impl Outbox,
     ) {
-        // Control has been told another reason already, and one call has one.
+        // Control has been told another reason already, and one call has one. That it goes on elsewhere
+        // is none.
         let reason = match &self.phase {
-            Phase::Recording { ending, .. } => ending.reason,
-            Phase::Announced | Phase::Live | Phase::Goodbye(_) | Phase::Sorry(_) | Phase::Over => {
-                reason
-            }
+            Phase::Recording { ending, .. } if ending.reason.ends_call() => ending.reason,
+            Phase::Recording { .. }
+            | Phase::Announced
+            | Phase::Live
+            | Phase::Goodbye(_)
+            | Phase::Sorry(_)
+            | Phase::Over => reason,
         };
         let Cut { parts, unheard: _ } = self.playout.cut(now);
         for part in &parts {

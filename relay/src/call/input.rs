@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-pub use ::link::message::Command;
+pub use ::link::message::{Command, Said};
 
 pub use super::format::AudioFormat;
 
@@ -60,6 +60,8 @@ impl<'a> Audio<'a> {
 pub enum Input<'a> {
     /// The stream is on its way, or may come: the agent may be dialled already.
     Announced(Preparation),
+    /// What was said in a call that goes on here, oldest first. The last word about it counts.
+    Continues(&'a [Said]),
     /// On the phone's socket.
     Caller(CallerEvent<'a>),
     /// On an agent's socket.
@@ -107,6 +109,9 @@ pub enum Preparation {
     Session,
     /// This caller is known to come: the greeting is made, and waits.
     Greeting,
+    /// The call goes on from another node: a session is opened, and told what was said once the
+    /// caller is here, because until then there may be more.
+    Continued,
 }
 
 /// The number of a tool that runs, unique within a call.

@@ -70,6 +70,8 @@ impl Call {
                 let (response, saying) = (None, Saying::Unfinished);
                 let next = Next::Limit(reason);
                 self.phase = Phase::Goodbye(Goodbye { response, saying, next });
+                // Who says goodbye does not greet any more.
+                self.turns.forget(&Ask::Greeting);
                 self.turns.want_first(Ask::Farewell);
                 self.timers.set(Timer::LastWords, now + FAREWELL_MAX);
             }

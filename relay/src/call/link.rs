@@ -394,6 +394,11 @@ impl Call {
         let age_max = self.spec.agent.session.roll_over_seconds;
         self.timers.set(Timer::RollOver, now + Duration::from_secs(age_max.into()));
         self.timers.set(Timer::Liveness, now + PING_AFTER);
+        if self.tells_later() { 0 } else { self.tell_what_was_said(slot, out) }
+    }
+
+    /// Tells a session what was said, and gives the number of turns in it.
+    pub(super) fn tell_what_was_said(&mut self, slot: Slot, out: &mut impl Outbox) -> u32 {
         if self.memory.is_empty() {
             return 0;
         }

@@ -9,6 +9,9 @@
 
 use std::collections::VecDeque;
 
+use ::link::event::Role;
+use ::link::message;
+
 use super::output::{Milestone, Outbox, Output, Recalled};
 
 /// What was said, oldest first.
@@ -49,6 +52,20 @@ enum Said {
 }
 
 impl Memory {
+    /// Takes what was said in the call at another node, in place of everything else.
+    pub(super) fn restore(&mut self, said: &[message::Said], out: &mut impl Outbox) {
+        *self = Self::default();
+        for turn in said {
+            let (item, text) = (Box::default(), Some(turn.text.as_str().into()));
+            let said = match turn.role {
+                Role::Caller => Said::Caller { item, text },
+                // No session of this node has this number.
+                Role::Agent => Said::Agent { session: 0, item, text },
+            };
+            self.push(said, out);
+        }
+    }
+
     /// The caller's turn is an item; its words come later.
     pub(super) fn caller_turn(&mut self, item: &str, out: &mut impl Outbox) {
         if self.wordless().count() >= WORDLESS_MAX {

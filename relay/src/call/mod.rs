@@ -45,6 +45,7 @@ mod words;
 mod commands;
 mod ending;
 mod limits;
+mod moving;
 mod tools;
 
 mod held;
@@ -66,6 +67,7 @@ use self::limits::Patience;
 use self::link::Link;
 use self::memory::Memory;
 use self::moment::Moment;
+use self::moving::Leaving;
 use self::output::{AgentMessage, Milestone, Outbox, Output};
 use self::phase::{Goodbye, Phase, Saying};
 use self::playout::Playout;
@@ -151,6 +153,10 @@ pub struct Call {
     instructions: Option<Box<str>>,
     is_agent_muted: bool,
     patience: Patience,
+    /// A move to another node that waits for a moment between two turns.
+    leaving: Option<Leaving>,
+    /// What the caller of a call that goes on is owed first.
+    owes_first: Option<Ask>,
     /// Tokens that were used.
     tokens: u64,
     voice: FirstVoice,
@@ -196,6 +202,8 @@ impl Call {
             instructions: None,
             is_agent_muted: false,
             patience: Patience::Full,
+            leaving: None,
+            owes_first: None,
             tokens: 0,
             voice: FirstVoice::Awaited { prepared: false },
             malformed: 0,
@@ -211,6 +219,7 @@ impl Call {
         }
         match input {
             Input::Announced(preparation) => self.on_announced(preparation, now, out),
+            Input::Continues(said) => self.on_continues(said, out),
             Input::Caller(event) => {
                 if self.on_caller(event, now, out) == After::Nothing {
                     return;
@@ -219,7 +228,10 @@ impl Call {
             Input::Agent(slot, event) => self.on_agent(slot, event, now, out),
             Input::Tool(id, result) => self.on_tool(id, result, now, out),
             Input::Command { id, command } => self.on_command(id, command, now, out),
-            Input::Recorded(record) => self.on_recorded(record, out),
+            Input::Recorded(record) => {
+                self.on_intent_recorded(record, now, out);
+                self.on_recorded(record, out);
+            }
             Input::Tick => self.on_tick(now, out),
             Input::Drain => self.on_drain(now, out),
             Input::Stalled(Side::Caller) => self.playout.stalled(),
@@ -271,8 +283,12 @@ impl Call {
         self.preparation = Some(preparation);
         let waits = match preparation {
             Preparation::Session => SPARE_MAX,
-            Preparation::Greeting => UNCLAIMED_MAX,
+            Preparation::Greeting | Preparation::Continued => UNCLAIMED_MAX,
         };
+        if preparation == Preparation::Continued {
+            // Whoever was greeted elsewhere has the word.
+            self.opening = Opening::Done;
+        }
         self.timers.set(Timer::Unclaimed, now + waits);
         self.open_agent(now, out);
     }
@@ -296,6 +312,7 @@ impl Call {
         self.hear_caller(now);
         self.pace_reads(now);
         out.put(Output::Note(Milestone::Started));
+        self.take_up(out);
         if self.link.is_untouched() {
             self.open_agent(now, out);
         } else if self.link.speaker().is_some() {
@@ -347,6 +364,7 @@ impl Call {
                 Timer::LastWords => self.on_last_words(now, out),
                 Timer::Record => self.on_record_deadline(out),
                 Timer::Unclaimed => self.on_unclaimed(out),
+                Timer::Leave => self.on_leave_deadline(now, out),
                 Timer::CallLimit => self.say_farewell(EndReason::TimeLimit, now, out),
             }
         }
@@ -362,6 +380,7 @@ impl Call {
         if self.phase.hears_agent() {
             self.end_opening(out);
             self.ask_owed(now, out);
+            self.leave_between_turns(now, out);
             self.roll_over(now, out);
             self.sum_up(out);
         }

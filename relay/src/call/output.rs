@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ::link::event::{EndReason, ReplacedBecause, Role, ToolOutcome};
-use ::link::id::CommandId;
+use ::link::id::{CommandId, NodeId};
 use ::link::tool::Address;
 
 use super::format::AudioFormat;
@@ -244,6 +244,15 @@ pub enum Milestone<'a> {
     AgentTurn(AgentTurn<'a>),
     /// The caller interrupted.
     BargeIn(BargeIn<'a>),
+    /// A tool that may have an effect is about to run; control commits that and says so.
+    ToolIntended {
+        /// Comes back as [`Input::Recorded`](super::input::Input::Recorded).
+        record: RecordId,
+        /// The tool's name.
+        name: &'a str,
+        /// The service's id of the request.
+        request: &'a str,
+    },
     /// A decision to end the call; control commits it and says so.
     Ending {
         /// Comes back as [`Input::Recorded`](super::input::Input::Recorded).
@@ -254,6 +263,14 @@ pub enum Milestone<'a> {
         detail: Option<&'a str>,
         /// Whom the caller is connected to next.
         transfer_to: Option<&'a Address>,
+    },
+    /// A decision to close the stream, so that the call goes on at another node; control commits it
+    /// and says so.
+    Leaving {
+        /// Comes back as [`Input::Recorded`](super::input::Input::Recorded).
+        record: RecordId,
+        /// The node that is ready for the call, as far as it was named.
+        to: Option<&'a NodeId>,
     },
     /// Audio that was thrown away.
     Dropped {

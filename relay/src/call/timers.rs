@@ -30,7 +30,8 @@ pub(super) enum Timer {
     Liveness,
     /// The answer that is waited for goes on ([`ANSWER_MAX`], [`REFUSED_WAIT`]).
     Answer,
-    /// A tool has its result (its own time-out, and [`TOOL_GRACE`]).
+    /// A tool has its result (its own time-out, and [`TOOL_GRACE`]), or runs without the word of
+    /// control that it was recorded ([`RECORD_MAX`]).
     Tool,
     /// The caller has pressed the last key ([`KEYS_AFTER`]).
     Keys,
@@ -49,6 +50,9 @@ pub(super) enum Timer {
     Record,
     /// The caller of an announced call comes ([`UNCLAIMED_MAX`]).
     Unclaimed,
+    /// A moment between two turns was waited for, to leave for another node (as long as whoever asks
+    /// for it says).
+    Leave,
     /// The longest call is over (`limits.call_seconds_max`).
     CallLimit,
 }
@@ -140,7 +144,7 @@ impl Default for Timers {
 }
 
 impl Timer {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::AgentA,
         Self::AgentB,
         Self::Hedge,
@@ -159,6 +163,7 @@ impl Timer {
         Self::LastWords,
         Self::Record,
         Self::Unclaimed,
+        Self::Leave,
         Self::CallLimit,
     ];
 

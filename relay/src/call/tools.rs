@@ -1,6 +1,9 @@
 //! What the agent may do besides speaking: hang up, transfer the caller, press keys, and whatever
 //! its owner's servers do.
 //!
+//! A tool that may have an effect runs once control has committed that it is about to, or has not
+//! answered in time: whoever goes on with the call on another node knows what may have been done.
+//!
 //! A goodbye is one answer that speaks and calls `hang_up`. The line stays open until the caller
 //! has heard it ([`ending`](super::ending)); a caller who speaks into it calls it off. A transfer
 //! waits in the same way, and is not called off: who is being connected may well say thanks.
@@ -10,15 +13,15 @@
 use std::time::Duration;
 
 use ::link::event::ToolOutcome;
-use ::link::tool::{Address, Tool};
+use ::link::tool::{Address, HttpTool, Tool};
 use serde::Deserialize;
 
 use super::Call;
-use super::input::{ToolId, ToolResult};
+use super::input::{RecordId, ToolId, ToolResult};
 use super::moment::Moment;
 use super::output::{AgentMessage, Milestone, Oddity, Outbox, Output, Recalled, ToolRequest};
 use super::phase::{Goodbye, Next, Phase, Saying};
-use super::timers::{GOODBYE_MAX, TOOL_GRACE, Timer};
+use super::timers::{GOODBYE_MAX, RECORD_MAX, TOOL_GRACE, Timer};
 use super::turns::{Ask, Yield};
 
 /// A call of a tool, in the service's words.
@@ -34,7 +37,7 @@ pub(super) struct Wish<'a> {
     pub(super) arguments: &'a str,
 }
 
-/// A tool that runs.
+/// A tool that runs, or is about to.
 #[derive(Debug)]
 pub(super) struct Running {
     id: ToolId,
@@ -43,6 +46,21 @@ pub(super) struct Running {
     name: Box<str>,
     began: Moment,
     due: Moment,
+    stage: Stage,
+}
+
+/// How far a tool has come.
+#[derive(Debug)]
+enum Stage {
+    /// It may have an effect, and control is told so before it runs.
+    Intended {
+        record: RecordId,
+        arguments: Box<str>,
+        /// How long it may run.
+        within: Duration,
+    },
+    /// It runs.
+    Runs,
 }
 
 /// The arguments of a transfer.
@@ -85,7 +103,7 @@ impl Call {
                 }
             }
             Some(Tool::SendDtmf) => self.on_send_dtmf(wish, out),
-            Some(Tool::Http(tool)) => self.run(wish, now + tool.timeout() + TOOL_GRACE, now, out),
+            Some(Tool::Http(tool)) => self.run(wish, tool, now, out),
             None => {
                 out.put(Output::Note(Milestone::Tolerated(Oddity::UnknownTool)));
                 self.go_on(wish, (ToolOutcome::Failed, NO_SUCH_TOOL), out);
@@ -131,16 +149,39 @@ impl Call {
         }
     }
 
-    fn run(&mut self, wish: Wish<'_>, due: Moment, now: Moment, out: &mut impl Outbox) {
+    fn run(&mut self, wish: Wish<'_>, tool: &HttpTool, now: Moment, out: &mut impl Outbox) {
         if self.tools.len() == TOOLS_MAX {
             return self.go_on(wish, (ToolOutcome::Failed, TOO_MANY), out);
         }
         self.tool_ids += 1;
         let id = ToolId(self.tool_ids);
         let Wish { response, call, name, arguments } = wish;
-        out.put(Output::RunTool(id, ToolRequest { name, call, arguments }));
+        let within = tool.timeout() + TOOL_GRACE;
+        let (due, stage) = if tool.read_only {
+            out.put(Output::RunTool(id, ToolRequest { name, call, arguments }));
+            (now + within, Stage::Runs)
+        } else {
+            self.records += 1;
+            let record = RecordId(self.records);
+            out.put(Output::Note(Milestone::ToolIntended { record, name, request: call }));
+            let arguments = arguments.into();
+            (now + RECORD_MAX, Stage::Intended { record, arguments, within })
+        };
         let (response, call, name) = (response.into(), call.into(), name.into());
-        self.tools.push(Running { id, response, call, name, began: now, due });
+        self.tools.push(Running { id, response, call, name, began: now, due, stage });
+        self.watch_tools();
+    }
+
+    /// Control has committed that a tool is about to run.
+    pub(super) fn on_intent_recorded(
+        &mut self,
+        committed: RecordId,
+        now: Moment,
+        out: &mut impl Outbox,
+    ) {
+        for tool in &mut self.tools {
+            tool.start_if(|record| record == committed, now, out);
+        }
         self.watch_tools();
     }
 
@@ -175,6 +216,10 @@ impl Call {
 
     /// A tool has taken too long, whatever its runner says.
     pub(super) fn on_tool_deadline(&mut self, now: Moment, out: &mut impl Outbox) {
+        // Control is away: the caller does not wait for it, and the relay keeps the event.
+        for tool in self.tools.iter_mut().filter(|tool| tool.due <= now) {
+            tool.start_if(|_| true, now, out);
+        }
         let due = |tool: &&Running| tool.due <= now;
         while let Some(id) = self.tools.iter().find(due).map(|tool| tool.id) {
             out.put(Output::DropTool(id));
@@ -186,7 +231,15 @@ impl Call {
     /// Nobody waits for any tool any more.
     pub(super) fn drop_tools(&mut self, out: &mut impl Outbox) {
         for tool in self.tools.drain(..) {
-            out.put(Output::DropTool(tool.id));
+            match tool.stage {
+                Stage::Runs => out.put(Output::DropTool(tool.id)),
+                // It was told that it would run, and it has not.
+                Stage::Intended { .. } => {
+                    let (name, request) = (&*tool.name, &*tool.call);
+                    let (outcome, after) = (ToolOutcome::Cancelled, Duration::ZERO);
+                    out.put(Output::Note(Milestone::Tool { name, request, outcome, after }));
+                }
+            }
         }
     }
 
@@ -236,6 +289,25 @@ impl Call {
         let nobody_speaks = self.turns.is_quiet() || self.link.speaker().is_none();
         if self.turns.is_running(response) || nobody_speaks {
             self.turns.want(Ask::Answer);
+        }
+    }
+}
+
+impl Running {
+    /// Runs it, if it waits for such a record.
+    fn start_if(
+        &mut self,
+        is_recorded: impl Fn(RecordId) -> bool,
+        now: Moment,
+        out: &mut impl Outbox,
+    ) {
+        match std::mem::replace(&mut self.stage, Stage::Runs) {
+            Stage::Intended { record, arguments, within } if is_recorded(record) => {
+                let (name, call, arguments) = (&*self.name, &*self.call, &*arguments);
+                out.put(Output::RunTool(self.id, ToolRequest { name, call, arguments }));
+                self.due = now + within;
+            }
+            stage @ (Stage::Intended { .. } | Stage::Runs) => self.stage = stage,
         }
     }
 }

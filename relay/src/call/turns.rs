@@ -167,6 +167,11 @@ impl Turns {
         self.owed.insert(usize::from(greets), ask);
     }
 
+    /// Owes that no more.
+    pub(super) fn forget(&mut self, ask: &Ask) {
+        self.owed.retain(|owed| owed != ask);
+    }
+
     /// Asks for what is owed, if nobody answers and the caller does not speak.
     pub(super) fn ask(&mut self, to: Slot, now: Moment, out: &mut impl Outbox) {
         if self.answer != Answer::Idle || self.floor != Floor::Quiet {

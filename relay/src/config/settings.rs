@@ -51,13 +51,13 @@ pub const SETTINGS: &[Setting] = &[
         "RELAY_NODE",
         Default::Required,
         Form::Words("1 to 64 of A-Z a-z 0-9 - _ ."),
-        "The node's name, unique in the fleet and stable over restarts; it is part of the stream URL.",
+        "The node's name, unique in the fleet and stable over restarts; it is part of the stream URL. On Fly it is the machine's id (FLY_MACHINE_ID) unless it is set, and must be when there are several machines: streams reach any of them, and are replayed by that id.",
     ),
     says(
         "RELAY_LISTEN",
         Default::Text("0.0.0.0:8080"),
         Form::Words("address:port"),
-        "The public port: streams, and whatever is forwarded to control.",
+        "The public port: streams, and whatever is forwarded to control. A socket that a service manager passes on (socket activation) counts instead.",
     ),
     says(
         "RELAY_ADMIN_LISTEN",
@@ -69,7 +69,7 @@ pub const SETTINGS: &[Setting] = &[
         "RELAY_TLS_CERT_FILE",
         Default::Absent,
         Form::Words("a PEM file, leaf first; with RELAY_TLS_KEY_FILE"),
-        "The relay ends TLS itself. Without it a proxy in front must.",
+        "The relay ends TLS itself. Without it a proxy in front must. Both files are read again when they change, within seconds; new ones that cannot be used are told and change nothing.",
     ),
     says(
         "RELAY_TLS_KEY_FILE",
@@ -99,7 +99,19 @@ pub const SETTINGS: &[Setting] = &[
         "RELAY_REGION",
         Default::Absent,
         Form::Words("1 to 64 of A-Z a-z 0-9 - _ ."),
-        "Where the node stands, for people: `GET /v1/nodes` of control shows it.",
+        "Where the node stands, for people: `GET /v1/nodes` of control shows it. On Fly it is FLY_REGION unless it is set.",
+    ),
+    says(
+        "RELAY_SPOOL_DIR",
+        Default::Absent,
+        Form::Words("a folder that this process may write; it is made if need be"),
+        "Events that control has not taken are also on file, outlive the process and are told after its next start. Each is written as it is told and synced within 150 ms, so that a finished turn outlives the machine 250 ms later. Not set: they are in memory only. Callers' words stand in these files: keep them on a disk that you would keep the database on.",
+    ),
+    says(
+        "RELAY_SPOOL_MAX_MIB",
+        Default::Text("512"),
+        Form::Number(1..=1_048_576),
+        "The most that this node's files in RELAY_SPOOL_DIR take. 2,000 calls tell some 14 MiB a minute: the default holds more than half an hour of them without control. Above it, events are in memory only.",
     ),
     says(
         "RELAY_CONTROL_HTTP_URL",
@@ -244,8 +256,14 @@ pub fn page() -> String {
         };
         let _ = write!(page, "{name}\n    {}; {default}\n    {why}\n", form.words());
     }
+    page.push_str(CREDENTIALS);
     page
 }
+
+const CREDENTIALS: &str = "
+A secret that is not set is read from the file of its name in CREDENTIALS_DIRECTORY
+(systemd: LoadCredential, LoadCredentialEncrypted).
+";
 
 #[cfg(test)]
 mod tests {

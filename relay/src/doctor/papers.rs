@@ -96,7 +96,7 @@ fn within(chain: &[CertificateDer<'static>]) -> Result<Arc<WebPkiServerVerifier>
 /// What an error means; nothing when only the name is wrong and none was asked for.
 fn say(error: &rustls::Error, now: Duration, has_name: bool) -> Option<Finding> {
     let days = |span: Duration| span.as_secs() / DAY.as_secs();
-    const RENEW: &str = "renew it, and restart the relay";
+    const RENEW: &str = "renew it; the relay reads its files again when they change";
     let rustls::Error::InvalidCertificate(wrong) = error else {
         return Some(Finding::failed(WHAT, error.to_string(), RENEW));
     };

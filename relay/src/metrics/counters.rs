@@ -139,6 +139,17 @@ const WAITS: &[Duration] = &[
     Duration::from_secs(10),
 ];
 
+/// How long an event is on file and not safe from the machine's death: from the wait for others to
+/// the 250 ms in which a turn has to be safe, and beyond.
+const SYNCS: &[Duration] = &[
+    Duration::from_millis(155),
+    Duration::from_millis(175),
+    Duration::from_millis(200),
+    Duration::from_millis(250),
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+];
+
 /// The counters of one thread.
 #[derive(Debug)]
 pub struct Counters {
@@ -204,10 +215,28 @@ pub struct Counters {
     pub events_lost: PerLabel<labels::Lost>,
     /// Ephemeral events that were dropped.
     pub ephemeral_dropped: Count,
+    /// Events that the spool could not take when they were told.
+    pub spool_full: Count,
+    /// From an event's write to the end of the sync that makes it outlive the machine.
+    pub spool_durable: Times,
+    /// Segments of the spool that ended in something that is no record.
+    pub spool_damaged: Count,
+    /// Events that were missing on file.
+    pub spool_filled: Count,
+    /// Events of earlier lives that control has committed.
+    pub spool_replayed: Count,
     /// Attempts to reach control.
     pub link_attempts: PerLabel<labels::Attempt>,
     /// Messages of control that this relay does not know.
     pub link_unknown: Count,
+}
+
+impl Counters {
+    /// Media frames that the thread has moved, both ways.
+    #[must_use]
+    pub fn frames_moved(&self) -> u64 {
+        self.frames.all().iter().map(Count::total).sum()
+    }
 }
 
 impl Default for Counters {
@@ -244,6 +273,11 @@ impl Default for Counters {
             oddities: PerLabel::default(),
             events_lost: PerLabel::default(),
             ephemeral_dropped: Count::default(),
+            spool_full: Count::default(),
+            spool_durable: Times::new(SYNCS),
+            spool_damaged: Count::default(),
+            spool_filled: Count::default(),
+            spool_replayed: Count::default(),
             link_attempts: PerLabel::default(),
             link_unknown: Count::default(),
         }

@@ -95,6 +95,10 @@ label! {
         Accepted => "accepted",
         /// Another node's path: 404.
         WrongNode => "wrong_node",
+        /// Another machine's path, and the proxy in front asks that one: 421.
+        Elsewhere => "elsewhere",
+        /// Another machine's path, and the proxy in front did not reach it: 503.
+        Unreachable => "unreachable",
         /// Not a WebSocket request: 400 or 426.
         NotWebSocket => "not_websocket",
         /// No signature: 403.

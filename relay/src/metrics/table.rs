@@ -220,8 +220,38 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "relay_events_lost",
         counts: "Events that control will never see, by where they were lost.",
-        rise: "`ring`: control was away for long; `refusal_rate`: a flood of refused streams; `shard`: a stuck house thread.",
+        rise: "`ring`: control was away for long, and there is no spool or it is full; `refusal_rate`: a flood of refused streams; `shard`: a stuck house thread.",
         read: split::<Lost>(|counters| counters.events_lost.all()),
+    },
+    Metric {
+        name: "relay_spool_full",
+        counts: "Events that were told while the spool was full, or its disk took nothing: in memory only.",
+        rise: "RELAY_SPOOL_MAX_MIB is too small, or the disk is full, slow or broken: the log says which; calls go on.",
+        read: Read::Total(|counters| &counters.spool_full),
+    },
+    Metric {
+        name: "relay_spool_durable_seconds",
+        counts: "From the write of an event to the end of the sync that makes it outlive the machine, 150 ms of which are waited for others; not counted when control has committed it by then.",
+        rise: "A slow disk: above 0.25, a machine that dies takes turns with it that were finished 250 ms before.",
+        read: Read::Time(|counters| &counters.spool_durable),
+    },
+    Metric {
+        name: "relay_spool_damaged",
+        counts: "Files of the spool that ended in something that is no event; what came before it was read.",
+        rise: "One after a kill is normal: the process died while it wrote; more are a broken disk.",
+        read: Read::Total(|counters| &counters.spool_damaged),
+    },
+    Metric {
+        name: "relay_spool_filled",
+        counts: "Events that were missing on file between others: lost, unless control had them.",
+        rise: "A broken disk, or files that somebody removed.",
+        read: Read::Total(|counters| &counters.spool_filled),
+    },
+    Metric {
+        name: "relay_spool_replayed",
+        counts: "Events that earlier lives of this node left on file and control has committed since; some it may have had.",
+        rise: "The relay was killed, or stopped while control was away.",
+        read: Read::Total(|counters| &counters.spool_replayed),
     },
     Metric {
         name: "relay_ephemeral_dropped",
@@ -306,6 +336,12 @@ pub const METRICS: &[Metric] = &[
         counts: "Events that control has not acknowledged yet.",
         rise: "Control is away or slow; at the bound, events are lost.",
         read: Read::Gauge(|gauges| i64::try_from(gauges.events_waiting).unwrap_or(i64::MAX)),
+    },
+    Metric {
+        name: "relay_spool_bytes",
+        counts: "Bytes of events on file that control has not committed, or not for long; 0 without RELAY_SPOOL_DIR.",
+        rise: "Control is away; at RELAY_SPOOL_MAX_MIB, events are in memory only.",
+        read: Read::Gauge(|gauges| i64::try_from(gauges.spool_bytes).unwrap_or(i64::MAX)),
     },
 ];
 

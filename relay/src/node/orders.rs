@@ -4,7 +4,7 @@
 use link::agent::AgentSpec;
 use link::event::{CallEvent, CallRef};
 use link::id::{CallId, CommandId, EventNumber, Gen, TenantId};
-use link::message::{Announcement, Command, ToRelay};
+use link::message::{Announcement, Command, Said, ToRelay};
 use link::ticket::{KeySet, VerifyingKey};
 
 use super::lines::LineId;
@@ -38,6 +38,7 @@ impl Link {
                 tracing::info!(agents = known.agent_count(), "synced with control");
             }
             ToRelay::Ack { through } => self.committed(through),
+            ToRelay::SpoolAck { epoch, through } => self.committed_of(line, epoch, through),
             ToRelay::Command { call, generation, id, command } => {
                 self.command(call, generation, id, command);
             }
@@ -51,7 +52,13 @@ impl Link {
                 }
                 tracing::info!(on, "an operator drains the node, or takes that back");
             }
-            ToRelay::Welcome { .. } | ToRelay::Unknown => self.around.counters.link_unknown.one(),
+            // Beats have a stream of their own, on which they are not late.
+            ToRelay::Welcome { .. }
+            | ToRelay::Beat(_)
+            | ToRelay::Certificate { .. }
+            | ToRelay::Unknown => {
+                self.around.counters.link_unknown.one();
+            }
         }
         Ok(())
     }
@@ -84,6 +91,8 @@ impl Link {
         for receipt in receipts {
             deliver(&self.around.post, receipt);
         }
+        self.ring.borrow_mut().hand_over();
+        self.room.notify_one();
         self.show_waiting();
     }
 
@@ -119,13 +128,18 @@ impl Link {
 
     /// Lets the agent of a stream that is on its way be dialled.
     fn announced(&self, announcement: Announcement) {
-        let Announcement { call, generation, tenant, agent, version } = announcement;
+        let Announcement { call, generation, tenant, agent, version, continues } = announcement;
         let key = AgentKey { tenant, name: agent, version };
-        let outcome = self.prepare((call, generation), key);
+        let outcome = self.prepare((call, generation), key, continues);
         self.around.counters.announcements.of(outcome).one();
     }
 
-    fn prepare(&self, stream: (CallId, Gen), key: AgentKey) -> Announced {
+    fn prepare(
+        &self,
+        stream: (CallId, Gen),
+        key: AgentKey,
+        continues: Option<Vec<Said>>,
+    ) -> Announced {
         let around = &self.around;
         let Some(agent) = around.known.agent(&key) else { return Announced::UnknownAgent };
         // Both count: connections lag behind a herd of announcements.
@@ -134,13 +148,30 @@ impl Link {
             (gauge.connections() + waiting, shard)
         });
         let Some((_, shard)) = loads.min() else { return Announced::ShardBusy };
-        match around.gate.announce(stream, key, shard) {
-            Err(why) => why,
+        match around.gate.announce(stream.clone(), key, shard) {
+            Err(why) => {
+                if let (Announced::Twice, Some(said)) = (why, continues) {
+                    self.continue_with(stream, said);
+                }
+                why
+            }
             // A message that is given back is dropped, and its entry with it.
-            Ok(waits) => match around.post.send(shard, ToShard::Prepare { waits, agent }) {
-                Ok(()) => Announced::Prepared,
-                Err(_) => Announced::ShardBusy,
-            },
+            Ok(waits) => {
+                match around.post.send(shard, ToShard::Prepare { waits, agent, continues }) {
+                    Ok(()) => Announced::Prepared,
+                    Err(_) => Announced::ShardBusy,
+                }
+            }
+        }
+    }
+
+    /// Tells a call that is prepared what was said in it by now.
+    fn continue_with(&self, stream: (CallId, Gen), said: Vec<Said>) {
+        // Its stream may have come in between: then it was told what was known before.
+        let Some(found) = self.around.gate.awaits(&stream) else { return };
+        let message = ToShard::Continue { id: found.id, stream, said };
+        if self.around.post.send(found.shard, message).is_err() {
+            tracing::warn!(shard = found.shard, "a shard takes no messages");
         }
     }
 }

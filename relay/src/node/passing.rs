@@ -115,7 +115,7 @@ fn join(last: &mut Ephemeral, next: &Ephemeral) -> bool {
             }
             is_same && fits
         }
-        (Passing::TranscriptDelta(_) | Passing::Unknown, _) => false,
+        (Passing::TranscriptDelta(_) | Passing::Decided(_) | Passing::Unknown, _) => false,
     }
 }
 

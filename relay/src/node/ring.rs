@@ -1,11 +1,16 @@
-//! The events that control has not committed yet. Pure.
+//! The events that control has not committed yet.
 //!
 //! ```text
-//!   acknowledged | sent ......... | not sent ..... | next
-//!   (forgotten)  | front          |                | number
+//!   acknowledged | sent ......... | not sent ..... | on file only | next
+//!   (forgotten)  | front          |                | end          | number
 //! ```
 //!
 //! Numbers are dense from 1 in the life of the process: an event that finds no room gets none.
+//!
+//! Without a spool everything is in memory, and nothing here touches anything else. With one,
+//! every event is handed to it as well, and when memory is full it is on file only, until there
+//! is room again and [`Ring::refill`] brings it back. Events are handed over in their order: while
+//! the spool is busy, those that follow wait in memory for their turn.
 
 use std::collections::VecDeque;
 use std::io;
@@ -16,13 +21,17 @@ use link::id::EventNumber;
 use link::message::BATCH_EVENTS_MAX;
 use serde::Serialize;
 
+use super::spool::{Spool, record};
 use crate::telemetry::{Noted, Receipt};
 
-/// The most events that wait. A call makes about twenty a minute, so a thousand calls fill it in
-/// three minutes without control; each also has its share of [`RING_BYTES_MAX`].
+/// The most events that wait in memory. A call makes about twenty a minute, so a thousand calls fill
+/// it in three minutes without control; each also has its share of [`RING_BYTES_MAX`].
 pub const RING_EVENTS_MAX: usize = 65_536;
 /// The most bytes of events that wait, as they will be written.
 pub const RING_BYTES_MAX: usize = 32 << 20;
+/// The most receipts of events that are on file only. A call that gets none goes on without it, 300 ms
+/// later.
+const RECEIPTS_MAX: usize = 4_096;
 /// The most bytes of events in one batch; what a frame adds to them fits in the rest.
 pub(super) const BATCH_BYTES_MAX: usize = FRAME_BYTES_MAX - 1_024;
 
@@ -31,6 +40,15 @@ pub(super) const BATCH_BYTES_MAX: usize = FRAME_BYTES_MAX - 1_024;
 #[error("no room for events that wait for control")]
 pub struct Full;
 
+/// Where an event is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// In memory, and with the spool if there is one.
+    Safe,
+    /// In memory, and the spool took it not yet.
+    MemoryOnly,
+}
+
 /// The events of this life that control has not committed.
 #[derive(Debug)]
 pub struct Ring {
@@ -38,8 +56,15 @@ pub struct Ring {
     bytes: usize,
     /// The number of the next event.
     next: EventNumber,
+    /// The number after the last event in memory: the first that is on file only, or `next`.
+    end: EventNumber,
     /// How many of `waiting`, from the front, were sent on the present connection.
     sent: usize,
+    spool: Option<Spool>,
+    /// The first event that was not handed to the spool.
+    unspooled: EventNumber,
+    /// Who wants to know of events that are on file only.
+    receipts: VecDeque<(EventNumber, Receipt)>,
 }
 
 #[derive(Debug)]
@@ -51,40 +76,112 @@ struct Waiting {
 
 impl Default for Ring {
     fn default() -> Self {
-        Self { waiting: VecDeque::new(), bytes: 0, next: EventNumber(1), sent: 0 }
+        Self {
+            waiting: VecDeque::new(),
+            bytes: 0,
+            next: EventNumber(1),
+            end: EventNumber(1),
+            sent: 0,
+            spool: None,
+            unspooled: EventNumber(1),
+            receipts: VecDeque::new(),
+        }
     }
 }
 
 impl Ring {
+    /// A ring whose events are also on file.
+    #[must_use]
+    pub fn with_spool(spool: Spool) -> Self {
+        Self { spool: Some(spool), ..Self::default() }
+    }
+
     /// Numbers an event and keeps it until it is acknowledged.
     ///
     /// # Errors
     /// [`Full`] when it finds no room.
-    pub fn push(&mut self, noted: Noted) -> Result<(), Full> {
+    pub fn push(&mut self, noted: Noted) -> Result<Kept, Full> {
         let Noted { call, at, event, receipt } = noted;
         let event = NodeEvent { n: self.next, at, call, event };
         let bytes = written_bytes(&event);
-        if self.waiting.len() >= RING_EVENTS_MAX || self.bytes + bytes > RING_BYTES_MAX {
-            return Err(Full);
+        let fits = self.waiting.len() < RING_EVENTS_MAX && self.bytes + bytes <= RING_BYTES_MAX;
+        if self.end == self.next && fits {
+            self.next = self.next.next();
+            self.keep(event, bytes, receipt);
+            return Ok(self.hand_over());
         }
+        self.file_only(&event, receipt)?;
         self.next = self.next.next();
+        Ok(Kept::Safe)
+    }
+
+    /// Puts an event behind those in memory.
+    fn keep(&mut self, event: NodeEvent, bytes: usize, receipt: Option<Receipt>) {
+        self.end = event.n.next();
         self.bytes += bytes;
         self.waiting.push_back(Waiting { event, bytes, receipt });
+    }
+
+    /// Gives an event to the spool alone: those before it are there, too, or in memory.
+    fn file_only(&mut self, event: &NodeEvent, receipt: Option<Receipt>) -> Result<(), Full> {
+        self.hand_over();
+        let spool = self.spool.as_ref().filter(|_| self.unspooled == event.n).ok_or(Full)?;
+        let record = record::encode(event).map_err(|_| Full)?;
+        spool.offer(event.n, record).map_err(|_| Full)?;
+        self.unspooled = event.n.next();
+        if self.receipts.len() < RECEIPTS_MAX {
+            self.receipts.extend(receipt.map(|receipt| (event.n, receipt)));
+        }
         Ok(())
+    }
+
+    /// Hands the spool what it was too busy for.
+    pub fn hand_over(&mut self) -> Kept {
+        let Some(spool) = &self.spool else { return Kept::Safe };
+        // Those in memory are numbered without gaps up to `end`.
+        let behind = self.end.0.saturating_sub(self.unspooled.0);
+        let behind = usize::try_from(behind).unwrap_or(usize::MAX).min(self.waiting.len());
+        for waiting in self.waiting.range(self.waiting.len() - behind..) {
+            let event = &waiting.event;
+            // One that no record holds, which no relay tells, must not stand before all others.
+            let record = record::encode(event);
+            if record.is_ok_and(|record| spool.offer(event.n, record).is_err()) {
+                return Kept::MemoryOnly;
+            }
+            self.unspooled = event.n.next();
+        }
+        Kept::Safe
+    }
+
+    /// The first event that is on file only, when there is room for it and many more.
+    #[must_use]
+    pub fn wanted(&self) -> Option<EventNumber> {
+        let has_room = self.waiting.len() < RING_EVENTS_MAX / 2 && self.bytes < RING_BYTES_MAX / 2;
+        (self.end < self.next && has_room).then_some(self.end)
+    }
+
+    /// Takes events back from the file, in their order from [`Self::wanted`] on. Says whether there
+    /// were any.
+    pub fn refill(&mut self, events: Vec<NodeEvent>) -> bool {
+        let before = self.end;
+        for event in events {
+            if event.n != self.end || self.end == self.next {
+                continue;
+            }
+            let receipt = match self.receipts.front() {
+                Some((n, _)) if *n <= event.n => self.receipts.pop_front(),
+                Some(_) | None => None,
+            };
+            let bytes = written_bytes(&event);
+            self.keep(event, bytes, receipt.map(|(_, receipt)| receipt));
+        }
+        self.end != before
     }
 
     /// The next events to send, marked as sent; empty when all were.
     pub fn batch(&mut self) -> Vec<NodeEvent> {
-        let mut events = Vec::new();
-        let mut bytes = 0;
-        for waiting in self.waiting.iter().skip(self.sent).take(BATCH_EVENTS_MAX) {
-            bytes += waiting.bytes + 1;
-            // The first always goes: a single event is far below a frame.
-            if bytes > BATCH_BYTES_MAX && !events.is_empty() {
-                break;
-            }
-            events.push(waiting.event.clone());
-        }
+        let unsent = self.waiting.iter().skip(self.sent);
+        let events = batch(unsent.map(|waiting| (&waiting.event, waiting.bytes)));
         self.sent += events.len();
         events
     }
@@ -92,11 +189,18 @@ impl Ring {
     /// Forgets what control has committed, and gives the receipts that were asked for.
     pub fn acknowledge(&mut self, through: EventNumber) -> Vec<Receipt> {
         let mut receipts = Vec::new();
+        let mut last = None;
         while self.waiting.front().is_some_and(|waiting| waiting.event.n <= through) {
             let Some(waiting) = self.waiting.pop_front() else { break };
             self.bytes -= waiting.bytes;
             self.sent = self.sent.saturating_sub(1);
             receipts.extend(waiting.receipt);
+            last = Some(waiting.event.n);
+        }
+        if let (Some(last), Some(spool)) = (last, &self.spool) {
+            // What is committed need not be handed over any more.
+            self.unspooled = self.unspooled.max(last.next());
+            spool.acknowledge(last);
         }
         receipts
     }
@@ -106,23 +210,42 @@ impl Ring {
         self.sent = 0;
     }
 
-    /// How many wait.
+    /// How many wait, in memory or on file.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.waiting.len()
+        self.waiting.len() + self.on_file_only()
+    }
+
+    fn on_file_only(&self) -> usize {
+        usize::try_from(self.next.0 - self.end.0).unwrap_or(usize::MAX)
     }
 
     /// How many were not sent on the present connection.
     #[must_use]
     pub fn unsent(&self) -> usize {
-        self.waiting.len() - self.sent
+        self.len() - self.sent
     }
 
     /// Whether control has committed everything.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.len() == 0
     }
+}
+
+/// As many of these events, each with its length in JSON, as fit one message.
+pub(super) fn batch<'a>(unsent: impl Iterator<Item = (&'a NodeEvent, usize)>) -> Vec<NodeEvent> {
+    let mut events = Vec::new();
+    let mut bytes = 0;
+    for (event, written) in unsent.take(BATCH_EVENTS_MAX) {
+        bytes += written + 1;
+        // The first always goes: a single event is far below a frame.
+        if bytes > BATCH_BYTES_MAX && !events.is_empty() {
+            break;
+        }
+        events.push(event.clone());
+    }
+    events
 }
 
 /// The length of an event in JSON.

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use link::frame::{Channel, Decoder, Frame, FrameError};
 use link::message::{
-    ALPN, BATCH_EVENTS_MAX, EPHEMERAL_SINCE, Hello, LEASE_SINCE, Load, SERVER_NAME, ToControl,
-    ToRelay, VERSION,
+    ALPN, BATCH_EVENTS_MAX, BEAT_SINCE, EPHEMERAL_SINCE, Hello, LEASE_SINCE, Load, MOVES_SINCE,
+    SERVER_NAME, SPOOL_SINCE, ToControl, ToRelay, VERSION,
 };
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, Endpoint, EndpointConfig, RecvStream, SendStream};
-use quinn::{TokioRuntime, TransportConfig};
+use quinn::{ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig};
+use quinn::{RecvStream, SendStream, TokioRuntime, TransportConfig, TransportErrorCode};
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use socket2::{Domain, Socket, Type};
@@ -23,8 +23,11 @@ use tokio::time::timeout;
 use super::Link;
 use super::lines::LineId;
 use super::passing::{Batch, Place};
+use super::passport::Shows;
 use crate::call::moment::Moment;
+use crate::clock;
 use crate::config::Joined;
+use crate::gate::Door;
 use crate::kernel;
 use crate::metrics::labels::Attempt;
 
@@ -54,6 +57,22 @@ struct Line<'a> {
     id: LineId,
     /// Where it begins with what is told for the moment; `None` when its control is too old for it.
     seen: Option<Place>,
+    /// Whether both sides beat.
+    beats: bool,
+    /// Whether its control takes events of earlier lives; an older one would skip them.
+    takes_spooled: bool,
+    /// Whether its control moves calls, and waits for the word that a session is ready.
+    moves_calls: bool,
+}
+
+/// What a line is told beside events.
+struct Beside {
+    /// See [`Line::seen`].
+    seen: Option<Place>,
+    /// See [`Line::takes_spooled`].
+    takes_spooled: bool,
+    /// See [`Line::moves_calls`].
+    moves_calls: bool,
 }
 
 impl Drop for Line<'_> {
@@ -87,15 +106,17 @@ enum LinkError {
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// From the hello to the welcome.
 const WELCOME_WITHIN: Duration = Duration::from_secs(5);
-/// Silence after which a connection is given up. Measured with a black hole: 1.8 s both ways,
-/// 3.2 s one way; with quinn's defaults half a minute (2026-11-20).
-const IDLE_MAX: Duration = Duration::from_millis(1_500);
+/// Silence after which a connection is given up. Beats ([`link::beat`]) find a loss long before; a
+/// control that does not beat asks for 1.5 s, and the smaller of both counts.
+const IDLE_MAX: Duration = Duration::from_secs(5);
 /// How often silence is broken.
 const KEEP_ALIVE: Duration = Duration::from_millis(300);
 /// How often the load is told without a change.
 const LOAD_EVERY: Duration = Duration::from_secs(1);
 /// How long a change of the load waits for others, so that a herd of calls is one message.
 const LOAD_GATHER: Duration = Duration::from_millis(20);
+/// The TLS alert of a side that speaks none of the protocols that are offered (RFC 7301, 3.2).
+const NO_APPLICATION_PROTOCOL: u8 = 120;
 /// Controls that are linked to. More than a few share no database.
 const ADDRESSES_MAX: usize = 16;
 /// What is read at once.
@@ -148,7 +169,7 @@ pub(super) async fn addresses(joined: &Joined) -> io::Result<BTreeSet<SocketAddr
 pub(super) async fn reach_any(joined: &Joined) -> Result<(Endpoint, Connection), Broken> {
     let mut failure = Broken::from(LinkError::NoAddress);
     for address in addresses(joined).await? {
-        match reach(joined, address).await {
+        match reach(&joined.tls, address).await {
             Ok(reached) => return Ok(reached),
             Err(broken) => failure = broken,
         }
@@ -157,8 +178,11 @@ pub(super) async fn reach_any(joined: &Joined) -> Result<(Endpoint, Connection),
 }
 
 /// Connects to the control at an address, and says nothing yet.
-async fn reach(joined: &Joined, address: SocketAddr) -> Result<(Endpoint, Connection), Broken> {
-    let config = quic_config(joined.tls.clone()).map_err(Broken::Failed)?;
+async fn reach(
+    tls: &Arc<rustls::ClientConfig>,
+    address: SocketAddr,
+) -> Result<(Endpoint, Connection), Broken> {
+    let config = quic_config(tls.clone()).map_err(Broken::Failed)?;
     let from: SocketAddr = match address {
         SocketAddr::V4(_) => (std::net::Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (std::net::Ipv6Addr::UNSPECIFIED, 0).into(),
@@ -166,8 +190,21 @@ async fn reach(joined: &Joined, address: SocketAddr) -> Result<(Endpoint, Connec
     let endpoint = endpoint(from)?;
     let connecting = endpoint.connect_with(config, address, SERVER_NAME)?;
     let connected = timeout(CONNECT_WITHIN, connecting).await;
-    let connection = connected.map_err(|_| LinkError::Silent)??;
-    Ok((endpoint, connection))
+    match connected.map_err(|_| LinkError::Silent)? {
+        Ok(connection) => Ok((endpoint, connection)),
+        Err(error) if has_no_protocol(&error) => {
+            let words = "control speaks another major version of the link; run the same release of \
+                relay and control";
+            Err(Broken::Refused(words.to_owned()))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether control has broken the handshake off because it speaks none of our protocols.
+fn has_no_protocol(error: &ConnectionError) -> bool {
+    let ConnectionError::ConnectionClosed(close) = error else { return false };
+    close.error_code == TransportErrorCode::crypto(NO_APPLICATION_PROTOCOL)
 }
 
 /// A socket of this side, with room for a burst. What the system gives less of is told at start.
@@ -183,8 +220,9 @@ fn endpoint(from: SocketAddr) -> io::Result<Endpoint> {
 impl Link {
     /// One line, as long as it lasts.
     pub(super) async fn connect_and_serve(&self, address: SocketAddr) -> Ended {
+        let (tls, shows) = self.passport.borrow().dressed(&self.joined.tls, clock::wall());
         let connected = tokio::select! {
-            connected = reach(&self.joined, address) => connected,
+            connected = reach(&tls, address) => connected,
             () = self.stop.cancelled() => Err(Broken::Stopped),
         };
         let (endpoint, connection) = match connected {
@@ -197,6 +235,10 @@ impl Link {
             () = self.stop.cancelled() => Broken::Stopped,
         };
         let was_up = line.is_some();
+        // A handshake that control breaks off looks like any other break behind it.
+        if shows == Shows::Certificate && !was_up && matches!(broken, Broken::Failed(_)) {
+            self.passport.borrow_mut().forget();
+        }
         if !matches!(broken, Broken::Stopped) {
             // Another control may take over at once.
             line = None;
@@ -216,15 +258,23 @@ impl Link {
         line: &mut Option<Line<'a>>,
     ) -> Result<(), Broken> {
         let (mut sender, receiver) = connection.open_bi().await?;
-        let mut reader =
-            Reader { receiver, decoder: Decoder::default(), bytes: vec![0; READ_BYTES] };
+        let mut reader = Reader::new(receiver);
         send(&mut sender, &self.hello()).await?;
         let welcome = timeout(WELCOME_WITHIN, reader.frame()).await;
         let up = line.insert(self.welcomed(&welcome.map_err(|_| LinkError::Silent)??)?);
-        let (id, seen) = (up.id, up.seen);
+        let Line { id, seen, beats, takes_spooled, moves_calls, .. } = *up;
+        let beside = Beside { seen, takes_spooled, moves_calls };
+        let beating = async {
+            match beats {
+                true => self.beat(connection).await,
+                // One that does not beat is not judged by it either.
+                false => std::future::pending().await,
+            }
+        };
         tokio::select! {
             read = self.read(id, &mut reader) => read,
-            written = self.write(id, seen, &mut sender) => written,
+            written = self.write(id, beside, &mut sender) => written,
+            beaten = beating => beaten,
         }
     }
 
@@ -243,19 +293,21 @@ impl Link {
     fn welcomed(&self, frame: &Frame) -> Result<Line<'_>, Broken> {
         #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else is not an answer")]
         match ToRelay::read(frame)? {
-            ToRelay::Welcome { version, .. } if version.major != VERSION.major => {
-                let (theirs, ours) = (version.major, VERSION.major);
-                let words =
-                    format!("control speaks version {theirs} of the link, this relay {ours}");
-                Err(Broken::Refused(words))
-            }
             ToRelay::Welcome { acked, control, version } => {
+                let Some(minor) = VERSION.agreed(version) else {
+                    let (theirs, ours) = (version.major, VERSION.major);
+                    let words =
+                        format!("control speaks version {theirs} of the link, this relay {ours}");
+                    return Err(Broken::Refused(words));
+                };
                 // An older one is the only one, and takes events without a word.
-                let term = (version.minor < LEASE_SINCE).then_some(0);
+                let term = (minor < LEASE_SINCE).then_some(0);
                 let begun = self.lines.borrow_mut().begin(control, term);
                 let seen = self.passing.borrow().end();
-                let seen = (version.minor >= EPHEMERAL_SINCE).then_some(seen);
-                let line = Line { link: self, id: begun.map_err(|_| Broken::Twin)?, seen };
+                let seen = (minor >= EPHEMERAL_SINCE).then_some(seen);
+                let (id, beats) = (begun.map_err(|_| Broken::Twin)?, minor >= BEAT_SINCE);
+                let (takes_spooled, moves_calls) = (minor >= SPOOL_SINCE, minor >= MOVES_SINCE);
+                let line = Line { link: self, id, seen, beats, takes_spooled, moves_calls };
                 self.committed(acked);
                 self.choose_taker();
                 self.around.counters.link_attempts.of(Attempt::Welcome).one();
@@ -281,17 +333,22 @@ impl Link {
         }
     }
 
-    /// Sends events when there are some and this control takes them, what is told for the moment, and
-    /// the load when it changes and each second.
+    /// Sends events when there are some and this control takes them, what is told for the moment, that a
+    /// session is ready, and the load when it changes and each second.
     async fn write(
         &self,
         line: LineId,
-        mut seen: Option<Place>,
+        beside: Beside,
         sender: &mut SendStream,
     ) -> Result<(), Broken> {
+        let Beside { mut seen, takes_spooled, moves_calls } = beside;
+        let mut prepared = self.around.gate.watch_prepared();
         let clock = self.around.clock;
         let mut news = self.news.subscribe();
         let mut occupancy = self.around.gate.watch();
+        // With its first word a node takes its place. One that takes no calls only because it has not
+        // been told everything would be taken for a full one, and callers would be refused.
+        occupancy.wait_for(|now| now.door != Door::NotYetOpen).await?;
         let mut load_due = Moment::default();
         loop {
             // Words before the turn that has them all.
@@ -299,17 +356,26 @@ impl Link {
                 self.write_passing(line, seen, sender).await?;
             }
             self.write_events(line, sender).await?;
+            if takes_spooled {
+                self.write_spooled(line, sender).await?;
+            }
             let soon = clock.now() + LOAD_GATHER;
             tokio::select! {
                 // The sender is ours.
                 _ = news.changed() => {}
+                ready = prepared.recv(), if moves_calls => {
+                    // One that this line was too slow for is awaited by control's own clock.
+                    if let Ok((call, generation)) = ready {
+                        send(sender, &ToControl::Prepared { call, generation }).await?;
+                    }
+                }
                 changed = occupancy.changed(), if load_due > soon => {
                     changed?;
                     load_due = soon;
                 }
                 () = tokio::time::sleep_until(clock.instant(load_due)) => {
                     occupancy.mark_unchanged();
-                    send(sender, &self.load()).await?;
+                    send(sender, &ToControl::Load(self.load())).await?;
                     load_due = clock.now() + LOAD_EVERY;
                 }
             }
@@ -342,7 +408,7 @@ impl Link {
     }
 
     /// Whether this line's control is the one that numbers events.
-    fn takes_events(&self, line: LineId) -> bool {
+    pub(super) fn takes_events(&self, line: LineId) -> bool {
         self.taker.get().is_some_and(|(taker, _)| taker == line)
     }
 
@@ -358,20 +424,32 @@ impl Link {
         Ok(())
     }
 
-    fn load(&self) -> ToControl {
+    /// Sends what an earlier life has left; what happens meanwhile goes first.
+    async fn write_spooled(&self, line: LineId, sender: &mut SendStream) -> Result<(), Broken> {
+        while self.takes_events(line) {
+            let batch = self.replayed.borrow_mut().batch();
+            let Some((epoch, events)) = batch else { break };
+            send(sender, &ToControl::Spooled { epoch, events }).await?;
+            self.write_events(line, sender).await?;
+        }
+        Ok(())
+    }
+
+    /// How the node is doing.
+    pub(super) fn load(&self) -> Load {
         let (_, measured) = self.around.gate.usage();
         let occupancy = self.around.gate.occupancy();
-        ToControl::Load(Load {
+        Load {
             calls: occupancy.calls,
             calls_max: self.around.gate.calls_max(),
             ready: occupancy.takes_calls(),
             draining: occupancy.is_draining(),
             late_us: u64::try_from(measured.lateness.as_micros()).ok(),
-        })
+        }
     }
 }
 
-async fn send(sender: &mut SendStream, message: &ToControl) -> Result<(), Broken> {
+pub(super) async fn send(sender: &mut SendStream, message: &ToControl) -> Result<(), Broken> {
     let mut bytes = Vec::new();
     message.write(&mut bytes)?;
     sender.write_all(&bytes).await?;
@@ -379,14 +457,19 @@ async fn send(sender: &mut SendStream, message: &ToControl) -> Result<(), Broken
 }
 
 /// Frames off the stream.
-struct Reader {
+pub(super) struct Reader {
     receiver: RecvStream,
     decoder: Decoder,
     bytes: Vec<u8>,
 }
 
 impl Reader {
-    async fn frame(&mut self) -> Result<Frame, Broken> {
+    pub(super) fn new(receiver: RecvStream) -> Self {
+        Self { receiver, decoder: Decoder::default(), bytes: vec![0; READ_BYTES] }
+    }
+
+    /// The next frame. Nothing is lost when nobody waits for it any more.
+    pub(super) async fn frame(&mut self) -> Result<Frame, Broken> {
         loop {
             if let Some(frame) = self.decoder.next_frame().map_err(fatal)? {
                 return Ok(frame);

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use listenfd::ListenFd;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::StartError;
@@ -41,6 +42,24 @@ pub(super) fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
         socket.listen(kernel::BACKLOG)
     };
     open().map_err(|cause| StartError::Listen { address, cause })
+}
+
+/// The public port when a service manager holds it (socket activation): connections wait there while
+/// the process is started again, and nobody is refused. To be asked before there are threads.
+///
+/// # Errors
+/// When what was passed on is no TCP socket that listens.
+pub(super) fn passed_on() -> Result<Option<TcpListener>, StartError> {
+    let mut sockets = ListenFd::from_env();
+    if sockets.len() > 1 {
+        tracing::warn!(sockets = sockets.len(), "of the sockets passed on only the first is used");
+    }
+    let taken = sockets.take_tcp_listener(0).and_then(|socket| {
+        let Some(socket) = socket else { return Ok(None) };
+        socket.set_nonblocking(true)?;
+        TcpListener::from_std(socket).map(Some)
+    });
+    taken.map_err(StartError::PassedOn)
 }
 
 /// Accepts for all shards.

@@ -159,6 +159,7 @@ impl Admin {
             "shards": self.gauges.iter().map(shard).collect::<Vec<_>>(),
             "link": link.phase.as_str(),
             "events_waiting": link.events_waiting,
+            "spool_bytes": link.spool_bytes,
         });
         answer::text(StatusCode::OK, "application/json", Bytes::from(format!("{page}\n")))
     }
@@ -198,6 +199,7 @@ pub(super) fn metrics(
             link_up: link.phase == Phase::Up,
             controls: link.controls,
             events_waiting: link.events_waiting,
+            spool_bytes: link.spool_bytes,
             announced: lobby.announced(),
             spares: lobby.spares(),
         }

@@ -17,6 +17,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use link::agent::AgentSpec;
+use link::id::{CallId, Gen};
+use link::message::Said;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
@@ -48,6 +50,26 @@ impl fmt::Debug for Anteroom {
     }
 }
 
+/// Whose stream a call is prepared for.
+pub(super) enum Awaits {
+    /// Any stream of this agent.
+    Anybody(AgentKey),
+    /// The first one of a call.
+    Newcomer,
+    /// The next one of a call in which so much was said.
+    Mover(Vec<Said>),
+}
+
+impl Awaits {
+    fn preparation(&self) -> Preparation {
+        match self {
+            Self::Anybody(_) => Preparation::Session,
+            Self::Newcomer => Preparation::Greeting,
+            Self::Mover(_) => Preparation::Continued,
+        }
+    }
+}
+
 /// One call that waits.
 pub(super) struct Chair {
     /// `None` once it was claimed, or sent away.
@@ -57,6 +79,7 @@ pub(super) struct Chair {
     pub(super) spare: Option<AgentKey>,
     /// When it was opened.
     pub(super) since: Moment,
+    preparation: Preparation,
     readiness: Cell<Readiness>,
 }
 
@@ -95,7 +118,11 @@ impl Chair {
         }
         if self.readiness.get() == Readiness::NotYet && bridge.has_been_ready() {
             self.readiness.set(Readiness::Ready);
-            waits.offer();
+            match self.preparation {
+                Preparation::Session | Preparation::Continued => waits.offer(),
+                // Its stream comes in any case.
+                Preparation::Greeting => {}
+            }
         }
         Poll::Pending
     }
@@ -133,30 +160,51 @@ impl Anteroom {
 
 impl Shard {
     /// Gets the agent of an announced stream ready.
-    pub(super) fn prepare(self: &Rc<Self>, waits: Waits, agent: &Arc<AgentSpec>) {
+    pub(super) fn prepare(
+        self: &Rc<Self>,
+        waits: Waits,
+        agent: &Arc<AgentSpec>,
+        continues: Option<Vec<Said>>,
+    ) {
         if !self.anteroom.borrow().is_closed {
-            self.seat(waits, agent, None);
+            self.seat(waits, agent, continues.map_or(Awaits::Newcomer, Awaits::Mover));
+        }
+    }
+
+    /// Tells a call that waits here what was said in it by now, and whoever listens once more that it
+    /// is ready, if it is.
+    pub(super) fn continue_with(&self, id: WaitId, stream: (CallId, Gen), said: &[Said]) {
+        let chair = self.anteroom.borrow().waiting.get(&id).cloned();
+        let Some(chair) = chair else { return };
+        // Nothing follows before its caller is here, so that nobody need wake its task.
+        if let Some(bridge) = chair.bridge.borrow_mut().as_mut() {
+            bridge.continue_with(said);
+        }
+        if chair.was_ready() {
+            self.setup.gate.tell_prepared(stream);
         }
     }
 
     /// Dials an agent and lets the call wait.
-    pub(super) fn seat(
-        self: &Rc<Self>,
-        waits: Waits,
-        agent: &Arc<AgentSpec>,
-        spare: Option<AgentKey>,
-    ) {
+    pub(super) fn seat(self: &Rc<Self>, waits: Waits, agent: &Arc<AgentSpec>, awaits: Awaits) {
+        let preparation = awaits.preparation();
         // Only phone calls are announced, and spares are for them.
         let mut bridge = Bridge::new(self, agent, AudioFormat::Ulaw);
-        bridge.prepare(match spare {
-            Some(_) => Preparation::Session,
-            None => Preparation::Greeting,
-        });
+        bridge.prepare(preparation);
+        let spare = match awaits {
+            Awaits::Anybody(agent) => Some(agent),
+            Awaits::Newcomer => None,
+            Awaits::Mover(said) => {
+                bridge.continue_with(&said);
+                None
+            }
+        };
         let chair = Rc::new(Chair {
             bridge: RefCell::new(Some(bridge)),
             task: RefCell::default(),
             spare,
             since: self.clock.now(),
+            preparation,
             readiness: Cell::new(Readiness::NotYet),
         });
         // Before its task runs, which may be after a claim has come.

@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 
 use super::{Setup, Shard};
 use crate::forward::{Body, Origin};
+use crate::front::Elsewhere;
 use crate::gate::Seat;
 use crate::metrics::{OpenSocket, labels};
 use crate::stream::{Leg, Stream};
@@ -82,15 +83,28 @@ impl Shard {
         slot: &Upgraded,
     ) -> Response<Body> {
         if let Some(asks) = upgrade::asks(request.uri().path()) {
-            return self.upgrade(asks, &mut request, slot).unwrap_or_else(|away| {
-                self.setup.outlet.counters().upgrades.of(away.why).one();
-                answer::sentence(away.status, away.sentence)
-            });
+            let Setup { identity, front, .. } = &self.setup;
+            let (path, headers) = (request.uri().path(), request.headers());
+            return match front.elsewhere(asks, path, headers, &identity.node) {
+                Some(Elsewhere::Replay(to)) => {
+                    answer::replayed(self.turn_away(TurnedAway::elsewhere()), to)
+                }
+                Some(Elsewhere::Away(away)) => self.turn_away(away),
+                None => {
+                    let answer = self.upgrade(asks, &mut request, slot);
+                    answer.unwrap_or_else(|away| self.turn_away(away))
+                }
+            };
         }
         match &self.setup.forward {
             Some(forward) => forward.forward(request, origin).await,
             None => answer::nothing_here(),
         }
+    }
+
+    fn turn_away(&self, away: TurnedAway) -> Response<Body> {
+        self.setup.outlet.counters().upgrades.of(away.why).one();
+        answer::sentence(away.status, away.sentence)
     }
 
     fn upgrade(

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use link::agent::AgentSpec;
 use link::id::{CallId, Gen};
+use link::message::Said;
 use tokio::sync::{mpsc, oneshot};
 
 use super::anteroom::HandedOver;
@@ -35,6 +36,17 @@ pub enum ToShard {
         waits: Waits,
         /// Who answers.
         agent: Arc<AgentSpec>,
+        /// What was said in the call so far; `None` for one that begins.
+        continues: Option<Vec<Said>>,
+    },
+    /// More is known of what was said in a call that goes on here, and is prepared already.
+    Continue {
+        /// Where it waits.
+        id: WaitId,
+        /// Which stream.
+        stream: (CallId, Gen),
+        /// What was said.
+        said: Vec<Said>,
     },
     /// Another shard's stream claims a call that waits here.
     Claim {
@@ -91,7 +103,7 @@ impl Gauge {
     }
 
     /// The shard has time for its own clock, and is this late with it.
-    pub(super) fn beats(&self, now: Moment, late: Duration) {
+    pub(crate) fn beats(&self, now: Moment, late: Duration) {
         self.beat_us.store(now.micros(), Ordering::Relaxed);
         self.late_us.store(u64::try_from(late.as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }

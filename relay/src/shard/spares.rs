@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Shard;
+use super::anteroom::Awaits;
 use crate::call::moment::Moment;
 use crate::gate::Door;
 use crate::known::AgentKey;
@@ -71,7 +72,7 @@ impl Shard {
         {
             let key = AgentKey::of(agent);
             let waits = self.setup.gate.spare(key.clone(), self.setup.index);
-            self.seat(waits, agent, Some(key));
+            self.seat(waits, agent, Awaits::Anybody(key));
         }
     }
 

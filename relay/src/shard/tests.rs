@@ -47,6 +47,7 @@ pub(crate) fn bench_at(uplink: UplinkPace) -> Bench {
         outlet: Outlet::new(0, Arc::default(), house, clock),
         gauge: Arc::default(),
         tls: None,
+        front: Front::Plain,
         forward: None,
         agent_tls: tls::client_config(None).unwrap(),
         tools: Tools::new(Allowed::default(), tls::client_config(None).unwrap()),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use link::ephemeral::TranscriptDelta;
-use link::event::{self, Replaced, ReplacedBecause, Role, ToolOutcome, ToolUse, Turn};
+use link::event::{self, Replaced, ReplacedBecause, Role, ToolIntent, ToolOutcome, ToolUse, Turn};
 
 use crate::call::output::{AgentTurn, BargeIn};
 
@@ -69,6 +69,11 @@ pub(super) fn replaced(
 ) -> Replaced {
     let detail = (!detail.is_empty()).then(|| cut(detail, DETAIL_BYTES_MAX));
     Replaced { because, gap_ms: millis(gap), turns, detail }
+}
+
+/// A tool that is about to be used.
+pub(super) fn tool_intent(name: &str, request: &str) -> ToolIntent {
+    ToolIntent { name: cut(name, ITEM_BYTES_MAX), request: cut(request, ITEM_BYTES_MAX) }
 }
 
 /// The use of a tool.

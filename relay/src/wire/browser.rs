@@ -66,10 +66,12 @@ pub(super) fn told<'a>(milestone: &Milestone<'a>) -> Option<Told<'a>> {
         | Milestone::AgentReplaced { .. }
         | Milestone::Forgotten { .. }
         | Milestone::Key(_)
+        | Milestone::ToolIntended { .. }
         | Milestone::Tool { .. }
         | Milestone::CommandDone { .. }
         | Milestone::BargeIn(_)
         | Milestone::Ending { .. }
+        | Milestone::Leaving { .. }
         | Milestone::Dropped { .. }
         | Milestone::Tolerated(_) => return None,
     }))

@@ -5,8 +5,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use link::event::Role;
 use link::id::{AgentName, CallId, Gen, TenantId};
-use link::message::{Announcement, ToRelay};
+use link::message::{Announcement, Said, ToControl, ToRelay};
 use relay::stream::Stream;
 use relay::tls;
 use serde_json::json;
@@ -43,8 +44,34 @@ impl Stage {
             tenant: TenantId::default(),
             agent: AgentName::new(agent).unwrap(),
             version: 1,
+            continues: None,
         };
         self.session.say(&ToRelay::Announce(announcement)).await;
+    }
+
+    /// The call goes on here, with its next stream; so much was said in it.
+    async fn announce_next(&mut self, call: &str, said: &[(Role, &str)]) {
+        let turn =
+            |(role, text): &(Role, &str)| Said { role: *role, text: (*text).into(), cut: false };
+        let announcement = Announcement {
+            call: CallId::new(call).unwrap(),
+            generation: Gen(1),
+            tenant: TenantId::default(),
+            agent: AgentName::new("front-desk").unwrap(),
+            version: 1,
+            continues: Some(said.iter().map(turn).collect()),
+        };
+        self.session.say(&ToRelay::Announce(announcement)).await;
+    }
+
+    /// Waits until the node says that it is ready for the call's next stream.
+    async fn prepared(&mut self, awaited: &str) {
+        loop {
+            if let ToControl::Prepared { call, generation } = self.session.next().await {
+                assert_eq!((call.as_str(), generation), (awaited, Gen(1)));
+                return;
+            }
+        }
     }
 
     async fn tcp(&self) -> TcpStream {
@@ -111,6 +138,33 @@ async fn an_announced_stream_finds_its_session_ready() {
     for line in CLOSED {
         stage.until(line).await;
     }
+}
+
+#[tokio::test]
+async fn a_call_that_goes_on_finds_a_session_that_is_told_what_was_said() {
+    let mut stage = Stage::new(&[("RELAY_SHARDS", "1")]).await;
+    stage.announce_next("c_1", &[]).await;
+    let mut model = stage.model().await;
+    stage.prepared("c_1").await;
+    let said = [(Role::Caller, "Are you open?"), (Role::Agent, "Yes.")];
+    stage.announce_next("c_1", &said).await;
+    // Said once more, behind what is known by now.
+    stage.prepared("c_1").await;
+    let ticket = ticket(&stage.control.key, |claims| {
+        claims.call = CallId::new("c_1").unwrap();
+        claims.generation = Gen(1);
+    });
+    let mut caller = Caller::begin(stage.relay.public, Some(SIGNATURE), &ticket).await;
+    let expected =
+        [("user", "Are you open?"), ("assistant", "Yes."), ("system", "Do not greet again")];
+    for (role, words) in expected {
+        let event = model.next_event().await.unwrap();
+        assert_eq!(event["type"], "conversation.item.create", "{event}");
+        assert_eq!(event["item"]["role"], role);
+        assert!(event["item"]["content"][0]["text"].as_str().unwrap().contains(words), "{event}");
+    }
+    talk(&mut caller, &mut model).await;
+    stage.until("relay_prepared_total{outcome=\"claimed\"} 1").await;
 }
 
 #[tokio::test]

@@ -175,12 +175,13 @@ async fn a_control_that_was_lost_is_found_again() {
 
 #[tokio::test]
 async fn a_control_at_two_addresses_is_linked_once() {
-    let one = Control::start();
+    let (one, model) = (Control::start(), Model::start().await);
     let controls = [Control::start_beside(&one), one];
     let settings = controls[0].settings_with(&controls[1]);
     let (relay, (mut first, _), (mut second, _)) =
         tokio::join!(Relay::start(&settings), controls[0].accept(), controls[1].accept());
     first.welcome_as("c-a", 0).await;
+    first.sync(&controls[0].key, model.address).await;
     // From here on it counts as one that is reached.
     first.load_until(|_| true).await;
     second.welcome_as("c-a", 0).await;

@@ -2,10 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+use link::ephemeral::{Decided, Passing};
 use link::event::{CallEvent, EndReason, NodeEvent};
 use link::frame::Channel;
-use link::id::{CallId, CommandId, EventNumber, Gen};
-use link::message::{Command, ToRelay, Version};
+use link::id::{CallId, CommandId, EventNumber, Gen, NodeId};
+use link::message::{Command, ToControl, ToRelay, Version};
 
 use crate::node_rig::{Authority, Control, SIGNATURE, Session};
 use crate::process_rig::{Carrier, Model, Relay, carrier, start, ticket};
@@ -36,9 +37,10 @@ async fn a_relay_says_who_it_is_and_is_ready_once_it_is_synced() {
     assert_eq!(relay.ask("/readyz").await.0, 503);
     assert_eq!(relay.open(Some(SIGNATURE)).await.err(), Some(503));
     session.welcome(0).await;
-    session.load_until(|load| !load.ready).await;
     session.sync(&control.key, model.address).await;
-    session.load_until(|load| load.ready && load.calls == 0).await;
+    // Its first word is that it takes calls: one that does not would be taken for a full node.
+    let ToControl::Load(load) = session.next().await else { panic!("another first word") };
+    assert!(load.ready && load.calls == 0, "{load:?}");
     assert_eq!(relay.ask("/readyz").await.0, 200);
     assert_eq!(relay.open(Some("forged=")).await.err(), Some(403));
     assert_eq!(relay.open(None).await.err(), Some(403));
@@ -102,14 +104,64 @@ async fn a_command_ends_its_call_once_the_decision_is_committed() {
     // Another generation of the call is elsewhere, and none of this node's business.
     session.say(&hang_up(1)).await;
     session.say(&hang_up(0)).await;
-    let is_ending = |event: &CallEvent| matches!(event, CallEvent::Ending { .. });
-    let events = session.events_until(is_ending).await;
-    let ending = events.iter().find(|event| is_ending(&event.event)).unwrap();
-    session.acknowledge(ending.n).await;
+    // Every control hears of it, and the one that numbers events commits it.
+    let is_ending = |event: &NodeEvent| matches!(event.event, CallEvent::Ending { .. });
+    let (mut told, mut ending) = (None, None);
+    while told.is_none() || ending.is_none() {
+        let message = session.next().await;
+        if let ToControl::Ephemeral { events } = message {
+            told = Some(events[0].event.clone());
+        } else if let ToControl::Events { events } = message {
+            ending = ending.or(events.into_iter().find(is_ending));
+        }
+    }
+    let decided = Decided { reason: EndReason::OperatorHungUp, transfer_to: None };
+    assert_eq!(told, Some(Passing::Decided(decided)));
+    session.acknowledge(ending.unwrap().n).await;
     assert_eq!(carrier.closed().await, 1000);
     let events = session.events_until(is_end).await;
     let CallEvent::StreamEnded { reason, .. } = &events.last().unwrap().event else { panic!() };
     assert_eq!(*reason, EndReason::OperatorHungUp);
+}
+
+#[tokio::test]
+async fn a_stream_that_a_newer_one_has_replaced_elsewhere_falls_silent_and_finalises_nothing() {
+    let (control, model) = (Control::start(), Model::start().await);
+    let (relay, mut session) = control.relay(model.address).await;
+    let mut carrier = begin(&relay, &control, "c_1").await;
+    until_started(&mut session).await;
+    let call = CallId::new("c_1").unwrap();
+    let (generation, command) = (Gen(0), Command::Yield);
+    session.say(&ToRelay::Command { call, generation, id: None, command }).await;
+    assert_eq!(carrier.closed().await, 1000);
+    let events = session.events_until(is_end).await;
+    let CallEvent::StreamEnded { reason, .. } = &events.last().unwrap().event else { panic!() };
+    assert_eq!(*reason, EndReason::Superseded);
+    let finalises = |event: &NodeEvent| matches!(event.event, CallEvent::Ending { .. });
+    assert!(!events.iter().any(finalises), "{events:?}");
+    relay.until_metric("relay_calls 0").await;
+}
+
+#[tokio::test]
+async fn a_call_leaves_for_another_node_once_that_is_committed() {
+    let (control, model) = (Control::start(), Model::start().await);
+    let (relay, mut session) = control.relay(model.address).await;
+    let mut carrier = begin(&relay, &control, "c_1").await;
+    session.events_until(|event| matches!(event, CallEvent::AgentReady { .. })).await;
+    let to = Some(NodeId::new("n2").unwrap());
+    let command = Command::Leave { within_ms: 60_000, anyway: false, to: to.clone() };
+    let call = CallId::new("c_1").unwrap();
+    session.say(&ToRelay::Command { call, generation: Gen(0), id: None, command }).await;
+    let is_leaving = |event: &CallEvent| matches!(event, CallEvent::StreamLeaving { .. });
+    let events = session.events_until(is_leaving).await;
+    let leaving = events.iter().find(|event| is_leaving(&event.event)).unwrap();
+    assert_eq!(leaving.event, CallEvent::StreamLeaving { to });
+    session.acknowledge(leaving.n).await;
+    assert_eq!(carrier.closed().await, 1001);
+    let last = session.events_until(is_end).await.pop().unwrap();
+    let CallEvent::StreamEnded { reason, .. } = last.event else { panic!("{:?}", last.event) };
+    assert_eq!(reason, EndReason::Drained);
+    relay.until_metric("relay_calls 0").await;
 }
 
 #[tokio::test]

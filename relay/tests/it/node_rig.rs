@@ -5,6 +5,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use base64_simd::URL_SAFE_NO_PAD;
+use futures_util::FutureExt as _;
+use link::beat::{Beat, NodeBeat};
 use link::ephemeral::Ephemeral;
 use link::event::{CallEvent, NodeEvent};
 use link::frame::{Decoder, Frame};
@@ -15,7 +18,10 @@ use link::secret::Secret;
 use link::ticket::SigningKey;
 use quinn::crypto::rustls::QuicServerConfig;
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PublicKeyData,
+    SignatureAlgorithm,
+};
 
 use crate::process_rig::{Relay, within};
 
@@ -32,7 +38,7 @@ impl Authority {
         Self { issuer }
     }
 
-    fn server(&self) -> quinn::ServerConfig {
+    fn server(&self, alpn: &[u8]) -> quinn::ServerConfig {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![SERVER_NAME.to_owned()]).unwrap();
         let leaf = params.signed_by(&key, &self.issuer).unwrap();
@@ -46,8 +52,21 @@ impl Authority {
                 rustls::pki_types::PrivateKeyDer::Pkcs8(key.serialize_der().into()),
             )
             .unwrap();
-        tls.alpn_protocols = vec![ALPN.to_vec()];
+        tls.alpn_protocols = vec![alpn.to_vec()];
         quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()))
+    }
+}
+
+/// A relay's public key.
+struct NodeKey(Vec<u8>);
+
+impl PublicKeyData for NodeKey {
+    fn der_bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn algorithm(&self) -> &'static SignatureAlgorithm {
+        &rcgen::PKCS_ECDSA_P256_SHA256
     }
 }
 
@@ -60,17 +79,22 @@ pub(crate) struct Control {
 
 impl Control {
     pub(crate) fn start() -> Self {
-        Self::with(Arc::new(Authority::new()))
+        Self::with(Arc::new(Authority::new()), ALPN)
+    }
+
+    /// One that speaks another protocol.
+    pub(crate) fn start_speaking(alpn: &[u8]) -> Self {
+        Self::with(Arc::new(Authority::new()), alpn)
     }
 
     /// Another control of the same database.
     pub(crate) fn start_beside(other: &Self) -> Self {
-        Self::with(Arc::clone(&other.authority))
+        Self::with(Arc::clone(&other.authority), ALPN)
     }
 
-    fn with(authority: Arc<Authority>) -> Self {
+    fn with(authority: Arc<Authority>, alpn: &[u8]) -> Self {
         let loopback: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let endpoint = Endpoint::server(authority.server(), loopback).unwrap();
+        let endpoint = Endpoint::server(authority.server(alpn), loopback).unwrap();
         Self { endpoint, authority, key: SigningKey::generate("k1").unwrap() }
     }
 
@@ -88,8 +112,18 @@ impl Control {
         Self::settings_for(&format!("{}, {}", self.address(), other.address()), &self.authority)
     }
 
+    /// The settings of a relay that finds this control at another address.
+    pub(crate) fn settings_at(&self, address: SocketAddr) -> Vec<(String, String)> {
+        Self::settings_for(&address.to_string(), &self.authority)
+    }
+
     fn address(&self) -> String {
-        self.endpoint.local_addr().unwrap().to_string()
+        self.listens().to_string()
+    }
+
+    /// Where it listens.
+    pub(crate) fn listens(&self) -> SocketAddr {
+        self.endpoint.local_addr().unwrap()
     }
 
     fn settings_for(address: &str, authority: &Authority) -> Vec<(String, String)> {
@@ -97,6 +131,14 @@ impl Control {
         [("RELAY_JOIN_TOKEN", token.to_line().reveal()), ("RELAY_PUBLIC_URL", "wss://relay.test")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .to_vec()
+    }
+
+    /// A certificate of this public key, or of some other one.
+    pub(crate) fn certificate(&self, key: Option<Vec<u8>>) -> String {
+        let key = key.unwrap_or_else(|| KeyPair::generate().unwrap().public_key_raw().to_vec());
+        let params = CertificateParams::new(vec!["n1.test".to_owned()]).unwrap();
+        let certificate = params.signed_by(&NodeKey(key), &self.authority.issuer).unwrap();
+        URL_SAFE_NO_PAD.encode_to_string(certificate.der())
     }
 
     /// The next connection of a relay, up to its hello.
@@ -249,9 +291,85 @@ impl Session {
         within(self.connection.closed()).await;
     }
 
+    /// The streams of beats, once the relay has opened its own.
+    pub(crate) async fn beats(&self) -> Beats {
+        let receiver = within(self.connection.accept_uni()).await.unwrap();
+        let sender = self.connection.open_uni().await.unwrap();
+        Beats { sender, receiver, decoder: Decoder::default() }
+    }
+
+    /// Whether the relay has opened a stream for beats.
+    pub(crate) fn is_beaten(&self) -> bool {
+        self.connection.accept_uni().now_or_never().is_some()
+    }
+
     /// Breaks the connection, as a control that is killed.
     pub(crate) fn cut(&self) {
         self.connection.close(1_u32.into(), b"");
+    }
+}
+
+/// The heartbeat of one connection.
+pub(crate) struct Beats {
+    sender: SendStream,
+    receiver: RecvStream,
+    decoder: Decoder,
+}
+
+impl Beats {
+    /// What the relay says next.
+    async fn hear(&mut self) -> ToControl {
+        loop {
+            if let Some(frame) = self.decoder.next_frame().unwrap() {
+                return ToControl::read(&frame).unwrap();
+            }
+            let chunk = within(self.receiver.read_chunk(65_536, true)).await.unwrap().unwrap();
+            self.decoder.push(&chunk.bytes);
+        }
+    }
+
+    /// The relay's next beat.
+    pub(crate) async fn next(&mut self) -> NodeBeat {
+        loop {
+            if let ToControl::Beat(beat) = self.hear().await {
+                return beat;
+            }
+        }
+    }
+
+    /// The public key that the relay wants a certificate for.
+    pub(crate) async fn enrols(&mut self) -> String {
+        loop {
+            if let ToControl::Enrol { key } = self.hear().await {
+                return key;
+            }
+        }
+    }
+
+    /// Control says something between its beats.
+    pub(crate) async fn tell(&mut self, message: &ToRelay) {
+        let mut bytes = Vec::new();
+        message.write(&mut bytes).unwrap();
+        self.sender.write_all(&bytes).await.unwrap();
+    }
+
+    /// Reads beats up to one that is looked for.
+    pub(crate) async fn until(&mut self, is_it: impl Fn(&NodeBeat) -> bool) -> NodeBeat {
+        loop {
+            let beat = self.next().await;
+            if is_it(&beat) {
+                return beat;
+            }
+        }
+    }
+
+    /// Control beats.
+    pub(crate) async fn say(&mut self, sent_us: u64, heard_us: Option<u64>) {
+        let wall = relay::clock::wall();
+        let mut bytes = Vec::new();
+        ToRelay::Beat(Beat { sent_us, heard_us, wall }).write(&mut bytes).unwrap();
+        // A relay that has left takes nothing, and its end of the line says so.
+        let _ = self.sender.write_all(&bytes).await;
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -237,6 +238,19 @@ impl Relay {
         let mut shell = std::process::Command::new("sh");
         let binary = env!("CARGO_BIN_EXE_relay");
         shell.arg("-c").arg(format!("ulimit -n {files_max} && exec '{binary}'"));
+        Self::run(shell, settings).await
+    }
+
+    /// Starts it with the public port's socket passed on, as a service manager does.
+    pub(crate) async fn start_with_socket(
+        settings: &[(String, String)],
+        socket: std::net::TcpListener,
+    ) -> Self {
+        let mut shell = std::process::Command::new("sh");
+        let binary = env!("CARGO_BIN_EXE_relay");
+        let words = "export LISTEN_FDS=1 LISTEN_PID=$$; exec";
+        shell.arg("-c").arg(format!("{words} '{binary}' 3<&0"));
+        shell.stdin(Stdio::from(OwnedFd::from(socket)));
         Self::run(shell, settings).await
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Answers {
     is_floor_open: bool,
     /// Whether the agent was muted: a greeting may then be made for nobody.
     pub(super) was_muted: bool,
+    /// Whether a goodbye was asked for: where a greeting came to nothing, it is the first voice.
+    says_goodbye: bool,
     /// When the caller began to speak, and whether the floor was open by then.
     speech: Option<(Moment, bool)>,
 }
@@ -44,6 +46,7 @@ impl Answers {
             greetings: 0,
             is_floor_open: !greets,
             was_muted: false,
+            says_goodbye: false,
             speech: None,
         }
     }
@@ -95,13 +98,15 @@ impl Answers {
             AgentMessage::AnswerByYourself => {
                 let is_made =
                     book.spoken.iter().any(|spoken| spoken.is_greeting && spoken.told_bytes > 0);
-                assert!(is_made || self.was_muted, "the floor is opened before the greeting");
+                let may_open = is_made || self.was_muted || self.says_goodbye;
+                assert!(may_open, "the floor is opened before the greeting");
                 self.is_floor_open = true;
             }
             AgentMessage::Cancel { response } if session.running.as_deref() == Some(*response) => {
                 session.running = None;
             }
             AgentMessage::Respond | AgentMessage::Speak(_) => {
+                self.says_goodbye |= matches!(message, AgentMessage::Speak(Cue::Farewell));
                 assert_eq!(session.running, None, "{message:?} while an answer runs");
                 let waited = session.asked.map(|asked| now.since(asked));
                 assert!(

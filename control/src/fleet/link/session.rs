@@ -1,36 +1,44 @@
 //! One connection of a relay: hello, what it needs to know, then events in and orders out until
 //! either side ends it.
 //!
-//! Three loops in one task: reading, waiting for commits, writing. An acknowledgement is written
-//! only after the commit; whatever was not acknowledged comes again on the next connection, and
-//! the sequencer drops what it has.
+//! Four loops in one task: reading, waiting for commits, writing, beating. An acknowledgement is
+//! written only after the commit; whatever was not acknowledged comes again on the next connection,
+//! and the sequencer drops what it has.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use link::agent::AgentSpec;
-use link::event::{CallEvent, NodeEvent};
+use link::event::NodeEvent;
 use link::frame::{Channel, Decoder, Frame, FrameError};
-use link::id::EventNumber;
+use link::id::{Epoch, EventNumber};
 use link::message::{
-    BATCH_EVENTS_MAX, EPHEMERAL_EVENTS_MAX, Hello, LEASE_SINCE, ToControl, ToRelay, VERSION,
+    BATCH_EVENTS_MAX, BEAT_SINCE, EPHEMERAL_EVENTS_MAX, Hello, LEASE_SINCE, ToControl, ToRelay,
+    VERSION,
 };
 use quinn::{Incoming, RecvStream, SendStream};
+use rustls::pki_types::CertificateDer;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::super::authority::Authority;
+use self::intake::Intake;
+use super::super::authority::{Authority, fingerprint};
+use super::super::moves::Outcome;
 use super::super::nodes::{Arrival, Stay, stream_url};
 use super::super::orders::Order;
+use crate::clock;
 use crate::error::chain;
-use crate::metrics::Hearing;
+use crate::metrics::{Hearing, Moving};
 use crate::plane::Plane;
 use crate::sequencer::{Receipt, Refused};
-use crate::store::{Source, StoreError};
+use crate::store::Source;
 use crate::tokens::KeyChanges;
 use crate::twilio::signature::expected_upgrade_values;
+
+mod beats;
+mod intake;
 
 /// Why a connection ends. None of these ends a call.
 #[derive(Debug, thiserror::Error)]
@@ -51,12 +59,14 @@ enum Broken {
     NoHello,
     #[error("the relay sends more events at once than is allowed")]
     TooMany,
-    #[error("the database does not answer")]
-    Store(#[from] StoreError),
     #[error(transparent)]
     Events(#[from] Refused),
+    #[error("events came while the database was away; the relay is to send them again")]
+    Behind,
     #[error("another connection took the node's place")]
     Replaced,
+    #[error("an operator has revoked the node")]
+    Revoked,
     #[error("refused: {0}")]
     Refused(&'static str),
     #[error("control stops")]
@@ -109,10 +119,14 @@ impl Session<'_> {
             return Err(Broken::NoHello);
         };
         // Refused with words: whoever runs the relay reads them in its log.
-        if let Err((hearing, why)) = self.check(&hello) {
-            self.plane.metrics.hello(hearing);
-            return writer.refuse(why).await;
-        }
+        let proof = self.proof(connection, &hello).await;
+        let minor = match self.check(&hello, proof) {
+            Ok(minor) => minor,
+            Err((hearing, why)) => {
+                self.plane.metrics.hello(hearing);
+                return writer.refuse(why).await;
+            }
+        };
         self.plane.metrics.hello(Hearing::Welcome);
         // Before they are told: what changes meanwhile is told again.
         let keys = self.plane.tokens.changes();
@@ -120,7 +134,8 @@ impl Session<'_> {
         // Only a node that has everything takes its place, and with it a predecessor's: one that
         // finds this control at a second address leaves again without a word.
         let next = timeout(HELLO_WITHIN, reader.frame()).await??;
-        let knows_lease = hello.version.minor >= LEASE_SINCE;
+        let knows_lease = minor >= LEASE_SINCE;
+        let beats = (minor >= BEAT_SINCE).then_some(connection);
         let Hello { node, epoch, public_url, software, region, version, .. } = hello;
         let source = Source { node: node.clone(), epoch };
         let arrival = Arrival { node, epoch, public_url, software, region, version };
@@ -133,7 +148,7 @@ impl Session<'_> {
             let _ = self.plane.nodes.tell(&node, &spec);
         }
         tracing::info!(%node, "a relay is in");
-        let place = Place { source, stay, orders, knows_lease, keys };
+        let place = Place { source, stay, orders, knows_lease, keys, beats };
         let ended = self.serve(place, next, reader, writer).await;
         if let Err(error) = &ended {
             tracing::info!(%node, error = chain(error), "a relay has left");
@@ -141,14 +156,32 @@ impl Session<'_> {
         ended
     }
 
-    /// Whether the relay is let in; if not, what to tell it.
-    fn check(&self, hello: &Hello) -> Result<(), (Hearing, &'static str)> {
-        if hello.version.major != VERSION.major {
+    /// Whether the relay has shown a certificate of the node that it says it is. A database that does
+    /// not answer leaves the word to the join secret.
+    async fn proof(&self, connection: &quinn::Connection, hello: &Hello) -> Proof {
+        let Some(fingerprint) = shown(connection) else { return Proof::Nothing };
+        match self.plane.store.node_of_certificate(&fingerprint, clock::wall()).await {
+            Ok(Some(node)) if node == hello.node => Proof::Certificate,
+            Ok(_) => Proof::Nothing,
+            Err(error) => {
+                tracing::warn!(error = error.explain(), "a relay's certificate is not looked up");
+                Proof::Nothing
+            }
+        }
+    }
+
+    /// Whether the relay is let in: the minor version that both sides know; if not, what to tell it.
+    fn check(&self, hello: &Hello, proof: Proof) -> Result<u16, (Hearing, &'static str)> {
+        let Some(minor) = VERSION.agreed(hello.version) else {
             let why = "this control speaks another version of the link; \
                 run the same release of relay and control";
             return Err((Hearing::Version, why));
+        };
+        if self.plane.nodes.is_revoked(&hello.node) {
+            let why = "this node is revoked; `control node admit` with its name lets it in again";
+            return Err((Hearing::Revoked, why));
         }
-        if !self.authority.opens(&hello.secret) {
+        if proof == Proof::Nothing && !self.authority.opens(&hello.secret) {
             let why = "the join token's secret is not this control's; \
                 `control join-token` prints the right one";
             return Err((Hearing::Secret, why));
@@ -157,7 +190,7 @@ impl Session<'_> {
             let why = "the node's public URL must be wss://host[:port] without a path";
             return Err((Hearing::Address, why));
         }
-        Ok(())
+        Ok(minor)
     }
 
     /// Tells the relay how far its events are committed and everything that a call needs. The
@@ -168,7 +201,13 @@ impl Session<'_> {
         writer: &mut Writer,
     ) -> Result<Vec<Arc<AgentSpec>>, Broken> {
         let source = Source { node: hello.node.clone(), epoch: hello.epoch };
-        let acked = self.plane.store.mark(&source).await?;
+        // Without the database the relay is let in all the same, and tells everything that it has: what
+        // was committed is found out then.
+        let marked = timeout(MARK_WITHIN, self.plane.store.mark(&source)).await;
+        let acked = marked.ok().and_then(Result::ok).unwrap_or_else(|| {
+            tracing::warn!(node = %hello.node, "a relay comes in while the database is away");
+            EventNumber(0)
+        });
         let control = Some(self.plane.sequencer.control().clone());
         writer.say(&ToRelay::Welcome { version: VERSION, acked, control }).await?;
         writer.say(&ToRelay::TicketKeys { keys: self.plane.tokens.verifying() }).await?;
@@ -183,78 +222,115 @@ impl Session<'_> {
         Ok(agents)
     }
 
-    /// The three loops; the first to end ends the connection, and with it the place.
+    /// The four loops; the first to end ends the connection, and with it the place.
     async fn serve(
         &self,
-        place: Place,
+        place: Place<'_>,
         next: Frame,
         reader: Reader,
         writer: Writer,
     ) -> Result<(), Broken> {
-        let Place { source, stay, orders, knows_lease, keys } = place;
-        let replaced = stay.replaced();
+        let Place { source, stay, orders, knows_lease, keys, beats } = place;
+        let (replaced, revoked) = (stay.replaced(), stay.revoked());
         let (receipts, waiting) = mpsc::channel(RECEIPTS_MAX);
         let (acks, committed) = watch::channel(EventNumber(0));
+        let (spool_acks, spooled) = watch::channel((Epoch(0), EventNumber(0)));
+        let acks = Acks { own: acks, spooled: spool_acks };
         let mut term = self.plane.sequencer.term();
         // The first word about it comes at once.
         term.mark_changed();
-        let news = News { orders, committed, term: knows_lease.then_some(term) };
-        let heard = Heard { source, stay, knows_lease };
+        let news = News { orders, committed, spooled, term: knows_lease.then_some(term) };
+        let heard = Heard { source, stay: &stay, knows_lease };
+        let beating = async {
+            match beats {
+                Some(connection) => self.beat(connection, &stay).await,
+                None => std::future::pending().await,
+            }
+        };
         // No event is lost with the other loops: what was not acknowledged comes again.
         tokio::select! {
             read = self.read(heard, next, reader, receipts) => read,
             waited = await_commits(waiting, acks, knows_lease) => waited,
             written = self.write(news, keys, writer) => written,
+            beaten = beating => beaten,
             () = replaced.cancelled() => Err(Broken::Replaced),
+            () = revoked.cancelled() => Err(Broken::Revoked),
         }
     }
 
-    /// Takes what the relay says. Waiting for the sequencer keeps frames in QUIC's window, which
-    /// is bounded, and so the relay's ring fills instead of our memory.
+    /// Takes what the relay says.
     async fn read(
         &self,
-        heard: Heard,
+        heard: Heard<'_>,
         next: Frame,
         mut reader: Reader,
-        receipts: mpsc::Sender<Receipt>,
+        receipts: mpsc::Sender<(Life, Receipt)>,
     ) -> Result<(), Broken> {
         let Heard { source, stay, knows_lease } = heard;
         let term = self.plane.sequencer.term();
+        let mut intake = Intake::new(self.plane, source, knows_lease, receipts);
         let mut next = Some(next);
         loop {
             let frame = match next.take() {
                 Some(frame) => frame,
-                None => reader.frame().await?,
+                None => tokio::select! {
+                    frame = reader.frame() => frame?,
+                    behind = intake.until_behind() => return Err(behind),
+                },
             };
             match (frame.channel, ToControl::read(&frame)) {
                 (Channel::Other(_), _) | (_, Err(_) | Ok(ToControl::Unknown)) => {
                     self.plane.metrics.link_unknown.inc();
                     tracing::debug!(channel = ?frame.channel, "a frame of a relay is skipped");
                 }
-                // Once is enough; a second one changes nothing.
-                (_, Ok(ToControl::Hello(_))) => {
+                // Once is enough, a second one changes nothing; and a beat has a stream of its own,
+                // on which it is not late.
+                (_, Ok(ToControl::Hello(_) | ToControl::Beat(_) | ToControl::Enrol { .. })) => {
                     self.plane.metrics.link_unknown.inc();
                 }
                 (_, Ok(ToControl::Load(load))) => stay.set_load(load),
+                (_, Ok(ToControl::Prepared { call, generation })) => {
+                    self.plane.moves.prepared(&call, generation);
+                }
                 (_, Ok(ToControl::Ephemeral { events })) if events.len() > EPHEMERAL_EVENTS_MAX => {
                     return Err(Broken::TooMany);
                 }
                 // Shown at once and by every instance: nobody keeps it.
-                (_, Ok(ToControl::Ephemeral { events })) => self.plane.hub.pass(&events),
-                (_, Ok(ToControl::Events { events })) if events.len() > BATCH_EVENTS_MAX => {
+                (_, Ok(ToControl::Ephemeral { events })) => {
+                    self.plane.standby.hear_decided(stay.node(), &events);
+                    self.plane.hub.pass(&events);
+                }
+                (_, Ok(ToControl::Events { events } | ToControl::Spooled { events, .. }))
+                    if events.len() > BATCH_EVENTS_MAX =>
+                {
                     return Err(Broken::TooMany);
                 }
                 (_, Ok(ToControl::Events { events })) => {
-                    settle(&stay, &events);
-                    // The relay keeps them, and tells whoever says next that it holds the lease.
-                    if knows_lease && term.borrow().is_none() {
-                        continue;
+                    // Whoever numbers events moves calls.
+                    if !knows_lease || term.borrow().is_some() {
+                        self.hear_moves(&events);
                     }
-                    // Waits while the sequencer is behind: the relay then keeps its events.
-                    let receipt = self.plane.sequencer.submit(source.clone(), events).await?;
-                    receipts.send(receipt).await.map_err(|_| Broken::Closed)?;
+                    intake.take(stay, events).await?;
+                }
+                (_, Ok(ToControl::Spooled { epoch, events })) => {
+                    intake.take_spooled(epoch, events).await?;
                 }
             }
+        }
+    }
+
+    /// Notes how moves of calls go on.
+    fn hear_moves(&self, events: &[NodeEvent]) {
+        for event in events {
+            let Some(call) = &event.call else { continue };
+            let Some(outcome) = self.plane.moves.hear(call, &event.event) else { continue };
+            let moving = match outcome {
+                Outcome::Moved => Moving::Moved,
+                Outcome::Forced => Moving::Forced,
+                Outcome::Ended => Moving::Ended,
+            };
+            self.plane.metrics.moving(moving, 1);
+            tracing::debug!(call = %call.id, ?outcome, "a move is over");
         }
     }
 
@@ -266,13 +342,18 @@ impl Session<'_> {
         mut keys: KeyChanges,
         mut writer: Writer,
     ) -> Result<(), Broken> {
-        let News { mut orders, mut committed, mut term } = news;
+        let News { mut orders, mut committed, mut spooled, mut term } = news;
         loop {
             // None waits behind another for long: all are small frames.
             let message = tokio::select! {
                 changed = committed.changed() => {
                     changed.map_err(|_| Broken::Closed)?;
                     ToRelay::Ack { through: *committed.borrow_and_update() }
+                }
+                changed = spooled.changed() => {
+                    changed.map_err(|_| Broken::Closed)?;
+                    let (epoch, through) = *spooled.borrow_and_update();
+                    ToRelay::SpoolAck { epoch, through }
                 }
                 order = orders.recv() => order.ok_or(Broken::Replaced)?.into(),
                 term = changed(&mut term) => ToRelay::Lease { term: term? },
@@ -287,20 +368,38 @@ impl Session<'_> {
     }
 }
 
+/// What a relay has shown in the handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    /// A certificate of its node.
+    Certificate,
+    /// Nothing that counts.
+    Nothing,
+}
+
+/// What the certificate is known by that the relay has shown; it is one of ours, or the handshake had
+/// failed.
+fn shown(connection: &quinn::Connection) -> Option<String> {
+    let shown = connection.peer_identity()?.downcast::<Vec<CertificateDer<'static>>>().ok()?;
+    shown.first().map(fingerprint)
+}
+
 /// A node's place in the fleet, while its connection lasts.
-struct Place {
+struct Place<'a> {
     source: Source,
     stay: Stay,
     orders: mpsc::Receiver<Order>,
     keys: KeyChanges,
+    /// Where both sides beat; `None` for a relay that does not.
+    beats: Option<&'a quinn::Connection>,
     /// Whether the relay asks who takes events; an older one tells everybody.
     knows_lease: bool,
 }
 
 /// Whom the reading loop hears.
-struct Heard {
+struct Heard<'a> {
     source: Source,
-    stay: Stay,
+    stay: &'a Stay,
     knows_lease: bool,
 }
 
@@ -308,36 +407,48 @@ struct Heard {
 struct News {
     orders: mpsc::Receiver<Order>,
     committed: watch::Receiver<EventNumber>,
+    spooled: watch::Receiver<(Epoch, EventNumber)>,
     /// `None` for a relay that does not ask.
     term: Option<watch::Receiver<Option<u64>>>,
 }
 
-/// Streams that have begun or were refused are no longer only promised.
-fn settle(stay: &Stay, events: &[NodeEvent]) {
-    for event in events {
-        let is_settled = matches!(
-            event.event,
-            CallEvent::StreamStarted { .. } | CallEvent::StreamRefused { .. }
-        );
-        if let (true, Some(call)) = (is_settled, &event.call) {
-            stay.settle(&call.id);
-        }
-    }
+/// Whose events a batch holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    /// Those of the process that is connected.
+    This,
+    /// Those that a process before it left on file. One life is told at a time.
+    Earlier(Epoch),
+}
+
+/// Where it is told what is committed.
+struct Acks {
+    own: watch::Sender<EventNumber>,
+    spooled: watch::Sender<(Epoch, EventNumber)>,
 }
 
 /// Waits for the commits in the order of the batches. A batch that does not follow what was
 /// committed ends the connection: the next one begins with what is missing. One that another
-/// instance is to be told does not, unless the relay knows no other.
+/// instance is to be told does not, unless the relay knows no other; nor does one of an earlier life,
+/// whose relay has nothing else: it is told what is committed, and sees that it will never fit.
 async fn await_commits(
-    mut waiting: mpsc::Receiver<Receipt>,
-    acks: watch::Sender<EventNumber>,
+    mut waiting: mpsc::Receiver<(Life, Receipt)>,
+    acks: Acks,
     knows_lease: bool,
 ) -> Result<(), Broken> {
-    while let Some(receipt) = waiting.recv().await {
-        match receipt.await {
-            Err(Refused::NotHolder) if knows_lease => {}
-            committed => {
-                acks.send_replace(committed?);
+    while let Some((life, receipt)) = waiting.recv().await {
+        match (life, receipt.await) {
+            (Life::This, Err(Refused::NotHolder)) if knows_lease => {}
+            (Life::This, committed) => {
+                acks.own.send_replace(committed?);
+            }
+            (Life::Earlier(_), Err(Refused::NotHolder)) => {}
+            (Life::Earlier(epoch), Err(Refused::Gap(gap))) => {
+                let through = EventNumber(gap.expected.0.saturating_sub(1));
+                acks.spooled.send_replace((epoch, through));
+            }
+            (Life::Earlier(epoch), committed) => {
+                acks.spooled.send_replace((epoch, committed?));
             }
         }
     }
@@ -419,6 +530,9 @@ impl Reader {
 
 /// From the connection to its stream, and from the stream to the hello.
 const HELLO_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long the database may take to say what a relay has told: far less than the relay waits.
+const MARK_WITHIN: Duration = Duration::from_secs(1);
 
 /// A relay that does not read for so long is not well; it comes back when it is.
 const WRITE_WITHIN: Duration = Duration::from_secs(5);

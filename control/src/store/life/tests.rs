@@ -101,7 +101,9 @@ fn a_question_that_comes_again_before_its_stream_began_counts_once() {
     let mut call = active();
     let (one, two) = (node("n1"), node("n2"));
     let ask = |call: &mut Call, token, node, at| {
-        call.resume_asked(&Question { node: Some(node), token, now: WallTime(at) }).0
+        let now = WallTime(at);
+        let limits = ResumeLimits::default();
+        call.resume_asked(&Question { node: Some(node), token, given: None, limits, now }).0
     };
     assert_eq!(ask(&mut call, Some("t1"), &one, 1), Decision::Reconnect);
     let first = call.clone();
@@ -113,6 +115,41 @@ fn a_question_that_comes_again_before_its_stream_began_counts_once() {
     assert_eq!((call.generation, call.resumes.len()), (Gen(3), 3));
     call.on_stream_started(Gen(3), WallTime(5));
     assert_eq!(ask(&mut call, None, &two, 6), Decision::TooMany);
+}
+
+#[test]
+fn a_call_moves_from_a_node_that_vanished_once_and_only_from_there() {
+    let mut call = active();
+    let (one, two) = (node("n1"), node("n2"));
+    let lost = |node, generation| Lost { node, generation };
+    assert!(!call.move_from(lost(&two, Gen(0)), &one), "it is not there");
+    assert!(call.move_from(lost(&one, Gen(0)), &two));
+    assert_eq!((call.state, call.generation), (CallState::Starting, Gen(1)));
+    assert_eq!((&call.node, call.resumes.len()), (&Some(two.clone()), 0));
+    assert!(
+        !call.move_from(lost(&one, Gen(0)), &two),
+        "the carrier was faster, or another control"
+    );
+    call.on_stream_ended(Gen(1), EndReason::CallerLost, WallTime(7));
+    assert!(!call.move_from(lost(&two, Gen(1)), &one), "the carrier asks about it by itself");
+}
+
+#[test]
+fn a_stream_that_was_given_out_without_the_database_is_the_latest() {
+    let mut call = active();
+    assert_eq!(call.on_stream_started(Gen(2), WallTime(5)), None);
+    assert_eq!((call.state, call.generation), (CallState::Active, Gen(2)));
+    call.on_stream_ended(Gen(1), EndReason::CallerLost, WallTime(6));
+    assert_eq!(call.state, CallState::Active, "an older one has no say");
+    let question = Question {
+        node: None,
+        token: None,
+        given: Some(Gen(4)),
+        limits: ResumeLimits { max: 0, ..ResumeLimits::default() },
+        now: WallTime(7),
+    };
+    assert_eq!(call.resume_asked(&question).0, Decision::TooMany, "the limit is a setting");
+    assert_eq!(call.generation, Gen(4), "as the pass says");
 }
 
 #[test]
@@ -219,6 +256,30 @@ fn a_detached_call_that_nobody_resumes_ends_with_its_streams_reason() {
     call.on_stream_ended(Gen(0), EndReason::CallerHungUp, WallTime(7));
     assert_eq!((call.state, call.detached_at), (CallState::Detached, Some(WallTime(7))));
     assert!(call.expire(WallTime(20)).unwrap().data.contains("caller_hung_up"));
+}
+
+#[test]
+fn a_call_that_is_sent_away_is_expected_elsewhere_and_counts_as_no_failure() {
+    let mut call = active();
+    call.on_stream_leaving(Gen(0), Some(&node("n9")), WallTime(7));
+    assert!(call.was_sent_away());
+    assert_eq!((call.node.clone(), call.detached_at), (Some(node("n9")), Some(WallTime(7))));
+    call.on_stream_ended(Gen(0), EndReason::Drained, WallTime(8));
+    assert!(call.was_sent_away());
+    for generation in 1..=9 {
+        let (decision, _) = call.resume(Some(&node("n9")), WallTime(9));
+        assert_eq!((decision, call.generation), (Decision::Reconnect, Gen(generation)));
+        assert!(!call.was_sent_away() && call.resumes.is_empty());
+        // What an older stream says changes nothing.
+        call.on_stream_leaving(Gen(generation - 1), Some(&node("n1")), WallTime(10));
+        assert_eq!(call.node, Some(node("n9")));
+        call.on_stream_started(Gen(generation), WallTime(10));
+        call.on_stream_leaving(Gen(generation), None, WallTime(11));
+        assert_eq!(call.node, Some(node("n9")), "nobody has chosen another one");
+    }
+    call.end(CallEnd::Busy, None, WallTime(12));
+    call.on_stream_leaving(Gen(9), Some(&node("n1")), WallTime(13));
+    assert_eq!(call.state, CallState::Ended);
 }
 
 fn session() -> Call {

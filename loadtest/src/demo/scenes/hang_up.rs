@@ -18,6 +18,7 @@ pub(crate) fn play() -> Play {
         tools: r#"{ kind = "hang_up" }"#,
         agent: "",
         session_limit: None,
+        twist: None,
         judge,
     }
 }

@@ -35,6 +35,7 @@ pub(crate) fn play() -> Play {
         tools: r#"{ kind = "hang_up" }"#,
         agent: "",
         session_limit: None,
+        twist: None,
         judge,
     }
 }

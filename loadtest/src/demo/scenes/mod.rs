@@ -2,6 +2,7 @@
 
 pub(super) mod hang_up;
 pub(super) mod loss;
+pub(super) mod move_on;
 pub(super) mod roll_over;
 pub(super) mod talk;
 pub(super) mod tool;

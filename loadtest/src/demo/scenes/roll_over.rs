@@ -34,6 +34,7 @@ pub(crate) fn play() -> Play {
         tools: r#"{ kind = "hang_up" }"#,
         agent: "\n[agent.session]\nroll_over_seconds = 6\n",
         session_limit: Some(18),
+        twist: None,
         judge,
     }
 }

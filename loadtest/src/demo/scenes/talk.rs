@@ -29,6 +29,7 @@ pub(crate) fn call() -> Play {
         tools: r#"{ kind = "hang_up" }"#,
         agent: "",
         session_limit: None,
+        twist: None,
         judge,
     }
 }

@@ -34,6 +34,7 @@ pub(crate) fn play() -> Play {
         tools: r#"{ kind = "hang_up" }, { kind = "http", name = "find_slot", description = "Finds a free slot in the workshop.", url = "http://{tools}/slots", signing_key = "demo-tool-signing-key" }"#,
         agent: "",
         session_limit: None,
+        twist: None,
         judge,
     }
 }

@@ -26,6 +26,7 @@ pub(crate) fn play() -> Play {
         tools: r#"{ kind = "hang_up" }, { kind = "transfer", destinations = [{ name = "workshop", description = "Repairs.", to = "+15551230003" }] }"#,
         agent: "",
         session_limit: None,
+        twist: None,
         judge,
     }
 }

@@ -76,6 +76,10 @@ impl Conversation {
             Format::Pcm24k => codec::pcm::from_le_bytes(&bytes, &mut samples)
                 .map_err(|_| Refusal::value("audio", "whole 16-bit samples"))?,
         }
+        if self.appended_bytes == 0 {
+            let at_us = self.ledger.at_us(now);
+            self.ledger.write(|record| record.first_audio_at_us = Some(at_us));
+        }
         self.appended_bytes += bytes.len() as u64;
         if self.session.turns.is_none() {
             return Ok(());

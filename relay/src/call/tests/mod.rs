@@ -10,6 +10,7 @@ mod commands;
 mod endings;
 mod failures;
 mod limits;
+mod moving;
 mod opening;
 mod playout;
 mod prepared;

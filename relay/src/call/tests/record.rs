@@ -152,6 +152,10 @@ fn told(milestone: &Milestone<'_>) -> String {
             let to = transfer_to.map(|to| format!(" to {}", to.as_str())).unwrap_or_default();
             format!("ending {}: {}{to}{detail}", record.0, reason.as_str())
         }
+        Milestone::Leaving { record, to } => {
+            let to = to.map(|to| format!(" for {to}")).unwrap_or_default();
+            format!("leaving {}{to}", record.0)
+        }
         Milestone::FirstVoice { .. } | Milestone::Saying { .. } => {
             unreachable!("kept apart from the lines")
         }
@@ -161,6 +165,9 @@ fn told(milestone: &Milestone<'_>) -> String {
         }
         Milestone::Forgotten { turns } => format!("forgot {turns}"),
         Milestone::Key(key) => format!("key {key}"),
+        Milestone::ToolIntended { record, name, request } => {
+            format!("intends {} {name} {request}", record.0)
+        }
         Milestone::Tool { name, request, outcome, after } => {
             format!("tool {name} {request}: {outcome:?} after {}", after.as_millis())
         }

@@ -55,7 +55,9 @@ pub(super) fn spec_with(change: impl FnOnce(&mut AgentSpec)) -> CallSpec {
             {"kind": "hang_up"},
             {"kind": "transfer", "destinations": [{"name": "sales", "to": "+4930123456"}]},
             {"kind": "send_dtmf"},
-            {"kind": "http", "name": "find_slot", "description": "", "url": "https://x.example"},
+            {"kind": "http", "name": "find_slot", "description": "", "url": "https://x.example",
+                "read_only": true},
+            {"kind": "http", "name": "book_slot", "description": "", "url": "https://x.example"},
         ],
     }))
     .unwrap();

@@ -1,7 +1,7 @@
 //! What the agent does besides speaking.
 
 use super::script::{Script, speech};
-use crate::call::input::{CallerEvent, Input, Outcome, ToolId, ToolResult};
+use crate::call::input::{CallerEvent, Command, Input, Outcome, ToolId, ToolResult};
 
 #[test]
 fn a_tool_runs_its_result_is_given_and_the_agent_goes_on_after_its_answer() {
@@ -12,6 +12,44 @@ fn a_tool_runs_its_result_is_given_and_the_agent_goes_on_after_its_answer() {
         .tool_done(1, "{\"at\":\"10:00\"}")
         .expect(["note: tool find_slot c1: Done after 400", "result c1: {\"at\":\"10:00\"}"]);
     t.ended("r1", Outcome::Completed).expect(["respond"]);
+}
+
+#[test]
+fn a_tool_with_effects_runs_once_that_is_recorded() {
+    let mut t = Script::live();
+    t.response_started("r1").tool_with("r1", "c1", "book_slot", "{\"day\":1}");
+    t.expect(["note: intends 1 book_slot c1"]);
+    t.after_ms(40).recorded(1).expect(["run 1 c1: book_slot {\"day\":1}"]);
+    t.recorded(1).expect([]);
+    t.after_ms(400)
+        .tool_done(1, "{\"booked\":true}")
+        .expect(["note: tool book_slot c1: Done after 440", "result c1: {\"booked\":true}"]);
+}
+
+#[test]
+fn a_tool_with_effects_does_not_wait_for_a_control_that_is_away() {
+    let mut t = Script::live();
+    t.response_started("r1").tool("r1", "c1", "book_slot").ended("r1", Outcome::Completed).forget();
+    t.after_ms(299).expect([]);
+    t.after_ms(1).expect(["run 1 c1: book_slot {}"]);
+    t.recorded(1).expect([]);
+    t.after_ms(5_499).expect([]);
+    t.after_ms(1).expect([
+        "drop tool 1",
+        "note: tool book_slot c1: TimedOut after 5800",
+        "result c1: {\"error\":\"the tool took too long\"}",
+        "respond",
+    ]);
+}
+
+#[test]
+fn a_tool_that_was_only_intended_when_the_call_ended_has_not_run() {
+    let mut t = Script::live();
+    t.response_started("r1").tool("r1", "c1", "book_slot").forget();
+    t.put(Input::Command { id: None, command: &Command::Yield });
+    let lines = t.lines();
+    assert!(lines.contains(&"note: tool book_slot c1: Cancelled after 0".to_owned()), "{lines:?}");
+    assert!(!lines.iter().any(|line| line.starts_with("run ") || line.starts_with("drop tool")));
 }
 
 #[test]

@@ -93,7 +93,7 @@ async fn a_call_that_nobody_claims_ends_by_itself_and_leaves_nothing_behind() {
         .run_until(async {
             let service = Service::start().await;
             let waits = bench.announce(&admitted("c_1").claims, 0);
-            bench.shard.prepare(waits, &Arc::new(service.agent(1)));
+            bench.shard.prepare(waits, &Arc::new(service.agent(1)), None);
             pass(Duration::from_secs(59)).await;
             assert_eq!((service.open.get(), bench.agents_open()), (1, 1));
             assert_eq!(bench.gate.lobby().announced(), 1);
