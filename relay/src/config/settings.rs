@@ -111,7 +111,7 @@ pub const SETTINGS: &[Setting] = &[
         "RELAY_SPOOL_MAX_MIB",
         Default::Text("512"),
         Form::Number(1..=1_048_576),
-        "The most that this node's files in RELAY_SPOOL_DIR take. 2,000 calls tell some 14 MiB a minute: the default holds more than half an hour of them without control. Above it, events are in memory only.",
+        "The most that this node's files in RELAY_SPOOL_DIR take. The default holds twenty minutes of 2,000 calls without control, by a typical mix of their events. Above it, events are in memory only.",
     ),
     says(
         "RELAY_CONTROL_HTTP_URL",
